@@ -1,0 +1,51 @@
+"""What holds for every test: a skip is a failure in CI, hypothesis repeats itself there, and nothing global changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import settings
+
+NO_SKIPS = bool(os.environ.get("CI")) and not os.environ.get("CORE_ONLY")
+"""In CI everything is installed. CORE_ONLY marks the runs without the optional libraries: their skips are meant."""
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped, and in CI nothing may be: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_global_changes() -> Iterator[None]:
+    """The oracle keeps its precision to itself, and the fast paths NumPy's error handling."""
+    before = mpmath.mp.prec, mpmath.iv.prec, np.geterr()
+    yield
+    assert (mpmath.mp.prec, mpmath.iv.prec, np.geterr()) == before
