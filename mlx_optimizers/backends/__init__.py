@@ -1,0 +1,80 @@
+"""The backends that can be checked; each imports its library only when it is opened."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from mlx_optimizers.conformance import Backend
+
+__all__ = ["BACKENDS", "OWN", "Unavailable", "open_backend"]
+
+
+class Unavailable(Exception):
+    """A known backend cannot be used here: its library is not installed, or has not the device asked for."""
+
+
+BACKENDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "reference": ("reference", "Reference", ()),
+    "mlx": ("mlx", "Mlx", ()),
+    "torch": ("torch", "Torch", ()),
+    "torch-foreach": ("torch", "Torch", ("foreach",)),
+    "torch-fused": ("torch", "Torch", ("fused",)),
+    "optax": ("optax", "Optax", ()),
+    "keras": ("keras", "Keras", ()),
+}
+"""Module, class and further arguments of each backend, by the name that the command line knows it by."""
+
+OWN: dict[str, tuple[str, str]] = {
+    "torch": ("torch", "TorchClass"),
+    "optax": ("optax", "OptaxFunction"),
+    "py": ("function", "StepFunction"),
+}
+"""Module and class for an optimizer of the user's own, ``<key>:package.module:attribute``."""
+
+
+def open_backend(name: str, device: str = "cpu") -> Backend:
+    """Open a backend by name.
+
+    Args:
+        name: A key of `BACKENDS`; or ``torch:package.module:Class``, ``optax:package.module:function`` or
+            ``py:package.module:function`` for an optimizer of the user's own.
+        device: ``"cpu"`` (default) or ``"gpu"``.
+
+    Raises:
+        ValueError: for a name that no backend has.
+        Unavailable: when the backend cannot be used here.
+
+    Example:
+        >>> from mlx_optimizers.backends import open_backend
+        >>> open_backend("reference").claim("Adam")
+        'Adam'
+    """
+    kind, _, target = name.partition(":")
+    try:
+        if target and kind in OWN:
+            module, made = OWN[kind]
+            return _imported(module, made)(_attribute(name, target), name, device)
+        if name in BACKENDS:
+            module, made, arguments = BACKENDS[name]
+            return _imported(module, made)(device, *arguments)
+    except ImportError as error:
+        raise Unavailable(f"backend {name!r} is not available here: {error}") from error
+    known = (*BACKENDS, *(f"{key}:MODULE:NAME" for key in OWN))
+    raise ValueError(f"unknown backend {name!r}; known are {', '.join(known)}")
+
+
+def _imported(module: str, attribute: str) -> Callable[..., Backend]:
+    made: Callable[..., Backend] = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    return made
+
+
+def _attribute(name: str, target: str) -> object:
+    """What ``package.module:attribute`` names."""
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"{name!r} does not name a module and an attribute, as in {name.partition(':')[0]}:module:Name")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError as error:
+        raise Unavailable(f"module {module!r} has no {attribute!r}") from error

@@ -1,0 +1,42 @@
+"""A plain function as a backend: the parameter after each step from the gradients of all steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.conformance import Case, Outcome
+
+__all__ = ["StepFunction"]
+
+
+class StepFunction:
+    """A function ``step(parameter, gradients, **hyperparameters)``.
+
+    Args:
+        function: Gets arrays of shape (n,) and (steps, n) and every hyperparameter by keyword; ``learning_rate`` is a
+            list, one number a step, in the cases where it changes. Returns the parameter after each step, of shape
+            (steps, n).
+        name: Name of the backend.
+        device: ``"cpu"`` alone.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str = "function", device: str = "cpu") -> None:
+        if device != "cpu":
+            raise Unavailable(f"a Python function runs on the CPU alone, not on {device!r}")
+        self.name = name
+        self.version = "unknown"
+        self.device = device
+        self._function = function
+
+    def claim(self, optimizer: str) -> str:
+        """A function of the user's own is held to the page."""
+        return optimizer
+
+    def run(self, case: Case) -> Outcome:
+        """Compute a case; the function gets copies."""
+        given = self._function(case.parameter.copy(), case.gradients.copy(), **case.hyperparameters)
+        return Outcome(np.asarray(given), {})

@@ -1,0 +1,99 @@
+"""Keras, on jax, or on torch where that is what is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is imported
+    os.environ["KERAS_BACKEND"] = "jax" if importlib.util.find_spec("jax") else "torch"
+
+import keras
+import numpy as np
+
+from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends.stacked import Stacked
+from mlx_optimizers.conformance import Case, Outcome, Unsupported
+
+__all__ = ["CLAIMS", "SLOTS", "Keras"]
+
+CLAIMS = {
+    "SGD": "SGD[buffer=scaled,weight_decay=decoupled]",
+    "RMSprop": "RMSprop[eps=inside_sqrt]",
+    "Adagrad": "Adagrad[eps=inside_sqrt,initial=0.1]",
+    "Adam": "Adam[bias_correction=true,eps=before_correction]",
+    "AdamW": "AdamW[bias_correction=true,eps=before_correction]",
+    "Adamax": "Adamax[bias_correction=true]",
+}
+"""What Keras says it computes, where that is not the page's formula."""
+
+SLOTS = {
+    "SGD": {"momentums": "v"},
+    "RMSprop": {"_velocities": "v"},
+    "Adagrad": {"_accumulators": "v"},
+    "AdaDelta": {"_accumulated_grads": "v", "_accumulated_delta_vars": "u"},
+    "Adam": {"_momentums": "m", "_velocities": "v"},
+    "AdamW": {"_momentums": "m", "_velocities": "v"},
+    "Adamax": {"_m": "m", "_u": "v"},
+    "Lion": {"_momentums": "m"},
+}
+"""Our names of the state."""
+
+_NAMES = {"AdaDelta": "Adadelta"}
+_HYPERPARAMETERS = {"alpha": "rho", "eps": "epsilon"}
+
+
+class Keras:
+    """The optimizers of Keras, eagerly."""
+
+    name = "keras"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._where = f"{device}:0"
+        try:
+            with keras.device(self._where):
+                keras.ops.zeros(())
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise Unavailable(f"Keras on {keras.backend.backend()} has no device {device!r} here") from error
+        self.version = f"{keras.__version__} on {keras.backend.backend()}"
+        self.device = device
+
+    def claim(self, optimizer: str) -> str:
+        """What Keras says it computes."""
+        return CLAIMS.get(optimizer, optimizer)
+
+    def run(self, case: Case) -> Outcome:
+        """Compute a case."""
+        if case.dtype == "float64":
+            raise Unsupported("Keras keeps the learning rate in float32")
+        with keras.device(self._where):
+            made = getattr(keras.optimizers, _NAMES.get(case.optimizer, case.optimizer))(**_arguments(case))
+            w = keras.Variable(case.parameter, dtype=case.dtype)
+            rows = Stacked()
+            for rate, gradient in zip(case.rates(), case.gradients, strict=True):
+                made.learning_rate = rate
+                made.apply([keras.ops.convert_to_tensor(gradient, dtype=case.dtype)], [w])
+                rows.add(_to_numpy(w), _state(case, made))
+            return rows.outcome()
+
+
+def _arguments(case: Case) -> dict[str, Any]:
+    """All hyperparameters under the names that Keras has for them."""
+    h = case.at_step(0)
+    if h.pop("dampening", 0):
+        raise Unsupported("keras.optimizers.SGD has no dampening")
+    if "betas" in h:
+        h["beta_1"], h["beta_2"] = h.pop("betas")
+    return {_HYPERPARAMETERS.get(name, name): value for name, value in h.items()}
+
+
+def _state(case: Case, made: Any) -> dict[str, Any]:
+    if case.optimizer == "SGD":
+        # The buffer is there with momentum alone, and holds what is added to the parameter.
+        return {"v": -_to_numpy(made.momentums[0])} if case.hyperparameters["momentum"] else {}
+    return {ours: _to_numpy(getattr(made, theirs)[0]) for theirs, ours in SLOTS[case.optimizer].items()}
+
+
+def _to_numpy(variable: Any) -> Any:
+    return np.array(keras.ops.convert_to_numpy(variable.value))

@@ -1,0 +1,150 @@
+"""optax, jitted, and transformations of the user's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends.stacked import Stacked
+from mlx_optimizers.conformance import Case, Outcome, Unsupported
+
+__all__ = ["CLAIMS", "SLOTS", "Optax", "OptaxFunction"]
+
+CLAIMS = {
+    "RMSprop": "RMSprop[eps=inside_sqrt]",
+    "Adagrad": "Adagrad[eps=inside_sqrt,initial=0.1]",
+    "Adam": "Adam[bias_correction=true]",
+    "AdamW": "AdamW[bias_correction=true]",
+    "Adamax": "Adamax[bias_correction=true,eps=inside_max]",
+}
+"""What optax says it computes, where that is not the page's formula."""
+
+SLOTS = {
+    "SGD": {"trace": "v"},
+    "RMSprop": {"nu": "v"},
+    "Adagrad": {"sum_of_squares": "v"},
+    "AdaDelta": {"e_g": "v", "e_x": "u"},
+    "Adam": {"mu": "m", "nu": "v"},
+    "AdamW": {"mu": "m", "nu": "v"},
+    "Adamax": {"mu": "m", "nu": "v"},
+    "Lion": {"mu": "m"},
+}
+"""Our names of optax' state."""
+
+
+class OptaxFunction:
+    """Any function that makes a gradient transformation, with its update jitted.
+
+    Args:
+        function: What makes the transformation; it takes a learning rate or a schedule.
+        name: Name of the backend.
+        device: ``"cpu"`` or ``"gpu"``.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, device: str) -> None:
+        try:
+            self._device = jax.devices(device)[0]
+        except RuntimeError as error:
+            raise Unavailable(f"jax has no device {device!r} here") from error
+        self.name = name
+        self.version = version("optax")
+        self.device = device
+        self._function = function
+
+    def claim(self, optimizer: str) -> str:
+        """A function of the user's own is held to the page."""
+        return optimizer
+
+    def slots(self, case: Case) -> dict[str, str]:
+        """Nothing is known of the state of a function of the user's own."""
+        return {}
+
+    def transformation(self, case: Case) -> Any:
+        """The transformation of a case."""
+        return self._function(**_accepted(self._function, {**case.hyperparameters, "learning_rate": _rate(case)}))
+
+    def run(self, case: Case) -> Outcome:
+        """Compute a case."""
+        if case.dtype == "float64" and not jax.config.jax_enable_x64:
+            raise Unsupported("jax computes float64 only when it is started with jax_enable_x64")
+        with jax.default_device(self._device):
+            made = self.transformation(case)
+
+            @jax.jit
+            def step(gradient: Any, state: Any, parameter: Any) -> Any:
+                updates, state = made.update(gradient, state, parameter)
+                return optax.apply_updates(parameter, updates), state
+
+            w = jnp.asarray(case.parameter)
+            state = made.init(w)
+            rows = Stacked()
+            for gradient in case.gradients:
+                w, state = step(jnp.asarray(gradient), state, w)
+                shown = {ours: optax.tree.get(state, theirs) for theirs, ours in self.slots(case).items()}
+                rows.add(np.array(w), {name: np.array(value) for name, value in shown.items() if value is not None})
+            return rows.outcome()
+
+
+class Optax(OptaxFunction):
+    """The optimizers of optax.
+
+    Args:
+        device: ``"cpu"`` or ``"gpu"``.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        super().__init__(optax.sgd, "optax", device)
+
+    def claim(self, optimizer: str) -> str:
+        """What optax says it computes."""
+        return CLAIMS.get(optimizer, optimizer)
+
+    def slots(self, case: Case) -> dict[str, str]:
+        """Our names of optax' state."""
+        return SLOTS[case.optimizer]
+
+    def transformation(self, case: Case) -> Any:
+        """The transformation of a case; SGD gets its weight decay chained before it, as optax documents."""
+        h = dict(case.hyperparameters)
+        if case.optimizer == "SGD":
+            if h.pop("dampening"):
+                raise Unsupported("optax.sgd has no dampening")
+            decay = optax.add_decayed_weights(h.pop("weight_decay"))
+            # Without momentum there is no buffer; 0 would keep one that is the gradient.
+            return optax.chain(decay, optax.sgd(_rate(case), momentum=h["momentum"] or None, nesterov=h["nesterov"]))
+        function = getattr(optax, case.optimizer.lower())
+        return function(**_accepted(function, {**h, "learning_rate": _rate(case)}))
+
+
+def _rate(case: Case) -> Any:
+    """A number, or a schedule over optax' count of updates."""
+    rate = case.hyperparameters["learning_rate"]
+    if not isinstance(rate, list):
+        return rate
+    rates = jnp.asarray(rate, jnp.float32)
+    return lambda count: rates[count]
+
+
+def _accepted(function: Callable[..., Any], hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """Hyperparameters under the names that the function has for them."""
+    parameters = inspect.signature(function).parameters
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    out = {}
+    for name, value in hyperparameters.items():
+        if name in parameters or anything:
+            out[name] = value
+        elif name == "betas" and {"b1", "b2"} <= set(parameters):
+            out["b1"], out["b2"] = value
+        elif name == "alpha" and "decay" in parameters:
+            out["decay"] = value
+        else:
+            raise Unsupported(f"{getattr(function, '__name__', function)} takes no {name}")
+    return out

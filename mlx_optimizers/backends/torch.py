@@ -1,0 +1,145 @@
+"""``torch.optim``: the for-loop, foreach and fused implementations, and optimizers of the user's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends.stacked import Stacked
+from mlx_optimizers.conformance import Case, Outcome, Unsupported
+
+__all__ = ["CLAIMS", "SLOTS", "Torch", "TorchClass"]
+
+CLAIMS = {
+    "SGD": "SGD[dampening=not_first]",
+    "Adam": "Adam[bias_correction=true]",
+    "AdamW": "AdamW[bias_correction=true]",
+    "Adamax": "Adamax[bias_correction=true,eps=inside_max]",
+}
+"""What torch says it computes, where that is not the page's formula."""
+
+SLOTS = {
+    "SGD": {"momentum_buffer": "v"},
+    "RMSprop": {"square_avg": "v"},
+    "Adagrad": {"sum": "v"},
+    "AdaDelta": {"square_avg": "v", "acc_delta": "u"},
+    "Adam": {"exp_avg": "m", "exp_avg_sq": "v"},
+    "AdamW": {"exp_avg": "m", "exp_avg_sq": "v"},
+    "Adamax": {"exp_avg": "m", "exp_inf": "v"},
+}
+"""Our names of torch's state."""
+
+_NAMES = {"AdaDelta": "Adadelta"}
+
+
+class TorchClass:
+    """Any optimizer class with torch's interface, driven through ``param_groups`` and ``step()``.
+
+    Args:
+        made: The class.
+        name: Name of the backend.
+        device: ``"cpu"`` or ``"gpu"``.
+        switches: Arguments beside the hyperparameters.
+    """
+
+    def __init__(self, made: Callable[..., Any], name: str, device: str, **switches: bool) -> None:
+        if device == "gpu" and not torch.cuda.is_available():
+            raise Unavailable("torch has no GPU here")
+        self.name = name
+        self.version = torch.__version__
+        self.device = device
+        self._made = made
+        self._switches = switches
+
+    def claim(self, optimizer: str) -> str:
+        """A class of the user's own is held to the page."""
+        return optimizer
+
+    def slots(self, case: Case) -> dict[str, str]:
+        """Nothing is known of the state of a class of the user's own."""
+        return {}
+
+    def arguments(self, case: Case, made: Callable[..., Any]) -> dict[str, Any]:
+        """All hyperparameters under torch's names, and the switches.
+
+        Raises:
+            Unsupported: when the class does not take one of them.
+        """
+        wanted = {("lr" if name == "learning_rate" else name): value for name, value in case.at_step(0).items()}
+        accepted = inspect.signature(made).parameters
+        for name in (*wanted, *self._switches):
+            if name not in accepted and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+                raise Unsupported(f"{getattr(made, '__name__', made)} takes no {name}")
+        return {**wanted, **self._switches}
+
+    def made(self, case: Case) -> Callable[..., Any]:
+        """The class for a case."""
+        return self._made
+
+    def run(self, case: Case) -> Outcome:
+        """Compute a case."""
+        made = self.made(case)
+        device = "cuda" if self.device == "gpu" else "cpu"
+        w = torch.nn.Parameter(_to_torch(case.parameter).to(device))
+        optimizer = made([w], **self.arguments(case, made))
+        rows = Stacked()
+        for rate, gradient in zip(case.rates(), case.gradients, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            w.grad = _to_torch(gradient).to(device)
+            optimizer.step()
+            state = optimizer.state.get(w, {})
+            slots = {ours: state[theirs] for theirs, ours in self.slots(case).items() if state.get(theirs) is not None}
+            rows.add(_to_numpy(w, case), {name: _to_numpy(value, case) for name, value in slots.items()})
+        return rows.outcome()
+
+
+class Torch(TorchClass):
+    """The optimizers of ``torch.optim`` in one implementation.
+
+    Args:
+        device: ``"cpu"`` or ``"gpu"``.
+        implementation: ``""`` for the for-loop, ``"foreach"`` or ``"fused"``.
+    """
+
+    def __init__(self, device: str = "cpu", implementation: str = "") -> None:
+        switches = {"foreach": implementation == "foreach"} if implementation != "fused" else {"fused": True}
+        super().__init__(torch.optim.SGD, f"torch-{implementation}".rstrip("-"), device, **switches)
+        self._implementation = implementation
+
+    def claim(self, optimizer: str) -> str:
+        """What torch says it computes."""
+        return CLAIMS.get(optimizer, optimizer)
+
+    def slots(self, case: Case) -> dict[str, str]:
+        """Our names of torch's state."""
+        return SLOTS[case.optimizer]
+
+    def made(self, case: Case) -> Callable[..., Any]:
+        """The class of an optimizer's name."""
+        if case.optimizer == "Lion":
+            raise Unsupported("torch.optim has no Lion")
+        made: Callable[..., Any] = getattr(torch.optim, _NAMES.get(case.optimizer, case.optimizer))
+        if self._implementation == "fused" and "fused" not in inspect.signature(made).parameters:
+            raise Unsupported(f"torch.optim has no fused {case.optimizer}")
+        return made
+
+
+def _to_torch(array: npt.NDArray[Any]) -> torch.Tensor:
+    if array.dtype.name == "bfloat16":  # torch takes no NumPy bfloat16; the bits are the same
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
+
+
+def _to_numpy(tensor: torch.Tensor, case: Case) -> npt.NDArray[Any]:
+    values = tensor.detach().cpu()
+    if values.dtype == torch.bfloat16:
+        return values.view(torch.int16).numpy().view(case.form.dtype).copy()
+    out: npt.NDArray[Any] = values.numpy().copy()
+    return out

@@ -1,0 +1,223 @@
+"""The command ``mlx-optimizers``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx_optimizers
+from mlx_optimizers.backends import BACKENDS, Unavailable, open_backend
+from mlx_optimizers.conformance import Report, check, matching, parse
+from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.conformance.human import human
+from mlx_optimizers.conformance.report import schema
+from mlx_optimizers.conformance.trace import trace
+
+__all__ = ["main"]
+
+EXECUTED_NOTHING = 3
+USAGE = 2
+
+_OPTIMIZERS = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments; default those of the process.
+
+    Returns:
+        The exit status: 0 all conforms, 1 something deviates or failed, 2 usage, 3 nothing was executed.
+
+    Example:
+        >>> from mlx_optimizers.cli import main
+        >>> main(["trace", "SGD", "--gradient=-1", "--learning-rate", "0.5"])
+        SGD(learning_rate=0.5, momentum=0.0, weight_decay=0.0, dampening=0.0, nesterov=False), float32, w = 0.0
+        <BLANKLINE>
+        step 1, g = -1.0
+           float32         bits     exact                  from           to
+        w  0.5             3f000000 0.5                    0.49999994     0.5000001
+        v  0.0             00000000 0                      0.0            0.0
+        0
+    """
+    parser = _parser()
+    arguments = parser.parse_args(_with_negative_numbers(sys.argv[1:] if argv is None else argv))
+    try:
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except _UsageError as error:
+        arguments.parser.print_usage(sys.stderr)
+        print(f"{arguments.parser.prog}: error: {error}", file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class _UsageError(Exception):
+    pass
+
+
+def _with_negative_numbers(argv: Sequence[str]) -> list[str]:
+    """Join ``--option -1,2`` to ``--option=-1,2``: argparse takes the second for an option."""
+    out: list[str] = []
+    for argument in argv:
+        if re.match(r"-(\d|\.|inf|nan)", argument) and out and re.fullmatch(r"--[a-z-]+", out[-1]):
+            out[-1] += f"={argument}"
+        else:
+            out.append(argument)
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlx-optimizers",
+        description="The MLX optimizers exactly, and a checker that tells any backend what it computes.",
+    )
+    parser.add_argument("--version", action="version", version=f"mlx-optimizers {mlx_optimizers.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_check(commands.add_parser("check", help="check a backend against the documented formulas"))
+    _add_trace(commands.add_parser("trace", help="show every step of one element"))
+    return parser
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run a backend over the cases and say whether it computes what it claims to."
+    parser.epilog = (
+        "Exit status: 0 everything conforms, 1 a case deviates or failed, 2 usage, 3 nothing was executed. "
+        f"Backends: {', '.join(BACKENDS)}."
+    )
+    parser.set_defaults(run=_check, parser=parser)
+    parser.add_argument("backend", metavar="BACKEND", nargs="?", help="what to check")
+    parser.add_argument("--optimizer", action="append", metavar="NAME", help="only this optimizer (may be repeated)")
+    parser.add_argument("--case", metavar="GLOB", help="only cases whose identifier matches; * crosses /")
+    parser.add_argument("--as", dest="formula", metavar="FORMULA", help="hold its optimizer to this formula")
+    parser.add_argument("--scalars", choices=("double", "float32", "either"), default="either")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--format", choices=("human", "json"), default="human")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the report there instead of standard output")
+    parser.add_argument("-j", "--jobs", type=_count, default=1, metavar="N", help="processes for the oracle")
+    parser.add_argument("--list", action="store_true", help="print the cases' identifiers and stop")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the report and stop")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    if arguments.schema:
+        import json
+
+        print(json.dumps(schema(), indent=2))
+        return 0
+    if arguments.backend is None:
+        raise _UsageError("the following arguments are required: BACKEND")
+    optimizers, formula = arguments.optimizer, None
+    try:
+        if arguments.formula is not None:
+            formula = parse(arguments.formula)
+            optimizers = [formula.optimizer.__name__]
+        for name in optimizers or ():
+            if name not in _OPTIMIZERS:
+                raise ValueError(f"unknown optimizer {name!r}; known are {', '.join(_OPTIMIZERS)}")
+        cases = matching(optimizers, arguments.case)
+        backend = open_backend(arguments.backend, arguments.device)
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
+    except Unavailable as error:
+        return _nothing(str(error))
+    if arguments.list:
+        print("\n".join(case.id for case in cases))
+        return 0
+    if not cases:
+        return _nothing("no case matches")
+    report = check(
+        backend,
+        cases,
+        formula=formula and formula.name,
+        scalars=arguments.scalars,
+        jobs=arguments.jobs,
+        progress=_progress(backend.name, len(cases)),
+    )
+    _write(report, arguments.format, arguments.output)
+    return report.status
+
+
+def _nothing(reason: str) -> int:
+    print(f"mlx-optimizers: nothing was executed: {reason}", file=sys.stderr)
+    return EXECUTED_NOTHING
+
+
+def _progress(name: str, total: int) -> Callable[[int], None] | None:
+    """A counter on standard error, on a terminal only."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int) -> None:
+        end = "\r\033[K" if done == total else ""
+        print(f"\r{name}: {done} of {total} cases{end}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _write(report: Report, form: str, path: str | None) -> None:
+    terminal = path is None and sys.stdout.isatty()
+    colour = terminal and not os.environ.get("NO_COLOR")
+    width = shutil.get_terminal_size().columns if terminal else 100
+    text = report.dumps() if form == "json" else human(report, colour=colour, width=width)
+    if path is None:
+        print(text, end="")
+    else:
+        Path(path).write_text(text, encoding="utf-8")
+
+
+def _add_trace(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Show one element's float32 value, bits, exact value and accepted interval, step by step."
+    parser.set_defaults(run=_trace, parser=parser)
+    parser.add_argument("optimizer", metavar="OPTIMIZER", choices=list(_OPTIMIZERS), help=", ".join(_OPTIMIZERS))
+    parser.add_argument("--gradient", type=_numbers, required=True, metavar="G,G,…", help="one number a step")
+    parser.add_argument("--parameter", type=_number, default=0.0, metavar="W", help="before the first step; default 0")
+    parser.add_argument("--scalars", choices=("double", "float32"), default="double", help="profile of the interval")
+    group = parser.add_argument_group("hyperparameters", "as the optimizer takes them; default: the class's")
+    group.add_argument("--learning-rate", type=_numbers, metavar="X", help="one number, or one a step")
+    group.add_argument("--betas", type=_numbers, metavar="B1,B2")
+    for name in ("momentum", "weight-decay", "dampening", "alpha", "rho", "eps"):
+        group.add_argument(f"--{name}", type=_number, metavar="X")
+    group.add_argument("--nesterov", action="store_true", default=None)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _numbers(text: str) -> list[float]:
+    return [_number(item) for item in text.split(",")]
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    names = ("learning_rate", "betas", "momentum", "weight_decay", "dampening", "alpha", "rho", "eps", "nesterov")
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    rates = given.setdefault("learning_rate", [default_rate(arguments.optimizer)])
+    if len(rates) == 1:
+        given["learning_rate"] = rates[0]
+    try:
+        text = trace(
+            _OPTIMIZERS[arguments.optimizer], arguments.parameter, arguments.gradient, given, arguments.scalars
+        )
+    except (TypeError, ValueError) as error:
+        raise _UsageError(str(error)) from error
+    print(text, end="")
+    return 0

@@ -1,0 +1,168 @@
+"""Whether a backend's numbers lie in the interval, and which of them is farthest out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers.conformance.cases import Case
+from mlx_optimizers.oracle import Exact, Format, Formula, Quantity, trajectory
+
+__all__ = ["Judgement", "Outcome", "Worst", "judge"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a backend computed for a case.
+
+    Args:
+        parameters: The parameter after each step, shape (steps, n).
+        state: Slots after each step, those that the backend shows; each of shape (steps, n).
+    """
+
+    parameters: npt.NDArray[Any]
+    state: Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element of greatest excess: its bit patterns, its exact value as decimal text.
+
+    ``excess`` is |got − exact| over the accepted distance, above 1 outside the interval; infinite for a NaN, an
+    infinity, or anything but an exact zero where only zero is accepted.
+    """
+
+    quantity: str
+    step: int
+    index: int
+    got: str
+    low: str
+    nearest: str
+    high: str
+    exact: str
+    excess: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One case under one scalar profile.
+
+    Args:
+        conforms: Every tested element is accepted, and there is one.
+        worst: The tested element of greatest excess.
+        first: The first element, by step, that is not accepted; None if all are.
+        tested: Number of elements with a finite interval, over all steps and quantities.
+        untested: Number of elements for which any answer would pass.
+    """
+
+    conforms: bool
+    worst: Worst | None
+    first: Worst | None
+    tested: int
+    untested: int
+
+
+def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judgement:
+    """Hold an outcome to a formula.
+
+    Args:
+        case: The case.
+        outcome: What a backend computed.
+        formula: The formula it is held to.
+        scalars: The profile, ``"double"`` or ``"float32"``.
+
+    Raises:
+        ValueError: for an outcome of another shape than the case asks for, or with an unknown slot.
+    """
+    exact = Exact()
+    entries = trajectory(
+        formula,
+        case.parameter,
+        case.gradients,
+        dtype=case.dtype,
+        scalars=scalars,
+        **case.hyperparameters,
+    )
+    given = _given(case, outcome, formula)
+    worst = first = None
+    tested = untested = 0
+    with exact.active():
+        for step, entry in enumerate(entries):
+            for name, quantity in entry.quantities():
+                if name not in given:
+                    continue
+                got = given[name][step]
+                excess = _excess(exact, got, quantity)
+                known = np.isfinite(quantity.radius)
+                tested += int(known.sum())
+                untested += int((~known).sum())
+                index = int(np.argmax(excess))
+                if not known[index]:
+                    continue
+                if worst is None or excess[index] > worst.excess:
+                    worst = _element(exact, case.form, quantity, got, name, step, index, float(excess[index]))
+                if first is None and excess[index] > 1:
+                    first = _element(exact, case.form, quantity, got, name, step, index, float(excess[index]))
+    return Judgement(tested > 0 and first is None, worst, first, tested, untested)
+
+
+def _given(case: Case, outcome: Outcome, formula: Formula) -> dict[str, npt.NDArray[Any]]:
+    given = {"parameter": outcome.parameters, **outcome.state}
+    for name, values in given.items():
+        if name != "parameter" and name not in formula.slots:
+            raise ValueError(f"{name!r} is no state slot of {formula.name}")
+        if np.shape(values) != case.gradients.shape:
+            raise ValueError(f"{name} has shape {np.shape(values)}, the case asks for {case.gradients.shape}")
+        if np.asarray(values).dtype != case.form.dtype:
+            raise ValueError(f"{name} has dtype {np.asarray(values).dtype}, the case asks for {case.dtype}")
+    return given
+
+
+def _excess(exact: Exact, got: npt.NDArray[Any], quantity: Quantity) -> npt.NDArray[np.float64]:
+    """|got − exact| over the radius: 0 where untested, infinite where the quotient has no value."""
+    values = got.astype(np.float64)
+    with np.errstate(all="ignore"):
+        inside = (values >= quantity.low.astype(np.float64)) & (values <= quantity.high.astype(np.float64))
+        # A NaN or an infinity stands for itself below, so that the subtraction is one of finite numbers.
+        finite = np.where(np.isfinite(values), values, 0.0)
+        known = np.isfinite(quantity.radius)
+        centre = np.where(known, quantity.exact, exact.number(0))
+        error = np.abs(exact.array(finite).values - centre).astype(np.float64)
+        excess = np.where(error == 0, 0.0, error / quantity.radius)
+    excess = np.where(np.isfinite(values), excess, np.inf)
+    # The comparison with the interval's ends decides; the quotient of two rounded numbers may not overrule it.
+    excess = np.where(inside, np.minimum(excess, 1.0), np.maximum(excess, math.nextafter(1.0, 2.0)))
+    return np.where(known, excess, -1.0)
+
+
+def _element(
+    exact: Exact,
+    form: Format,
+    quantity: Quantity,
+    got: npt.NDArray[Any],
+    name: str,
+    step: int,
+    index: int,
+    excess: float,
+) -> Worst:
+    def bits(array: npt.NDArray[Any]) -> str:
+        return form.bits(array[index : index + 1])[0]
+
+    return Worst(
+        quantity=name,
+        step=step + 1,
+        index=index,
+        got=bits(got),
+        low=bits(quantity.low),
+        nearest=bits(quantity.nearest),
+        high=bits(quantity.high),
+        exact=exact.text(quantity.exact[index]),
+        excess=excess,
+    )
+
+

@@ -1,0 +1,272 @@
+"""Exact arithmetic at a working precision that makes its own rounding irrelevant: mpmath, or MPFR through gmpy2.
+
+Both libraries round + − × ÷ √ correctly to the precision asked for, so that they give the same numbers bit for bit;
+mpmath is the authority and always there, MPFR is some thirty times faster. A formula is evaluated over an
+`Array` of such numbers, while hyperparameters stay the library's own scalars: what `1 - b1` gives is a scalar again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import decimal
+import importlib.util
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal
+
+import mpmath
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers.oracle.formats import Direction, Format
+
+__all__ = ["Array", "Context", "Double", "Exact", "Library"]
+
+Library = Literal["mpmath", "gmpy2"]
+
+
+class Array:
+    """Numbers of one context with elementwise arithmetic.
+
+    Args:
+        context: Where the operations come from that NumPy cannot be trusted with.
+        values: The numbers; an object array in an exact context.
+    """
+
+    __slots__ = ("context", "values")
+    __array_ufunc__ = None  # NumPy leaves the arithmetic to this class
+
+    def __init__(self, context: Context, values: npt.NDArray[Any]) -> None:
+        self.context = context
+        self.values = values
+
+    def _operand(self, other: Any) -> Any:
+        return other.values if isinstance(other, Array) else other
+
+    def _new(self, values: Any) -> Array:
+        return Array(self.context, values)
+
+    def __neg__(self) -> Array:
+        return self._new(-self.values)
+
+    def __add__(self, other: Any) -> Array:
+        return self._new(self.values + self._operand(other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Array:
+        return self._new(self.values - self._operand(other))
+
+    def __rsub__(self, other: Any) -> Array:
+        return self._new(self._operand(other) - self.values)
+
+    def __mul__(self, other: Any) -> Array:
+        return self._new(self.values * self._operand(other))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Array:
+        return self._new(self.context.quotient(self.values, self._operand(other)))
+
+    def __rtruediv__(self, other: Any) -> Array:
+        return self._new(self.context.quotient(self._operand(other), self.values))
+
+    def __pow__(self, power: int) -> Array:
+        if power != 2:
+            raise ValueError(f"an array is raised to the power 2 alone, not {power}")
+        return self * self
+
+
+class Context:
+    """What `Exact` and `Double` have in common: the operations of a formula that are no operators.
+
+    Every computation with its numbers runs under ``with context.active():``.
+    """
+
+    number: Callable[[Any], Any]
+    quotient: Callable[[Any, Any], Any]
+    quotient_or_nan: Callable[[Any, Any], Any]
+    _sqrt: Callable[[Any], Any]
+    _sign: Callable[[Any], Any]
+    _maximum: Callable[[Any, Any], Any]
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """What to enter around a computation: MPFR's precision belongs to the thread, the others need nothing."""
+        return contextlib.nullcontext()
+
+    def sqrt(self, x: Any) -> Any:
+        """√x of an array or a coefficient; ValueError where x is negative."""
+        return Array(self, self._sqrt(x.values)) if isinstance(x, Array) else self._sqrt(x)
+
+    def sign(self, x: Array) -> Array:
+        """−1, 0 or 1, elementwise."""
+        return Array(self, self._sign(x.values))
+
+    def abs(self, x: Array) -> Array:
+        """|x|, elementwise."""
+        return Array(self, abs(x.values))
+
+    def max(self, x: Array, y: Array) -> Array:
+        """The larger of two, elementwise; NaN where either is."""
+        return Array(self, self._maximum(x.values, y.values))
+
+    def lift(self, x: Any) -> Any:
+        """A coefficient as a number of the arrays' own format; exactly the same number here."""
+        return x
+
+
+class Exact(Context):
+    """Numbers of a fixed binary precision, by mpmath or by MPFR.
+
+    Args:
+        bits: Working precision, at least 64; default 200.
+        library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where it is installed.
+
+    Raises:
+        ValueError: for fewer than 64 bits or an unknown library.
+        ImportError: for gmpy2 when it is not installed.
+
+    Example:
+        >>> from mlx_optimizers.oracle import Exact
+        >>> n = Exact(bits=100, library="mpmath")
+        >>> with n.active():
+        ...     third = n.number("1/3")
+        ...     (third + third + third) == 1
+        True
+    """
+
+    def __init__(self, bits: int = 200, library: Library | None = None) -> None:
+        if bits < 64:
+            raise ValueError(f"bits must be at least 64, not {bits}")
+        if library is None:
+            library = "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
+        if library not in ("mpmath", "gmpy2"):
+            raise ValueError(f"library must be 'mpmath' or 'gmpy2', not {library!r}")
+        self.bits = bits
+        self.library = library
+        bind = self._bind_mpmath if library == "mpmath" else self._bind_gmpy2
+        root, nan = bind()
+
+        def quotient(a: Any, b: Any) -> Any:
+            if b == 0:
+                if a == 0 or a != a:
+                    return nan  # 0/0 has no value; the element is not tested
+                raise ZeroDivisionError(f"division of {a} by zero")
+            return a / b
+
+        def square_root(x: Any) -> Any:
+            if x < 0:
+                raise ValueError(f"square root of the negative number {x}")
+            return root(x)
+
+        zero, one = self.number(0), self.number(1)
+        self.nan = nan
+        self.quotient_or_nan = np.frompyfunc(lambda a, b: nan if b == 0 else a / b, 2, 1)
+        self.quotient = np.frompyfunc(quotient, 2, 1)
+        self._sqrt = np.frompyfunc(square_root, 1, 1)
+        self._sign = np.frompyfunc(lambda x: one if x > 0 else -one if x < 0 else zero if x == 0 else x, 1, 1)
+        self._maximum = np.frompyfunc(lambda x, y: x if x >= y or x != x else y, 2, 1)
+
+    def _bind_mpmath(self) -> tuple[Callable[[Any], Any], Any]:
+        private = mpmath.MPContext()
+        private.prec = self.bits
+
+        def number(x: Any) -> Any:
+            if isinstance(x, str | Fraction):
+                ratio = Fraction(x)
+                return private.make_mpf(
+                    mpmath.libmp.from_rational(ratio.numerator, ratio.denominator, self.bits, "n")
+                )
+            return private.mpf(x if isinstance(x, int) else float(x))
+
+        def parts(x: Any) -> tuple[int, int]:
+            sign, mantissa, exponent, _ = x._mpf_
+            return (-int(mantissa) if sign else int(mantissa)), int(exponent)
+
+        self.number, self._parts = number, parts
+        return private.sqrt, private.nan
+
+    def _bind_gmpy2(self) -> tuple[Callable[[Any], Any], Any]:
+        import gmpy2
+
+        self._gmpy2 = gmpy2
+
+        def number(x: Any) -> Any:
+            with self.active():
+                if isinstance(x, str | Fraction):
+                    return gmpy2.mpfr(gmpy2.mpq(Fraction(x)))
+                return gmpy2.mpfr(x if isinstance(x, int) else float(x))
+
+        def parts(x: Any) -> tuple[int, int]:
+            mantissa, exponent = x.as_mantissa_exp()
+            return int(mantissa), int(exponent)
+
+        self.number, self._parts = number, parts
+        return gmpy2.sqrt, gmpy2.nan()
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """What to enter around a computation: MPFR's precision belongs to the thread and is 53 bits at first."""
+        if self.library == "gmpy2":
+            return self._gmpy2.context(precision=self.bits)  # type: ignore[no-any-return]
+        return contextlib.nullcontext()
+
+    def array(self, values: npt.ArrayLike) -> Array:
+        """The exact values of an array of floats; ±inf and NaN stay what they are."""
+        flat = np.asarray(values).reshape(-1).astype(np.float64).tolist()
+        return Array(self, self.objects([self.number(value) for value in flat]))
+
+    @staticmethod
+    def objects(numbers: list[Any]) -> npt.NDArray[Any]:
+        """A one-dimensional object array of these numbers."""
+        out = np.empty(len(numbers), object)
+        out[:] = numbers
+        return out
+
+    def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """|values| in float64, within one rounding."""
+        return np.abs(values.astype(np.float64))
+
+    def round(self, x: Any, form: Format, direction: Direction = "nearest") -> float:
+        """A number rounded once into a float format; see `Format.round`."""
+        if x != x or x in (np.inf, -np.inf):
+            return float(x)
+        return form.round(*self._parts(x), direction)
+
+    def text(self, x: Any, digits: int = 30) -> str:
+        """A number as decimal text of so many significant digits, the same whatever library made it."""
+        if x != x or x in (np.inf, -np.inf):
+            return str(float(x))
+        mantissa, exponent = self._parts(x)
+        with decimal.localcontext() as context:
+            context.prec, context.Emax, context.Emin = decimal.MAX_PREC, decimal.MAX_EMAX, decimal.MIN_EMIN
+            value = Decimal(mantissa)
+            value = value * 2**exponent if exponent >= 0 else (value * 5**-exponent).scaleb(exponent)
+            context.prec = digits
+            return str((+value).normalize())
+
+
+class Double(Context):
+    """Float64 arrays under the interface of `Exact`: fast, and exact enough where the error is carried along."""
+
+    def __init__(self) -> None:
+        self.number = float
+        self.quotient = np.divide
+        self.quotient_or_nan = lambda a, b: np.where(b == 0, np.nan, np.divide(a, b))
+        self._sqrt = self._root
+        self._sign = np.sign
+        self._maximum = np.maximum
+
+    @staticmethod
+    def _root(x: Any) -> Any:
+        if np.any(np.asarray(x) < 0):
+            raise ValueError("square root of a negative number")
+        return np.sqrt(x)
+
+    def array(self, values: npt.ArrayLike) -> Array:
+        """The values of an array of floats, in float64."""
+        return Array(self, np.asarray(values).reshape(-1).astype(np.float64))
+
+    def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """|values|."""
+        return np.abs(values)

@@ -1,0 +1,161 @@
+"""The four float formats: their constants, their bit patterns, and correct rounding into them.
+
+An exact number comes in as ``mantissa * 2**exponent`` with integers, and is rounded once, to the precision that
+its own exponent leaves: rounding first to the full precision (or through a double) goes wrong among the subnormals
+and next to half-way cases.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FORMATS", "SLACK", "Format", "format_of"]
+
+SLACK = 1.5
+"""The one safety factor of the rounding model; it multiplies every roundoff and is never raised."""
+
+Direction = Literal["nearest", "down", "up"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """An IEEE binary float format.
+
+    Args:
+        name: NumPy's name of the dtype.
+        precision: Bits of the significand, the hidden one included.
+        emax: Exponent of the largest binade.
+        flush: The absolute error that an operation may make near zero, before the slack: the smallest normal
+            number where backends may flush subnormals to zero, half the smallest subnormal in float16.
+
+    Example:
+        >>> from mlx_optimizers.oracle import format_of
+        >>> format_of("float32").round(3, -1)
+        1.5
+        >>> format_of("bfloat16").round(257, -8)
+        1.0
+    """
+
+    name: str
+    precision: int
+    emax: int
+    flush: float
+
+    @property
+    def emin(self) -> int:
+        """Exponent of the smallest normal number."""
+        return 1 - self.emax
+
+    @property
+    def width(self) -> int:
+        """Bits of one number; a bit pattern has a quarter as many hexadecimal digits."""
+        return self.precision + (self.emax + 1).bit_length()
+
+    @property
+    def roundoff(self) -> float:
+        """Relative error u that the model grants an operation: 2**-precision times the slack."""
+        return SLACK * 2.0**-self.precision
+
+    @property
+    def underflow(self) -> float:
+        """Absolute error η that the model grants an operation: ``flush`` times the slack."""
+        return SLACK * self.flush
+
+    @property
+    def limit(self) -> float:
+        """Half the largest binade's end: a ball that reaches it is not tested."""
+        return math.ldexp(1.0, self.emax)
+
+    @property
+    def tiny(self) -> float:
+        """The smallest normal number."""
+        return math.ldexp(1.0, self.emin)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype; bfloat16's comes from the package ml_dtypes.
+
+        Raises:
+            ImportError: for bfloat16 when ml_dtypes is not installed.
+        """
+        if self.name != "bfloat16":
+            return np.dtype(self.name)
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise ImportError("dtype bfloat16 needs the package ml_dtypes") from error
+        return np.dtype(ml_dtypes.bfloat16)
+
+    def round(self, mantissa: int, exponent: int, direction: Direction = "nearest") -> float:
+        """Round ``mantissa * 2**exponent`` once, to nearest (ties to even), down or up.
+
+        Returns:
+            The rounded value as a Python float, which holds every number of the four formats; ±inf on overflow.
+        """
+        if mantissa == 0:
+            return 0.0
+        sign, size = (-1, -mantissa) if mantissa < 0 else (1, mantissa)
+        top = size.bit_length() - 1 + exponent
+        last = max(top, self.emin) - self.precision + 1  # exponent of the last place that is kept
+        if exponent >= last:
+            kept = size << (exponent - last)
+        else:
+            drop = last - exponent
+            kept, rest = size >> drop, size & ((1 << drop) - 1)
+            if direction == "nearest":
+                half = 1 << (drop - 1)
+                kept += rest > half or (rest == half and kept & 1)
+            else:
+                kept += rest > 0 and (direction == "up") == (sign > 0)
+        if kept.bit_length() - 1 + last > self.emax:
+            outward = direction == "nearest" or (direction == "up") == (sign > 0)
+            kept, last = (1, 0) if outward else ((1 << self.precision) - 1, self.emax - self.precision + 1)
+            return sign * math.inf if outward else sign * math.ldexp(kept, last)
+        return sign * math.ldexp(kept, last)
+
+    def bits(self, array: npt.ArrayLike) -> list[str]:
+        """Bit patterns of a flat array, lower-case hexadecimal, most significant digit first."""
+        unsigned = np.ascontiguousarray(array, self.dtype).reshape(-1).view(f"u{self.width // 8}")
+        return [format(pattern, f"0{self.width // 4}x") for pattern in unsigned.tolist()]
+
+    def from_bits(self, patterns: list[str]) -> npt.NDArray[Any]:
+        """The array whose bit patterns these are.
+
+        Raises:
+            ValueError: for a pattern that has not the format's number of lower-case hexadecimal digits.
+        """
+        digits = self.width // 4
+        for pattern in patterns:
+            if not isinstance(pattern, str) or len(pattern) != digits or set(pattern) - set("0123456789abcdef"):
+                raise ValueError(f"{pattern!r} is not a {self.name} bit pattern of {digits} hexadecimal digits")
+        return np.array([int(pattern, 16) for pattern in patterns], f"u{self.width // 8}").view(self.dtype)
+
+
+FORMATS = {
+    "float16": Format("float16", 11, 15, 2.0**-25),
+    "bfloat16": Format("bfloat16", 8, 127, 2.0**-126),
+    "float32": Format("float32", 24, 127, 2.0**-126),
+    "float64": Format("float64", 53, 1023, 2.0**-1022),
+}
+
+
+def format_of(dtype: npt.DTypeLike) -> Format:
+    """The format of a dtype or of its name.
+
+    Raises:
+        TypeError: for a dtype that is none of the four.
+
+    Example:
+        >>> from mlx_optimizers.oracle import format_of
+        >>> format_of("float16").precision
+        11
+    """
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    if name not in FORMATS:
+        raise TypeError(f"dtype {name!r} is none of {', '.join(FORMATS)}")
+    return FORMATS[name]

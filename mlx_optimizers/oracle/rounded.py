@@ -1,0 +1,317 @@
+"""Balls: a value with a certified radius, the model behind the acceptance interval.
+
+The centre of a ball is what exact arithmetic gives; the radius bounds how far a correct backend may be from it after
+rounding every operation, in any of the published evaluation orders. Every rule here is one line of the model that
+the guide on the interval proves:
+
+* an operation + − × ÷ √ carries its operands' radii on and adds u·(\\|result\\| + radius) + η;
+* a hyperparameter is exact until it meets an array, where it is rounded into the array's format once;
+* an exact zero adds nothing, \\|x\\| and max round nothing, a subnormal input may be taken for zero;
+* what cannot be bounded has an infinite radius, and keeps it: such an element is not tested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers.oracle.exact import Array, Double, Exact
+from mlx_optimizers.oracle.formats import FORMATS, Format
+
+__all__ = ["Ball", "Coefficient", "Rounded", "Scalars"]
+
+Scalars = Literal["double", "float32"]
+Radius = npt.NDArray[np.float64]
+
+_OWN = 4 * 2.0**-53  # what an operation on float64 centres, and on the radii themselves, may lose
+
+
+class Coefficient:
+    """A scalar made of hyperparameters: exact, with a radius for the arithmetic that a backend forms it in.
+
+    In the double profile the radius is far below what float32 can show; in the float32 profile it is not.
+    """
+
+    __slots__ = ("context", "radius", "value")
+
+    def __init__(self, context: Rounded, value: Any, radius: float) -> None:
+        self.context = context
+        self.value = value
+        self.radius = radius
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == (other.value if isinstance(other, Coefficient) else other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _combine(self, other: Any, operation: Callable[[Any, Any], Any], swap: bool = False) -> Any:
+        if not isinstance(other, Coefficient | int):
+            return NotImplemented
+        if isinstance(other, int):
+            other = Coefficient(self.context, self.context.exact.number(other), 0.0)
+        left, right = (other, self) if swap else (self, other)
+        return operation(left, right)
+
+    def __add__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: a._result(a.value + b.value, a.radius + b.radius))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: a._result(a.value - b.value, a.radius + b.radius))
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: a._result(a.value - b.value, a.radius + b.radius), swap=True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._combine(other, _scalar_product)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._combine(other, _scalar_quotient)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._combine(other, _scalar_quotient, swap=True)
+
+    def __pow__(self, power: int) -> Coefficient:
+        value = self.value**power
+        return Coefficient(self.context, value, 2 * power * self.context.scalar_roundoff * abs(float(value)))
+
+    def _result(self, value: Any, radius: float) -> Coefficient:
+        """The coefficient after one rounding in the scalars' format."""
+        if radius == 0 and value == 0:
+            return Coefficient(self.context, value, 0.0)
+        n = self.context
+        if not math.isfinite(radius):
+            return Coefficient(n, value, math.inf)
+        return Coefficient(n, value, radius + n.scalar_roundoff * (abs(float(value)) + radius) + n.scalar_underflow)
+
+
+def _scalar_product(a: Coefficient, b: Coefficient) -> Coefficient:
+    x, y = abs(float(a.value)), abs(float(b.value))
+    return a._result(a.value * b.value, x * b.radius + y * a.radius + a.radius * b.radius)
+
+
+def _scalar_quotient(a: Coefficient, b: Coefficient) -> Coefficient:
+    x, y = abs(float(a.value)), abs(float(b.value))
+    if not y > b.radius:
+        exact = a.context.exact
+        return Coefficient(a.context, exact.quotient_or_nan(a.value, b.value), math.inf)
+    return a._result(a.value / b.value, (x * b.radius + y * a.radius) / (y * (y - b.radius)))
+
+
+class Ball:
+    """Values with radii, elementwise: arithmetic as in `Array`, rounding as in the model.
+
+    Args:
+        context: The model, with its format.
+        centre: The exact values.
+        radius: How far off a backend's values may be; infinite where nothing is known.
+    """
+
+    __slots__ = ("centre", "context", "radius")
+    __array_ufunc__ = None
+
+    def __init__(self, context: Rounded, centre: Array, radius: Radius) -> None:
+        self.context = context
+        self.centre = centre
+        self.radius = radius
+
+    @property
+    def size(self) -> Radius:
+        """|centre| in float64."""
+        return self.context.centre.magnitude(self.centre.values)
+
+    def __neg__(self) -> Ball:
+        return Ball(self.context, -self.centre, self.radius)
+
+    def __add__(self, other: Any) -> Ball:
+        return self.context.sum(self, self.context.ball(other), 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Ball:
+        return self.context.sum(self, self.context.ball(other), -1)
+
+    def __rsub__(self, other: Any) -> Ball:
+        return self.context.sum(self.context.ball(other), self, -1)
+
+    def __mul__(self, other: Any) -> Ball:
+        return self.context.product(self, self.context.ball(other))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Ball:
+        return self.context.quotient(self, self.context.ball(other))
+
+    def __rtruediv__(self, other: Any) -> Ball:
+        return self.context.quotient(self.context.ball(other), self)
+
+    def __pow__(self, power: int) -> Ball:
+        if power != 2:
+            raise ValueError(f"a ball is raised to the power 2 alone, not {power}")
+        return self * self
+
+
+class Rounded:
+    """The rounding model over one float format.
+
+    Args:
+        form: Format of the arrays.
+        centre: Context of the centres: an `Exact`, or `Double` for a fast float64 search (float64 arrays need an
+            `Exact`, since their radii are of the size of float64's own errors).
+        scalars: Where a backend forms its coefficients (β, 1−β, 1/(1−βᵗ)): ``"double"`` or ``"float32"``.
+        exact: Context of the coefficients; by default ``centre``, or a new `Exact` beside `Double`.
+
+    Raises:
+        ValueError: for an unknown ``scalars``, or float64 arrays with `Double` centres.
+
+    Example:
+        One addition of float32 numbers may be off by half an ulp; the model grants 1.5 times that.
+
+        >>> import numpy as np
+        >>> from mlx_optimizers.oracle import Exact, Rounded, format_of
+        >>> n = Rounded(format_of("float32"), Exact())
+        >>> total = n.array(np.float32([1.0])) + n.array(np.float32([2.0]))
+        >>> bool(total.radius[0] == 3 * 1.5 * 2.0**-24 + 1.5 * 2.0**-126)
+        True
+    """
+
+    def __init__(
+        self, form: Format, centre: Exact | Double, scalars: Scalars = "double", exact: Exact | None = None
+    ) -> None:
+        if scalars not in ("double", "float32"):
+            raise ValueError(f"scalars must be 'double' or 'float32', not {scalars!r}")
+        if isinstance(centre, Double) and form.name == "float64":
+            raise ValueError("float64 arrays need exact centres")
+        self.form = form
+        self.centre = centre
+        self.exact = exact or (centre if isinstance(centre, Exact) else Exact())
+        self._own_centre = _OWN if isinstance(centre, Double) else 0.0
+        scalar_form = FORMATS["float64" if scalars == "double" else "float32"]
+        self._given = scalar_form.roundoff if scalars == "float32" else 0.0  # a double is given exactly
+        self.scalar_roundoff = scalar_form.roundoff
+        self.scalar_underflow = scalar_form.underflow
+        self._same_format = scalar_form == form
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """What to enter around a computation."""
+        return self.exact.active()
+
+    def array(self, values: npt.ArrayLike) -> Ball:
+        """The exact values of an array of the format; a subnormal carries its own size as radius."""
+        centre = self.centre.array(values)
+        size = self.centre.magnitude(centre.values)
+        radius = np.where(size < self.form.tiny, size, 0.0)
+        return Ball(self, centre, np.where(np.isfinite(size), radius, np.inf))
+
+    def number(self, value: Any) -> Coefficient:
+        """A hyperparameter: a double, or the decimal or ratio that a string or Fraction spells."""
+        exact = self.exact.number(value)
+        return Coefficient(self, exact, self._given * abs(float(exact)))
+
+    def lift(self, coefficient: Any) -> Ball:
+        """A coefficient as one number of the arrays' format, so that arithmetic with it rounds as theirs does."""
+        return self.ball(coefficient)
+
+    def ball(self, x: Any) -> Ball:
+        """Whatever meets an array: a ball, an integer (exact), or a coefficient, rounded into the format here."""
+        if isinstance(x, Ball):
+            return x
+        if not isinstance(x, Coefficient):
+            return Ball(self, self._single(self.exact.number(x)), np.zeros(1))
+        size, radius = abs(float(x.value)), x.radius
+        if size != 0 or radius != 0:
+            if not self._same_format:
+                radius += self.form.roundoff * (size + radius) + self.form.underflow
+            radius += self._own_centre * size  # the centre itself was rounded to float64
+        return Ball(self, self._single(x.value), np.array([radius if math.isfinite(radius) else math.inf]))
+
+    def _single(self, value: Any) -> Array:
+        if isinstance(self.centre, Exact):
+            return Array(self.centre, self.centre.objects([value]))
+        return self.centre.array([float(value)])
+
+    def sum(self, a: Ball, b: Ball, sign: int) -> Ball:
+        """a + b, or a − b for the sign −1."""
+        with np.errstate(all="ignore"):
+            centre = a.centre + b.centre if sign > 0 else a.centre - b.centre
+            radius = a.radius + b.radius
+        return self._rounded(centre, radius, self._zero(a) | self._zero(b))
+
+    def product(self, a: Ball, b: Ball) -> Ball:
+        """a · b."""
+        with np.errstate(all="ignore"):
+            radius = a.size * b.radius + b.size * a.radius + a.radius * b.radius
+            centre = a.centre * b.centre
+        return self._rounded(centre, self._infectious(radius, a, b), self._zero(a) | self._zero(b))
+
+    def quotient(self, a: Ball, b: Ball) -> Ball:
+        """a ÷ b; the radius is infinite where b may be zero."""
+        size, least = b.size, self._least(b)
+        with np.errstate(all="ignore"):
+            radius = np.where(least > 0, (a.size * (b.radius / size) + a.radius) / least, np.inf)
+            centre = Array(self.centre, self.centre.quotient_or_nan(a.centre.values, b.centre.values))
+        return self._rounded(centre, self._infectious(radius, a, b), self._zero(a) & (least > 0))
+
+    def sqrt(self, x: Any) -> Any:
+        """√x of a ball or a coefficient; ValueError where the centre is negative."""
+        if isinstance(x, Coefficient):
+            root = self.exact.sqrt(x.value)
+            low = math.sqrt(max(float(x.value) - x.radius, 0.0))
+            return x._result(root, x.radius / (float(root) + low) if x.radius else 0.0)
+        size = x.size
+        with np.errstate(all="ignore"):
+            below = np.minimum(x.radius, size) / (np.sqrt(size) + np.sqrt(np.maximum(self._least(x), 0.0)))
+            above = x.radius / (np.sqrt(size + x.radius) + np.sqrt(size))
+            radius = np.where(x.radius == 0, 0.0, np.fmax(below, above))  # 0/0 below when the centre is zero
+            centre = self.centre.sqrt(x.centre)
+        return self._rounded(centre, self._infectious(radius, x), self._zero(x))
+
+    def abs(self, x: Ball) -> Ball:
+        """|x|."""
+        return Ball(self, self.centre.abs(x.centre), x.radius)
+
+    def max(self, x: Ball, y: Ball) -> Ball:
+        """The larger of two."""
+        return Ball(self, self.centre.max(x.centre, y.centre), np.maximum(x.radius, y.radius))
+
+    def sign(self, x: Ball) -> Ball:
+        """The sign; the ball [−1, 1] where x may be of either sign."""
+        unsure = ~(self._least(x) > 0) & ~self._zero(x)
+        centre = self.centre.sign(x.centre)
+        blank = np.array(self.centre.number(0), object if isinstance(self.centre, Exact) else np.float64)
+        radius = np.where(np.isfinite(x.radius), np.where(unsure, 1.0, 0.0), np.inf)
+        return Ball(self, Array(self.centre, np.where(unsure, blank, centre.values)), radius)
+
+    @staticmethod
+    def _least(x: Ball) -> Radius:
+        """A lower bound of |x| over the ball, not positive where the ball may hold zero."""
+        return x.size * (1 - _OWN) - x.radius
+
+    @staticmethod
+    def _zero(x: Ball) -> npt.NDArray[np.bool_]:
+        return (x.size == 0) & (x.radius == 0)
+
+    @staticmethod
+    def _infectious(radius: Radius, *operands: Ball) -> Radius:
+        """An infinite radius stays infinite, also through zero times infinity."""
+        for x in operands:
+            radius = np.where(np.isfinite(x.radius), radius, np.inf)
+        return radius
+
+    def _rounded(self, centre: Array, radius: Radius, nothing: npt.NDArray[np.bool_]) -> Ball:
+        """The ball after one rounding in the format, or none where there is nothing to round."""
+        size = self.centre.magnitude(centre.values)
+        with np.errstate(all="ignore"):
+            reach = size + radius
+            grown = radius * (1 + _OWN) + (self.form.roundoff + self._own_centre) * reach + self.form.underflow
+            radius = np.where(nothing, radius, grown)
+            inside = size + radius < self.form.limit  # False for NaN too
+        return Ball(self, centre, np.where(inside, radius, np.inf))

@@ -1,0 +1,229 @@
+"""A formula carried through its steps: exact values, correctly rounded ones, and the accepted interval."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import mlx_optimizers
+from mlx_optimizers.oracle.exact import Exact, Library
+from mlx_optimizers.oracle.formats import format_of
+from mlx_optimizers.oracle.rounded import Ball, Rounded, Scalars
+
+__all__ = ["Entry", "Formula", "Quantity", "formula_named", "settings", "trajectory", "walk"]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula that can be evaluated: a name, the hyperparameters' class, and one step over numbers.
+
+    Args:
+        name: The name that reports print.
+        optimizer: The class whose hyperparameters it takes.
+        exact: One step, ``exact(n, h, t, w, g, *slots) -> (w, *slots)``.
+        initial: The slots before the first step from the first gradient; by default zeros.
+    """
+
+    name: str
+    optimizer: type[mlx_optimizers.Optimizer]
+    exact: Callable[..., tuple[Any, ...]]
+    initial: Callable[..., tuple[Any, ...]] | None = None
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state slots, in the order that ``exact`` takes them."""
+        return self.optimizer.slots
+
+
+def formula_named(name: str | type[mlx_optimizers.Optimizer] | Formula) -> Formula:
+    """The formula of one of the eight optimizers.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if isinstance(name, Formula):
+        return name
+    for optimizer in mlx_optimizers.OPTIMIZERS:
+        if name in (optimizer, optimizer.__name__):
+            return Formula(optimizer.__name__, optimizer, optimizer.exact)
+    known = ", ".join(optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS)
+    raise ValueError(f"unknown formula {name!r}; known are {known}")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A parameter or a state slot after one step, elementwise.
+
+    Args:
+        exact: The exact values, an object array of numbers of the exact context.
+        nearest: The same, correctly rounded to the dtype.
+        low: The smallest accepted value; −∞ where nothing is known.
+        high: The largest accepted value; +∞ where nothing is known.
+        radius: Half the width of the accepted interval before it is rounded to floats of the dtype.
+    """
+
+    exact: npt.NDArray[Any]
+    nearest: npt.NDArray[Any]
+    low: npt.NDArray[Any]
+    high: npt.NDArray[Any]
+    radius: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one step leaves: the parameter and the state slots by name."""
+
+    parameter: Quantity
+    state: dict[str, Quantity]
+
+    def quantities(self) -> Iterator[tuple[str, Quantity]]:
+        """The parameter, under that name, then every slot."""
+        yield "parameter", self.parameter
+        yield from self.state.items()
+
+
+def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:
+    """Every hyperparameter of an optimizer, for each step.
+
+    Args:
+        optimizer: The class that names, validates and completes them.
+        given: What is given; strings and fractions mean exactly what they spell; ``learning_rate`` may be a sequence
+            with one entry a step.
+        steps: Number of steps.
+
+    Raises:
+        TypeError, ValueError: as the class raises them, and for a learning rate sequence of another length.
+    """
+    rates = given.get("learning_rate")
+    changing = isinstance(rates, Sequence) and not isinstance(rates, str)
+    if changing and len(rates) != steps:
+        raise ValueError(f"learning_rate has {len(rates)} entries for {steps} steps")
+    out = []
+    for step in range(steps):
+        wanted = {**given, "learning_rate": rates[step]} if changing else dict(given)
+        made = optimizer(**{name: _plain(value) for name, value in wanted.items()})
+        out.append({name: wanted.get(name, getattr(made, name)) for name in inspect.signature(optimizer).parameters})
+    return out
+
+
+def _plain(value: Any) -> Any:
+    """The double that validation sees of a string, a fraction, or a pair of them."""
+    if isinstance(value, str | Fraction):
+        return float(Fraction(value))
+    if isinstance(value, tuple | list):
+        return tuple(_plain(item) for item in value)
+    return value
+
+
+def _coefficients(n: Any, values: Mapping[str, Any]) -> SimpleNamespace:
+    """Hyperparameters as numbers of a context; switches stay what they are."""
+
+    def number(value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, tuple | list):
+            return tuple(number(item) for item in value)
+        return n.number(value)
+
+    return SimpleNamespace(**{name: number(value) for name, value in values.items()})
+
+
+def walk(
+    formula: Formula, n: Any, parameter: npt.NDArray[Any], gradients: Sequence[Any], given: Mapping[str, Any]
+) -> Iterator[tuple[Any, ...]]:
+    """Evaluate a formula step by step over the numbers of a context; yields (w, *slots) after each step.
+
+    The caller holds the context active (``with n.active():``) while it iterates.
+    """
+    w = n.array(parameter)
+    state: tuple[Any, ...] = tuple(n.array(np.zeros(np.size(parameter))) for _ in formula.slots)
+    for t, (gradient, values) in enumerate(
+        zip(gradients, settings(formula.optimizer, given, len(gradients)), strict=True), start=1
+    ):
+        h, g = _coefficients(n, values), n.array(gradient)
+        if t == 1 and formula.initial is not None:
+            state = formula.initial(n, h, g, *state)
+        w, *slots = formula.exact(n, h, t, w, g, *state)
+        state = tuple(slots)
+        yield (w, *state)
+
+
+def trajectory(
+    formula: str | type[mlx_optimizers.Optimizer] | Formula,
+    parameter: npt.ArrayLike,
+    gradients: Sequence[npt.ArrayLike] | npt.NDArray[Any],
+    *,
+    dtype: npt.DTypeLike = "float32",
+    scalars: Scalars = "double",
+    bits: int = 200,
+    library: Library | None = None,
+    **hyperparameters: Any,
+) -> list[Entry]:
+    """What a formula gives, step by step: exactly, correctly rounded, and the interval that rounding can explain.
+
+    Args:
+        formula: A formula's name, such as ``"Adam"``, or an optimizer class.
+        parameter: The parameter w before the first step, of any shape; converted to the dtype.
+        gradients: One gradient g a step, each of the parameter's shape; converted to the dtype.
+        dtype: float16, bfloat16, float32 or float64; default float32.
+        scalars: Where a backend forms 1−β and its like: ``"double"`` (default) or ``"float32"``.
+        bits: Working precision of the exact numbers; default 200.
+        library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same bits.
+        **hyperparameters: As the class takes them. A float means its exact value, a string or
+            `fractions.Fraction` the exact decimal or ratio; ``learning_rate`` may be a list, one entry a step.
+
+    Returns:
+        One `Entry` a step; ``entry.parameter`` and ``entry.state["m"]`` hold arrays of the parameter's shape.
+
+    Raises:
+        ValueError: for an unknown formula, a gradient of another shape, a hyperparameter out of range.
+        TypeError: for an unknown hyperparameter or dtype.
+
+    Example:
+        >>> from mlx_optimizers.oracle import trajectory
+        >>> first, = trajectory("SGD", [1.0], [[0.5]], learning_rate="0.1")
+        >>> first.parameter.nearest, first.parameter.low, first.parameter.high
+        (array([0.95], dtype=float32), array([0.9499999], dtype=float32), array([0.9500001], dtype=float32))
+    """
+    made, form, centre = formula_named(formula), format_of(dtype), Exact(bits, library)
+    w = np.asarray(parameter).astype(form.dtype)
+    steps = [np.asarray(gradient).astype(form.dtype) for gradient in gradients]
+    for t, gradient in enumerate(steps, start=1):
+        if gradient.shape != w.shape:
+            raise ValueError(f"the gradient of step {t} has shape {gradient.shape}, the parameter {w.shape}")
+    n = Rounded(form, centre, scalars)
+    with n.active():
+        return [
+            Entry(
+                _quantity(n, balls[0], w.shape),
+                {name: _quantity(n, ball, w.shape) for name, ball in zip(made.slots, balls[1:], strict=True)},
+            )
+            for balls in walk(made, n, w, steps, hyperparameters)
+        ]
+
+
+def _quantity(n: Rounded, ball: Ball, shape: tuple[int, ...]) -> Quantity:
+    """A ball's values, rounded, and the outermost floats in it."""
+    exact, form = n.exact, n.form
+    values, radius = np.broadcast_arrays(ball.centre.values, ball.radius)
+
+    def rounded(numbers: list[float]) -> npt.NDArray[Any]:
+        return np.array(numbers, np.float64).astype(form.dtype).reshape(shape)
+
+    nearest = [exact.round(value, form) for value in values]
+    low, high = [], []
+    for value, reach in zip(values, radius.tolist(), strict=True):
+        known = math.isfinite(reach)
+        low.append(exact.round(value - exact.number(reach), form, "up") if known else -math.inf)
+        high.append(exact.round(value + exact.number(reach), form, "down") if known else math.inf)
+    return Quantity(
+        values.reshape(shape), rounded(nearest), rounded(low), rounded(high), np.array(radius).reshape(shape)
+    )
