@@ -11,8 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+import pytest
 from sybil import Document, Example, Region, Sybil
 from sybil.evaluators.doctest import DocTestEvaluator
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.abstract import DocTestStringParser
 from sybil.parsers.myst import CodeBlockParser as MystBlocks
 from sybil.parsers.myst import DocTestDirectiveParser as MystDoctests
@@ -78,3 +80,10 @@ markdown = Sybil(
 )
 
 pytest_collect_file = SybilCollection([docstrings, pages, markdown]).pytest()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the examples of a file together, and in order, when pytest-xdist hands out the tests."""
+    for item in items:
+        if isinstance(item, SybilItem):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))

@@ -1,0 +1,100 @@
+"""Sphinx configuration. With ``SITE_URL`` set, the site also gets a sitemap, preview tags and absolute links on its 404 page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from sphinxcontrib import katex
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS / "_ext")]
+
+from katex_files import NODE, katex_files  # noqa: E402  (found on the path only after the line above)
+
+import mlx_optimizers  # noqa: E402  (stays below, with the other import of our own)
+
+project = "mlx-optimizers"
+author = "The mlx-optimizers developers"
+copyright = f"2026, {author}"
+version = release = mlx_optimizers.__version__
+
+extensions = [
+    "documented",
+    "myst_parser",
+    "site_checks",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+    "sphinxcontrib.katex",
+]
+exclude_patterns = ["_static", "_templates"]
+templates_path = ["_templates"]
+default_role = "literal"
+nitpicky = True
+nitpick_ignore_regex = [
+    # Names of the standard library, NumPy and the backends. Linking to them takes an inventory fetched over the network.
+    (r"py:.*", r"(collections|typing|types|fractions|pathlib|io|numpy|np|mpmath|gmpy2|mlx|torch|optax|jax|keras)(\..*)?"),
+    (r"py:(class|exc|obj)", r"(Any|Callable|Iterable|Iterator|Mapping|Sequence|Fraction|Path|ModuleType|Self)"),
+    (r"py:(class|obj)", r"(optional|array|bool|bytes|dict|float|int|list|object|set|str|tuple|type)"),
+    (r"py:exc", r"\w+(Error|Exit|Warning|Exception)"),
+]
+
+# Docstrings
+add_module_names = False
+autoclass_content = "class"
+autodoc_class_signature = "mixed"
+autodoc_default_options = {"member-order": "bysource"}
+autodoc_typehints = "none"
+autosummary_generate = True
+autosummary_ignore_module_all = False
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+documented_modules = ["mlx_optimizers"]
+
+# Markdown
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fieldlist", "substitution"]
+myst_heading_anchors = 3
+
+# References
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+
+# Formulas are set while the site is built. A page holds the finished formula and needs no script for it.
+KATEX = katex_files(DOCS.parent / "build" / "katex")
+katex.NODEJS_BINARY = str(NODE)
+katex_prerender = True
+katex_css_path = f"{KATEX.name}/katex.min.css"
+katex_js_path = str(KATEX / "katex.min.js")
+
+# Pages
+html_theme = "pydata_sphinx_theme"
+html_title = f"mlx-optimizers {version}"
+html_static_path = ["_static", str(KATEX.parent)]
+html_css_files = ["site.css"]
+html_last_updated_fmt = None  # the same source gives the same pages
+html_show_sourcelink = False
+html_show_search_summary = False  # summaries are fetched, which a page opened from disk may not do
+html_theme_options = {
+    "logo": {"text": "mlx-optimizers"},
+    "navbar_end": ["theme-switcher"],
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+if SITE_URL := os.environ.get("SITE_URL"):
+    html_baseurl = SITE_URL.rstrip("/") + "/"
+    extensions += ["notfound.extension", "sphinx_sitemap", "sphinxext.opengraph"]
+    ogp_site_url = html_baseurl
+    ogp_social_cards = {"enable": False}
+    sitemap_url_scheme = "{link}"
+    notfound_urls_prefix = "/" + "/".join(html_baseurl.split("/")[3:])
