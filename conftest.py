@@ -1,6 +1,7 @@
 """Every example in the documentation is a test: docstrings, reStructuredText, MyST Markdown, the README.
 
-The output must match to the digit, and no comment can skip an example. The examples of one file share one namespace and run in order.
+The output must match to the digit, and no comment can skip an example. The examples of one file share one namespace and
+run in order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sphinx configuration. With ``SITE_URL`` set, the site also gets a sitemap, preview tags and absolute links on its 404 page."""
+"""Sphinx configuration. With ``SITE_URL`` set, the site also gets a sitemap, preview tags and a 404 page."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ templates_path = ["_templates"]
 default_role = "literal"
 nitpicky = True
 nitpick_ignore_regex = [
-    # Names of the standard library, NumPy and the backends. Linking to them takes an inventory fetched over the network.
-    (r"py:.*", r"(collections|typing|types|fractions|pathlib|io|numpy|np|mpmath|gmpy2|mlx|torch|optax|jax|keras)(\..*)?"),
+    # Names of the standard library, NumPy and the backends. To link to them takes an inventory from the network.
+    (
+        r"py:.*",
+        r"(collections|typing|types|fractions|pathlib|io|numpy|np|mpmath|gmpy2|mlx|torch|optax|jax|keras)(\..*)?",
+    ),
     (r"py:(class|exc|obj)", r"(Any|Callable|Iterable|Iterator|Mapping|Sequence|Fraction|Path|ModuleType|Self)"),
     (r"py:(class|obj)", r"(optional|array|bool|bytes|dict|float|int|list|object|set|str|tuple|type)"),
     (r"py:exc", r"\w+(Error|Exit|Warning|Exception)"),
@@ -79,6 +82,7 @@ html_title = f"mlx-optimizers {version}"
 html_static_path = ["_static", str(KATEX.parent)]
 html_css_files = ["site.css"]
 html_last_updated_fmt = None  # the same source gives the same pages
+html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # summaries are fetched, which a page opened from disk may not do
 html_theme_options = {

@@ -1,7 +1,7 @@
 """Warns of every public name that the site does not document; under ``-W`` one is enough to fail the build.
 
-Public are the names in ``__all__`` of the modules in the setting ``documented_modules``, and the methods and properties that
-a public class defines under a name without a leading underscore.
+Public are the names in ``__all__`` of the modules in the setting ``documented_modules``, and the methods and properties
+that a public class defines under a name without a leading underscore.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -34,7 +33,7 @@ def katex_files(folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             ready = _unpack(_fetch(Path(scratch)), Path(scratch) / "ready")
             try:
-                os.rename(ready, target)  # in one go: a build beside this one sees all of it or nothing
+                ready.rename(target)  # in one go: a build beside this one sees all of it or nothing
             except OSError:
                 if not target.is_dir():
                     raise

@@ -1,0 +1,45 @@
+"""Copies of the project that a test may spoil, and what runs in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("mlx_optimizers", "docs", "README.md", "CHANGELOG.md", "pyproject.toml", "conftest.py")
+
+
+def run(*arguments: object, cwd: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Run Python in a copy of the project; an environment variable given as None is taken away."""
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MLX_OPTIMIZERS_"))
+    }
+    variables |= {"PYTHONPATH": str(cwd), **{name: value for name, value in environment.items() if value is not None}}
+    for name in [name for name, value in environment.items() if value is None]:
+        variables.pop(name, None)
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+
+
+def build(project: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Build the site of a copy as the Makefile does."""
+    arguments = ("-m", "sphinx", "-n", "-W", "--keep-going", "--quiet", "docs", "build/html")
+    return run(*arguments, cwd=project, **environment)
+
+
+def copy_project(target: Path) -> Path:
+    """Copy what the site and the examples are made from, with the files of KaTeX where they are here already."""
+    ignored = shutil.ignore_patterns("__pycache__", "generated")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=ignored)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target / name)
+    if (ROOT / "build" / "katex").is_dir():
+        shutil.copytree(ROOT / "build" / "katex", target / "build" / "katex")
+    return target

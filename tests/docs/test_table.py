@@ -1,0 +1,107 @@
+"""The page "Optimizers" of the built site: its table, row by row, and the page behind each row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup, Tag
+from sphinx.util.inventory import InventoryFile
+
+import mlx_optimizers
+
+ROWS = [
+    "OptimizerState",
+    "Optimizer()",
+    "SGD(learning_rate[, momentum, weight_decay, ...])",
+    "RMSprop(learning_rate[, alpha, eps])",
+    "Adagrad(learning_rate[, eps])",
+    "AdaDelta(learning_rate[, rho, eps])",
+    "Adam(learning_rate[, betas, eps])",
+    "AdamW(learning_rate[, betas, eps, weight_decay])",
+    "Adamax(learning_rate[, betas, eps])",
+    "Lion(learning_rate[, betas, weight_decay])",
+]
+NAMES = [row.partition("(")[0] for row in ROWS]
+
+
+def parse(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.fixture(scope="module")
+def page(site: Path) -> BeautifulSoup:
+    return parse(site / "optimizers.html")
+
+
+@pytest.fixture(scope="module")
+def rows(page: BeautifulSoup) -> list[list[Tag]]:
+    (table,) = page.select("article table.autosummary")
+    return [row.find_all("td") for row in table.find_all("tr")]
+
+
+def text(cell: Tag) -> str:
+    return cell.get_text().replace("\N{NO-BREAK SPACE}", " ").strip()
+
+
+def test_rows_are_printed_exactly_and_in_order(rows):
+    assert [text(cells[0]) for cells in rows] == ROWS
+
+
+def test_every_row_has_a_summary(rows):
+    summaries = [text(cells[1]) for cells in rows]
+    assert all(summary.endswith((".", "]")) and len(summary) > 10 for summary in summaries), summaries
+    papers = ["RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW", "Lion"]
+    assert [name for name, summary in zip(NAMES, summaries, strict=True) if "[1]" in summary] == papers
+
+
+def test_every_row_links_to_a_page_of_its_own(rows, site):
+    links = [cells[0].find("a")["href"] for cells in rows]
+    assert len({link.partition("#")[0] for link in links}) == len(ROWS)
+    for link, name in zip(links, NAMES, strict=True):
+        address, _, anchor = link.partition("#")
+        target = parse(site / address)
+        assert text(target.find("h1")).startswith(name)
+        assert target.find(id=anchor).name == "dt"
+
+
+def test_the_papers_behind_a_summary_are_given_in_full_on_its_page(rows, site):
+    for cells, name in zip(rows, NAMES, strict=True):
+        if "[1]" in text(cells[1]):
+            body = text(parse(site / cells[0].find("a")["href"].partition("#")[0]).find("article"))
+            assert body.count("[1]") >= 2, f"the page of {name} cites a paper that it does not list"
+
+
+def test_title_and_label(site, page):
+    assert text(page.find("h1")).rstrip("#") == "Optimizers"
+    with (site / "objects.inv").open("rb") as inventory:
+        labels = InventoryFile.load(inventory, "", lambda base, path: path)["std:label"]
+    assert labels["optimizers"].uri == "optimizers.html#optimizers"
+    assert labels["optimizers"].display_name == "Optimizers"
+
+
+def test_the_page_has_its_three_parts_in_order(page):
+    article = page.find("article")
+    paragraph, loop, table = (
+        article.find(lambda tag: tag.name == "p" and "Optimizer.update" in tag.get_text()),
+        article.find(
+            lambda tag: tag.name == "pre" and "mx.eval(model.parameters(), optimizer.state)" in tag.get_text()
+        ),
+        article.select_one("table.autosummary"),
+    )
+    everything = list(article.descendants)
+    positions = [next(i for i, tag in enumerate(everything) if tag is part) for part in (paragraph, loop, table)]
+    assert positions == sorted(positions)
+    for line in (
+        "model = MLP(num_layers, train_images.shape[-1], hidden_dim, num_classes)",
+        "loss_and_grad_fn = nn.value_and_grad(model, loss_fn)",
+        "optimizer = optim.SGD(learning_rate=learning_rate)",
+        "batch_iterate(batch_size, train_images, train_labels)",
+        "optimizer.update(model, grads)",
+    ):
+        assert line in loop.get_text()
+
+
+def test_the_table_is_the_head_of_the_public_interface():
+    assert list(mlx_optimizers.__all__[: len(NAMES)]) == NAMES
+    assert [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS] == NAMES[2:]
