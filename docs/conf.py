@@ -59,7 +59,13 @@ autosummary_ignore_module_all = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-documented_modules = ["mlx_optimizers"]
+documented_modules = [
+    "mlx_optimizers",
+    "mlx_optimizers.oracle",
+    "mlx_optimizers.conformance",
+    "mlx_optimizers.backends",
+    "mlx_optimizers.testing",
+]
 
 # Markdown
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fieldlist", "substitution"]
@@ -85,6 +91,7 @@ html_last_updated_fmt = None  # the same source gives the same pages
 html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # summaries are fetched, which a page opened from disk may not do
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "mlx-optimizers"},
     "navbar_end": ["theme-switcher"],

@@ -51,8 +51,8 @@ def test_rows_are_printed_exactly_and_in_order(rows):
 def test_every_row_has_a_summary(rows):
     summaries = [text(cells[1]) for cells in rows]
     assert all(summary.endswith((".", "]")) and len(summary) > 10 for summary in summaries), summaries
-    papers = ["RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW", "Lion"]
-    assert [name for name, summary in zip(NAMES, summaries, strict=True) if "[1]" in summary] == papers
+    cited = {name for name, summary in zip(NAMES, summaries, strict=True) if "[1]" in summary}
+    assert cited >= {"RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW", "Lion"}
 
 
 def test_every_row_links_to_a_page_of_its_own(rows, site):
