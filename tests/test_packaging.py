@@ -1,0 +1,44 @@
+"""What is installed says what the package is."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata, resources
+
+import pytest
+
+import mlx_optimizers
+from tests.docs.copies import ROOT
+
+
+@pytest.fixture(scope="module")
+def requirements() -> list[str]:
+    return metadata.requires("mlx-optimizers") or []
+
+
+def test_the_core_needs_numpy_and_mpmath_alone(requirements):
+    core = {re.split(r"\W", requirement)[0] for requirement in requirements if "extra ==" not in requirement}
+    assert core == {"numpy", "mpmath"}
+
+
+def test_the_version_is_stated_once_more_in_the_changelog_and_the_citation():
+    version = mlx_optimizers.__version__
+    assert metadata.version("mlx-optimizers") == version
+    assert re.search(rf"^version: {re.escape(version)}$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_the_backends_are_pinned_to_what_was_checked(requirements):
+    pinned = {re.split(r"[\[=]", line)[0]: line for line in requirements if "==" in line.partition(";")[0]}
+    assert set(pinned) == {"keras", "mlx", "optax", "torch"}
+
+
+def test_types_and_schemas_are_part_of_the_package():
+    package = resources.files("mlx_optimizers")
+    assert package.joinpath("py.typed").is_file()
+    assert package.joinpath("conformance", "schemas", "report.schema.json").is_file()
+
+
+def test_the_command_is_installed():
+    (command,) = (entry for entry in metadata.entry_points(group="console_scripts") if entry.name == "mlx-optimizers")
+    assert command.value == "mlx_optimizers.cli:main"
