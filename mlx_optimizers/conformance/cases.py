@@ -25,7 +25,7 @@ import numpy.typing as npt
 import mlx_optimizers
 from mlx_optimizers.oracle import Format, format_of
 
-__all__ = ["ELEMENTS", "REGIMES", "STEPS", "Case", "all_cases", "cases_of", "default_rate", "make_case", "matching"]
+__all__ = ["ELEMENTS", "REGIMES", "STEPS", "Case", "all_cases", "cases_of", "default_rate", "make_case", "matching", "recast"]
 
 ELEMENTS = 24
 """Elements of a case's parameter."""
@@ -118,22 +118,25 @@ class Case:
 
 
 class _Draw:
-    """Random numbers of given exponents, the same on every machine."""
+    """Random numbers of a format, of given exponents, the same on every machine."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, form: Format) -> None:
         self.uniform = random.Random(seed).random
+        self.digits = form.precision - 1
+        self.range = form.emin, form.emax - 5  # float16 has not the range of the regimes
 
     def below(self, end: int) -> int:
         return int(self.uniform() * end)
 
-    def float(self, low: int, high: int, digits: int = 23) -> float:
+    def float(self, low: int, high: int, digits: int) -> float:
         """±1.x · 2ᵉ with ``digits`` random bits and low ≤ e ≤ high."""
+        low, high = (min(max(exponent, self.range[0]), self.range[1]) for exponent in (low, high))
         sign = 1 - 2 * self.below(2)
         return sign * math.ldexp(1 + self.below(2**digits) / 2**digits, low + self.below(high - low + 1))
 
-    def block(self, shape: tuple[int, ...], low: int, high: int, digits: int = 23) -> npt.NDArray[np.float64]:
-        count = math.prod(shape)
-        return np.array([self.float(low, high, digits) for _ in range(count)]).reshape(shape)
+    def block(self, shape: tuple[int, ...], low: int, high: int, digits: int | None = None) -> npt.NDArray[np.float64]:
+        digits = self.digits if digits is None else digits
+        return np.array([self.float(low, high, digits) for _ in range(math.prod(shape))]).reshape(shape)
 
 
 def _exponent(x: float) -> int:
@@ -151,7 +154,7 @@ def _plain(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
 
 def _tiny(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
     """|g| between ε and 1e-6, for AdaDelta around √ε, where ε decides; w = 0, so that nothing of the step is lost."""
-    eps = h.get("eps", 1e-8)
+    eps = h.get("eps", 0.0) or 1e-8
     ends = (math.sqrt(eps) / 10, math.sqrt(eps) * 10) if optimizer == "AdaDelta" else sorted((eps, 1e-6))
     return np.zeros(ELEMENTS), draw.block(_SHAPE, _exponent(ends[0]), _exponent(ends[1]))
 
@@ -207,7 +210,9 @@ def default_rate(optimizer: str) -> float:
     return _RATES.get(optimizer, 1e-3)
 
 
-def make_case(optimizer: type[mlx_optimizers.Optimizer], regime: str, given: Mapping[str, Any]) -> Case:
+def make_case(
+    optimizer: type[mlx_optimizers.Optimizer], regime: str, given: Mapping[str, Any], dtype: str = "float32"
+) -> Case:
     """The case of an optimizer, a regime, and the hyperparameters that differ from the defaults.
 
     Args:
@@ -215,8 +220,10 @@ def make_case(optimizer: type[mlx_optimizers.Optimizer], regime: str, given: Map
         regime: A key of `REGIMES`.
         given: Hyperparameters; ``learning_rate`` may be a tuple with one number a step. What is not given is at its
             default, the learning rate at the usual one of the optimizer.
+        dtype: Name of the dtype of all arrays; default float32.
 
     Raises:
+        TypeError: for an unknown hyperparameter or dtype.
         ValueError: for hyperparameters or data outside the domain in which the interval is proved.
     """
     name = optimizer.__name__
@@ -225,16 +232,27 @@ def make_case(optimizer: type[mlx_optimizers.Optimizer], regime: str, given: Map
         for key, parameter in inspect.signature(optimizer).parameters.items()
     }
     values = {**defaults, **given}
-    label = ",".join(f"{key}={_text(values[key])}" for key in sorted(values) if values[key] != defaults.get(key))
-    identifier = f"{name.lower()}/{regime}/{label or 'defaults'}"
-    parameter, gradients = (x.astype(np.float32) for x in REGIMES[regime](_Draw(identifier), name, values))
+    if unknown := set(values) - set(defaults):
+        raise TypeError(f"{name} has no hyperparameter {', '.join(sorted(unknown))}")
+    form = format_of(dtype)
+    label = ",".join(f"{key}={_text(values[key])}" for key in sorted(values) if values[key] != defaults[key])
+    label = label or "defaults"
+    identifier = f"{name.lower()}/{regime}/{label}" + (f"/{dtype}" if dtype != "float32" else "")
+    parameter, gradients = (x.astype(form.dtype) for x in REGIMES[regime](_Draw(identifier, form), name, values))
     rates = values["learning_rate"]
     changing = isinstance(rates, tuple)
     _require_domain(identifier, parameter, gradients, rates, values.get("eps", 0.0))
     if max(np.atleast_1d(rates)) * values.get("weight_decay", 0.0) > 0.2:
         raise ValueError(f"{identifier}: learning_rate times weight_decay is above 0.2")
     hyperparameters = {**values, "learning_rate": list(rates) if changing else rates}
-    return Case(identifier, name, regime, label or "defaults", "float32", hyperparameters, parameter, gradients)
+    return Case(identifier, name, regime, label, dtype, hyperparameters, parameter, gradients)
+
+
+def recast(case: Case, dtype: str) -> Case:
+    """The case of another dtype with the same regime and hyperparameters; the data are its own."""
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in case.hyperparameters.items()}
+    optimizer = next(made for made in mlx_optimizers.OPTIMIZERS if made.__name__ == case.optimizer)
+    return make_case(optimizer, case.regime, given, dtype)
 
 
 def _require_domain(identifier: str, *quantities: npt.ArrayLike) -> None:

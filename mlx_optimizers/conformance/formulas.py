@@ -71,7 +71,7 @@ _DECAYS = tuple(f"weight_decay:{value}" for value in ("0.0001", "0.001", "0.004"
 AXES = (
     Axis(
         "betas",
-        {name: ("given", "swapped") for name in (*_ADAMS, "Adamax", "Lion")},
+        dict.fromkeys((*_ADAMS, "Adamax", "Lion"), ("given", "swapped")),
         {"swapped": Value("β₁ and β₂ swapped", "ports that unpack the pair in the wrong order")},
     ),
     Axis(

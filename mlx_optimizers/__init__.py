@@ -1,0 +1,31 @@
+"""The MLX optimizers, exactly: each a float32 NumPy class beside an exact step of the same formula."""
+
+from mlx_optimizers.state import OptimizerState  # isort: skip
+from mlx_optimizers.optimizer import Optimizer  # isort: skip
+from mlx_optimizers.sgd import SGD  # isort: skip
+from mlx_optimizers.rmsprop import RMSprop  # isort: skip
+from mlx_optimizers.adagrad import Adagrad  # isort: skip
+from mlx_optimizers.adadelta import AdaDelta  # isort: skip
+from mlx_optimizers.adam import Adam  # isort: skip
+from mlx_optimizers.adamw import AdamW  # isort: skip
+from mlx_optimizers.adamax import Adamax  # isort: skip
+from mlx_optimizers.lion import Lion  # isort: skip
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022 - in the order of the table
+    "OptimizerState",
+    "Optimizer",
+    "SGD",
+    "RMSprop",
+    "Adagrad",
+    "AdaDelta",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "OPTIMIZERS",
+]
+
+OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)
+"""The eight optimizers, in the order of the table."""

@@ -1,0 +1,104 @@
+"""Hyperparameters: attributes that are validated whenever they are set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Hyperparameter", "at_least_zero", "number", "pair_below_one", "positive", "switch", "unit"]
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number as a float.
+
+    Raises:
+        TypeError: for a string, a bool, or what is no real number.
+        ValueError: for NaN or an infinity.
+    """
+    if isinstance(value, str | bytes | bool | complex) or getattr(value, "ndim", 0):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    try:
+        converted = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, not {value!r}") from None
+    if not math.isfinite(converted):
+        raise ValueError(f"{name} must be finite, not {converted!r}")
+    return converted
+
+
+def at_least_zero(name: str, value: Any) -> float:
+    """A finite number ≥ 0."""
+    return _within(name, value, "at least 0", lambda x: x >= 0)
+
+
+def positive(name: str, value: Any) -> float:
+    """A finite number > 0."""
+    return _within(name, value, "above 0", lambda x: x > 0)
+
+
+def unit(name: str, value: Any) -> float:
+    """A number in [0, 1]."""
+    return _within(name, value, "in [0, 1]", lambda x: 0 <= x <= 1)
+
+
+def pair_below_one(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers in [0, 1)."""
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} must be two numbers, not {value!r}")
+    items = list(value)
+    if len(items) != 2:
+        raise ValueError(f"{name} must be two numbers, not {value!r}")
+    first, second = (
+        _within(f"{name}[{index}]", item, "in [0, 1)", lambda x: 0 <= x < 1) for index, item in enumerate(items)
+    )
+    return first, second
+
+
+def switch(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def _within(name: str, value: Any, words: str, allowed: Callable[[float], bool]) -> float:
+    converted = number(name, value)
+    if not allowed(converted):
+        raise ValueError(f"{name} must be {words}, not {converted!r}")
+    return converted
+
+
+class Hyperparameter:
+    """An attribute that passes a check whenever it is set.
+
+    Args:
+        check: Gets the attribute's name and the value, returns the value to keep, or raises.
+        doc: What the attribute is; its docstring.
+    """
+
+    def __init__(self, check: Callable[[str, Any], Any], doc: str) -> None:
+        self._check = check
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        try:
+            return instance.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(f"{type(instance).__name__} has no {self._name} yet") from None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        checked = self._check(self._name, value)
+        before = dict(instance.__dict__)
+        instance.__dict__[self._name] = checked
+        try:
+            instance.check_together()
+        except ValueError:
+            instance.__dict__.clear()
+            instance.__dict__.update(before)
+            raise

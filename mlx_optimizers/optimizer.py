@@ -1,0 +1,466 @@
+"""The base class: trees of parameters, steps, the learning rate, the state."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers import trees
+from mlx_optimizers.hyperparameters import at_least_zero
+from mlx_optimizers.state import OptimizerState
+from mlx_optimizers.trees import Path
+
+__all__ = ["LearningRate", "Optimizer"]
+
+LearningRate = float | Callable[[int], Any]
+"""A learning rate λ: a number, or a schedule from the number of updates done to one."""
+
+_COUNTERS = ("step", "learning_rate")
+
+
+@dataclass(eq=False)
+class _Leaf:
+    """One parameter in one update.
+
+    ``given`` is the leaf of the caller's tree, ``w`` the array that is advanced, ``g`` its gradient.
+    """
+
+    path: Path
+    given: Any
+    w: npt.NDArray[Any]
+    g: npt.NDArray[Any]
+
+    @property
+    def name(self) -> str:
+        return trees.name(self.path)
+
+
+class Optimizer:
+    """The base class of all optimizers: it applies a rule for one array to a tree of parameters.
+
+    A subclass sets ``slots`` and advances a parameter in place in :meth:`apply_single`; or, as for MLX, it fills the
+    state in :meth:`init_single` and returns a new array.
+
+    The state is ``{"step": …, "learning_rate": …}`` and, under the path of each parameter, its slots, as in MLX. Where
+    the tree is a bare array the slots stand at the top. A parameter at the top whose own name is ``step`` or
+    ``learning_rate`` has its slots under that name with an underscore behind it.
+
+    Example:
+        An optimizer of one's own:
+
+        >>> import numpy as np
+        >>> import mlx_optimizers as optim
+        >>> class SignSGD(optim.Optimizer):
+        ...     def __init__(self, learning_rate):
+        ...         super().__init__()
+        ...         self.learning_rate = learning_rate
+        ...     def apply_single(self, gradient, parameter, state):
+        ...         rate = self.learning_rate.astype(parameter.dtype)
+        ...         return parameter - rate * np.sign(gradient)
+        >>> model = {"w": np.float32([1, 2])}
+        >>> SignSGD(0.5).update(model, {"w": np.float32([3, -4])})
+        >>> model
+        {'w': array([0.5, 2.5], dtype=float32)}
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    """Names of the state arrays of one parameter; each starts as zeros of the parameter's shape and dtype."""
+
+    def __init__(self) -> None:
+        self._state = OptimizerState(step=np.array(0, np.uint64))
+        self._schedules: dict[str, Callable[[int], Any]] = {}
+        self._rate = 0.0
+        self._image: npt.NDArray[Any] | None = None
+
+    # Hyperparameters
+
+    @property
+    def state(self) -> OptimizerState:
+        """The state: step, learning rate, and the slots of every parameter, as NumPy arrays.
+
+        It is live: the next update changes its arrays. Assigning a tree of NumPy or MLX arrays copies it; keys that
+        are not in it keep their values at ``step`` and ``learning_rate``, and are made anew elsewhere.
+        """
+        return self._state
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        if not isinstance(state, dict):
+            raise TypeError(f"state must be a dictionary, not {type(state).__name__}")
+        counters = {key: self._state[key] for key in _COUNTERS if key in self._state}
+        self._state = OptimizerState({**counters, **_copied(state)})
+        self._state["step"] = np.array(self._state["step"], np.uint64)
+
+    @property
+    def step(self) -> npt.NDArray[np.uint64]:
+        """The number of updates done, a 0-d array."""
+        step: npt.NDArray[np.uint64] = self._state["step"]
+        return step
+
+    @property
+    def learning_rate(self) -> np.float64:
+        """The learning rate λ as the double that was given; ``state["learning_rate"]`` is its float32 image.
+
+        Assigning a number to either replaces it, and a schedule with it; assigning a callable sets a schedule.
+
+        Raises:
+            ValueError: for a number that is negative or not finite.
+            TypeError: for what is neither a number nor callable.
+            AttributeError: when the optimizer has none.
+        """
+        if "learning_rate" not in self._state:
+            raise AttributeError(f"{type(self).__name__} has no learning rate")
+        current = self._state["learning_rate"]
+        if current is not self._image or current != _single(self._rate):
+            self._set_rate(current)
+        return np.float64(self._rate)
+
+    @learning_rate.setter
+    def learning_rate(self, value: LearningRate) -> None:
+        # Asked at construction as well, with the number of updates done, as in MLX.
+        self._set_rate(value(int(self.step)) if callable(value) else value)
+        self._schedules.pop("learning_rate", None)
+        if callable(value):
+            self._schedules["learning_rate"] = value
+
+    def _set_rate(self, value: Any) -> None:
+        rate = at_least_zero("learning_rate", value)
+        image = _single(rate)
+        if self._image is not None and value is not self._image and image == self._image == _single(self._rate):
+            # What was put there is the image of the double that is kept, as in a state that was saved and loaded.
+            rate = self._rate if isinstance(value, np.ndarray) else rate
+        self._rate, self._image = rate, image
+        self._state["learning_rate"] = image
+
+    def _maybe_schedule(self, name: str, value: Any) -> None:
+        """As in MLX: keep a hyperparameter in the state, on a schedule where it is callable."""
+        if name == "learning_rate":
+            self.learning_rate = value
+            return
+        if callable(value):
+            self._schedules[name] = value
+            value = value(int(self.step))
+        self._state[name] = np.asarray(value)
+
+    def check_together(self) -> None:
+        """Raise ValueError where hyperparameters that are each allowed are not so together; to be extended."""
+
+    # The rule for one array, to be extended
+
+    def init_single(self, parameter: npt.NDArray[Any], state: dict[str, Any]) -> None:
+        """Put the slots of one parameter into its state.
+
+        Args:
+            parameter: The parameter w.
+            state: The dictionary of its slots, empty so far.
+        """
+        for slot in self.slots:
+            state[slot] = np.zeros(parameter.shape, parameter.dtype)
+
+    def apply_single(
+        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
+    ) -> npt.NDArray[Any]:
+        """Advance one parameter by one step.
+
+        Args:
+            gradient: The gradient g, of the parameter's shape and dtype.
+            parameter: The parameter w; the optimizers of this package change it in place.
+            state: Its slots, which are changed.
+
+        Returns:
+            The parameter after the step: the same array, or a new one.
+
+        Raises:
+            NotImplementedError: in the base class.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no apply_single")
+
+    # Trees
+
+    def init(self, parameters: Any) -> None:
+        """Make the state of every parameter; optional, the first update makes what is missing.
+
+        Args:
+            parameters: A tree of arrays.
+
+        Raises:
+            TypeError, ValueError: as :meth:`update` raises them.
+        """
+        found = list(trees.leaves(parameters))
+        ready = [
+            _Leaf(path, given, w, w)
+            for path, given in found
+            for w in [trees.to_numpy(given, f"parameter {trees.name(path)}")]
+        ]
+        self._require_state(ready)
+        for leaf in ready:
+            self._slots_of(leaf)
+
+    def update(self, model: Any, gradients: Any) -> None:
+        """Apply gradients to the parameters of a model.
+
+        Parameters that are NumPy arrays are changed in place. With others, such as the MLX arrays of an
+        ``mlx.nn.Module``, the model is given new leaves of the kind that came in.
+
+        Args:
+            model: A tree of parameters, or a module with an ``update`` method that takes one.
+            gradients: A tree of gradients of the same structure, or of a part of it; floating point arrays of their
+                parameters' shapes. Another float dtype than the parameter's is cast to it.
+
+        Raises:
+            KeyError: for a gradient of a parameter that is not there.
+            TypeError: for a leaf that is no array of floats, or one that cannot be changed in place.
+            ValueError: for shapes that differ, a read-only parameter, parameters that overlap, or a state that does
+                not fit; parameters and state are then as they were.
+            RuntimeError: when the step itself failed halfway; says what had moved.
+
+        Example:
+            >>> import numpy as np
+            >>> import mlx_optimizers as optim
+            >>> model = {"w": np.float32([1, 2]), "b": np.float32(0)}
+            >>> optim.SGD(0.5).update(model, {"w": np.float32([2, -2])})
+            >>> model["w"]
+            array([0., 3.], dtype=float32)
+        """
+        found = self._found(gradients, model)
+        if all(isinstance(leaf.given, np.ndarray) for leaf in found):
+            self._require_writable(found)
+            self._advance(found)
+            return
+        for leaf in found:
+            if isinstance(leaf.given, np.generic) or not leaf.path:
+                raise TypeError(f"parameter {leaf.name} is a {type(leaf.given).__name__}: it cannot be updated in place")
+        parents = [trees.at(model, leaf.path[:-1]) for leaf in found]
+        has_update = getattr(type(model), "update", dict.update) is not dict.update
+        for leaf, parent in zip(found, parents, strict=True):
+            if isinstance(parent, tuple) and not has_update:
+                raise TypeError(f"parameter {leaf.name} stands in a tuple, which cannot be given a new one")
+        new = self._applied(found)
+        if has_update:
+            model.update(trees.rebuilt(gradients, new.__getitem__))
+            return
+        for leaf, parent in zip(found, parents, strict=True):
+            parent[leaf.path[-1]] = new[leaf.path]
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        """The parameters after one step, as a new tree; what is given stays as it is.
+
+        Args:
+            gradients: A tree of gradients; see :meth:`update`.
+            parameters: A tree of parameters, of which the gradients may cover a part.
+
+        Returns:
+            A tree of the structure of the gradients, with new arrays of the kind that came in.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: as :meth:`update` does.
+
+        Example:
+            >>> import numpy as np
+            >>> import mlx_optimizers as optim
+            >>> optim.SGD(0.5).apply_gradients({"w": np.float32([2])}, {"w": np.float32([1]), "b": np.float32([7])})
+            {'w': array([0.], dtype=float32)}
+        """
+        found = self._found(gradients, parameters)
+        new = self._applied(found)
+        return trees.rebuilt(gradients, new.__getitem__)
+
+    def _applied(self, found: list[_Leaf]) -> dict[Path, Any]:
+        for leaf in found:
+            leaf.w = np.array(leaf.w)
+        self._advance(found)
+        return {leaf.path: trees.like(leaf.given, leaf.w) for leaf in found}
+
+    def _found(self, gradients: Any, parameters: Any) -> list[_Leaf]:
+        """Every gradient with its parameter, converted and checked."""
+        out = []
+        for path, gradient in trees.leaves(gradients):
+            name = trees.name(path)
+            g = trees.to_numpy(gradient, f"gradient {name}")
+            given = trees.at(parameters, path)
+            w = trees.to_numpy(given, f"parameter {name}")
+            if g.shape != w.shape:
+                raise ValueError(f"gradient {name} has shape {g.shape}, its parameter {w.shape}")
+            out.append(_Leaf(path, given, w, g.astype(w.dtype, copy=False)))
+        return out
+
+    def _require_writable(self, found: list[_Leaf]) -> None:
+        for leaf in found:
+            if not leaf.w.flags.writeable:
+                raise ValueError(f"parameter {leaf.name} is read-only; apply_gradients returns a new one")
+        pair = trees.overlapping([leaf.w for leaf in found])
+        if pair is not None:
+            first, second = (found[index].name for index in pair)
+            raise ValueError(f"parameters {first} and {second} share memory")
+
+    # State
+
+    def _slots_at(self, path: Path) -> dict[str, Any] | None:
+        """The slots that stand at a path, or None; nothing is made."""
+        node: Any = self._state
+        for key in _state_path(path):
+            if isinstance(node, dict):
+                node = dict.get(node, key)
+            else:
+                node = node[key] if isinstance(node, list) and key < len(node) else None
+        if node is not self._state:
+            if node is not None and not isinstance(node, dict):
+                raise ValueError(f"the state of {trees.name(path)} is a {type(node).__name__}, not its slots")
+            return node
+        return {key: value for key, value in node.items() if key not in _COUNTERS}
+
+    def _require_state(self, found: Sequence[_Leaf]) -> None:
+        """Refuse a state that does not fit; an empty one is made later."""
+        for leaf in found:
+            slots = self._slots_at(leaf.path)
+            for slot in self.slots if slots else ():
+                if slot not in slots:  # type: ignore[operator]
+                    raise KeyError(f"the state of {leaf.name} has no {slot}")
+                array = trees.to_numpy(slots[slot], f"state {slot} of {leaf.name}")  # type: ignore[index]
+                if array.shape != leaf.w.shape:
+                    raise ValueError(f"state {slot} of {leaf.name} has shape {array.shape}, not {leaf.w.shape}")
+                if array.dtype != leaf.w.dtype:
+                    raise ValueError(f"state {slot} of {leaf.name} has dtype {array.dtype}, not {leaf.w.dtype}")
+
+    def _slots_of(self, leaf: _Leaf) -> dict[str, Any]:
+        """The slots of a parameter, made where they are missing."""
+        node: Any = self._state
+        path = _state_path(leaf.path)
+        for depth, key in enumerate(path):
+            below: Any = [] if depth + 1 < len(path) and isinstance(path[depth + 1], int) else OptimizerState()
+            if isinstance(node, list):
+                node.extend(OptimizerState() for _ in range(key + 1 - len(node)))
+            if (key not in node or not node[key]) if isinstance(node, dict) else not node[key]:
+                node[key] = below
+            node = node[key]
+        if not self._slots_at(leaf.path):
+            self.init_single(leaf.w, node)
+        slots: dict[str, Any] = node
+        return slots
+
+    # The step
+
+    def _advance(self, found: list[_Leaf]) -> None:
+        """One step of all leaves: everything that can fail beforehand does, before anything moves."""
+        self._require_state(found)
+        rates = {name: schedule(int(self.step)) for name, schedule in self._schedules.items()}
+        if "learning_rate" in rates:
+            at_least_zero("learning_rate", rates["learning_rate"])
+        states = [self._slots_of(leaf) for leaf in found]
+        self._separate(found, states)
+        before = [dict(state) for state in states], self.step, self._rate, self._image
+        for name, value in rates.items():
+            self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
+        self._state["step"] = np.array(int(self.step) + 1, np.uint64)
+        results: list[npt.NDArray[Any]] = []
+        try:
+            for leaf, state in zip(found, states, strict=True):
+                results.append(self._result(leaf, self.apply_single(leaf.g, leaf.w, state)))
+        except Exception as error:
+            self._restore(states, *before)
+            self._explain(found, results, error)
+            raise
+        for leaf, result in zip(found, results, strict=True):
+            if result is not leaf.w:
+                leaf.w[...] = result
+
+    def _result(self, leaf: _Leaf, result: Any) -> npt.NDArray[Any]:
+        if result is leaf.w:
+            return leaf.w
+        array = trees.to_numpy(result, f"the new {leaf.name}")
+        if array.shape != leaf.w.shape:
+            raise ValueError(f"the new {leaf.name} has shape {array.shape}, the parameter {leaf.w.shape}")
+        return array.astype(leaf.w.dtype)
+
+    def _separate(self, found: list[_Leaf], states: list[dict[str, Any]]) -> None:
+        """Copy what shares memory with an array that is about to change: slots, then gradients."""
+        in_parameter = trees.shares([leaf.w for leaf in found])
+        slots = []
+        for state in states:
+            for slot in self.slots:
+                array = trees.to_numpy(state[slot], slot)
+                if array is not state[slot] or not array.flags.writeable or in_parameter(array):
+                    state[slot] = array = np.array(array)
+                slots.append(array)
+        in_slot = trees.shares(slots)
+        for leaf in found:
+            if in_parameter(leaf.g) or in_slot(leaf.g):
+                leaf.g = leaf.g.copy()
+
+    def _restore(
+        self,
+        states: list[dict[str, Any]],
+        slots: list[dict[str, Any]],
+        step: Any,
+        rate: float,
+        image: npt.NDArray[Any] | None,
+    ) -> None:
+        for state, before in zip(states, slots, strict=True):
+            for key in set(state) - set(before):
+                del state[key]
+            state.update(before)
+        self._state["step"] = step
+        if image is not None:
+            self._rate, self._image = rate, image
+            self._state["learning_rate"] = image
+
+    def _explain(self, found: list[_Leaf], results: list[npt.NDArray[Any]], error: Exception) -> None:
+        """Say what had moved in place when a step failed; where nothing had, the error speaks for itself."""
+        moved = [leaf.name for leaf, result in zip(found, results, strict=False) if result is leaf.w]
+        if not moved and not self.slots:
+            return
+        failed = found[len(results)].name
+        raise RuntimeError(
+            f"the step failed at {failed}, which may have moved in part ({type(error).__name__}: {error}); "
+            f"moved: {', '.join(moved) or 'none'}; not moved: "
+            f"{', '.join(leaf.name for leaf in found[len(results) + 1 :]) or 'none'}"
+        ) from error
+
+    # Copies and text
+
+    def __copy__(self) -> Optimizer:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made._state, made._image = copy.deepcopy((self._state, self._image))
+        made._schedules = dict(self._schedules)
+        return made
+
+    def __repr__(self) -> str:
+        values = []
+        for name in inspect.signature(type(self)).parameters:
+            value = getattr(self, name, "…")
+            if name == "learning_rate":
+                value = self._schedules.get(name) or float(value)
+            values.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(values)})"
+
+
+def _single(value: float) -> npt.NDArray[Any]:
+    """A float32 0-d array; infinite where the double is beyond float32."""
+    with np.errstate(over="ignore"):
+        return np.array(value, np.float32)
+
+
+def _state_path(path: Path) -> Path:
+    """Where the state of a parameter stands: at its path, but beside the counters."""
+    first = path[0] if path else None
+    if isinstance(first, str) and first.rstrip("_") in _COUNTERS:
+        return (f"{first}_", *path[1:])
+    return path
+
+
+def _copied(tree: Any) -> Any:
+    """A state with its own arrays, which may come from MLX."""
+    if isinstance(tree, dict):
+        return OptimizerState({key: _copied(child) for key, child in tree.items()})
+    if isinstance(tree, list | tuple):
+        return [_copied(child) for child in tree]
+    if trees.is_mlx(tree) and "float" in str(tree.dtype):
+        return trees.to_numpy(tree, "state")
+    return np.array(tree)

@@ -1,0 +1,144 @@
+"""Trees of arrays: nested dictionaries, lists and tuples; a bare array is a tree too."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.array_utils import byte_bounds
+
+__all__ = ["FLOATS", "Path", "at", "is_node", "leaves", "like", "name", "overlapping", "rebuilt", "shares", "to_numpy"]
+
+Path = tuple[Any, ...]
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""Names of the dtypes that can be optimized."""
+
+
+def is_node(tree: Any) -> bool:
+    """Whether this is a dictionary, list or tuple, and so no leaf."""
+    return isinstance(tree, dict | list | tuple)
+
+
+def name(path: Path) -> str:
+    """A path as text, with dots, as MLX writes it: ``layers.0.weight``."""
+    return ".".join(map(str, path)) if path else "the tree's only array"
+
+
+def leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every leaf with its path, in the order of the tree."""
+    if not is_node(tree):
+        yield path, tree
+        return
+    for key, child in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield from leaves(child, (*path, key))
+
+
+def at(tree: Any, path: Path) -> Any:
+    """What stands at a path.
+
+    Raises:
+        KeyError: naming the path, where there is nothing.
+    """
+    for key in path:
+        known = is_node(tree) and (key in tree if isinstance(tree, dict) else 0 <= key < len(tree))
+        if not known:
+            raise KeyError(f"there is no parameter {name(path)}")
+        tree = tree[key]
+    return tree
+
+
+def rebuilt(tree: Any, values: Callable[[Path], Any], path: Path = ()) -> Any:
+    """A tree of the same structure with new leaves; dictionaries of any class become plain ones."""
+    if not is_node(tree):
+        return values(path)
+    if isinstance(tree, dict):
+        return {key: rebuilt(child, values, (*path, key)) for key, child in tree.items()}
+    children = [rebuilt(child, values, (*path, index)) for index, child in enumerate(tree)]
+    if isinstance(tree, list):
+        return children
+    return type(tree)(*children) if hasattr(tree, "_fields") else type(tree)(children)
+
+
+def is_mlx(value: Any) -> bool:
+    """Whether this is an MLX array, told without importing MLX."""
+    return type(value).__module__ == "mlx.core" and type(value).__name__ == "array"
+
+
+def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
+    """A leaf as a NumPy array of a float dtype; an MLX array is copied, never viewed.
+
+    Raises:
+        TypeError: for anything else, with ``what``, the type or the dtype.
+    """
+    if is_mlx(value):
+        value = _from_mlx(value)
+    elif isinstance(value, np.generic):
+        value = np.asarray(value)
+    elif not isinstance(value, np.ndarray):
+        raise TypeError(f"{what} is {value!r:.60}, a {type(value).__name__}, not an array")
+    if value.dtype.name not in FLOATS:
+        raise TypeError(f"{what} has dtype {value.dtype}, not one of {', '.join(FLOATS)}")
+    array: npt.NDArray[Any] = value
+    return array
+
+
+def _from_mlx(value: Any) -> npt.NDArray[Any]:
+    import mlx.core as mx
+
+    if value.dtype == mx.bfloat16:  # NumPy cannot read MLX's bfloat16; the bits are the same
+        import ml_dtypes
+
+        return np.array(value.view(mx.uint16)).view(ml_dtypes.bfloat16)
+    return np.array(value)
+
+
+def like(given: Any, result: npt.NDArray[Any]) -> Any:
+    """A result as the kind of leaf that came in: an MLX array for an MLX array, else NumPy."""
+    if not is_mlx(given):
+        return result
+    import mlx.core as mx
+
+    if result.dtype.name == "bfloat16":
+        return mx.array(result.view(np.uint16)).view(mx.bfloat16)
+    return mx.array(result)
+
+
+def _bounds(array: npt.NDArray[Any]) -> tuple[int, int]:
+    return byte_bounds(array) if array.size else (0, 0)
+
+
+def overlapping(arrays: Sequence[npt.NDArray[Any]]) -> tuple[int, int] | None:
+    """Indices of two arrays that share an element's memory, or None."""
+    bounds = [_bounds(array) for array in arrays]
+    near: list[int] = []
+    for index in sorted(range(len(arrays)), key=bounds.__getitem__):
+        near = [other for other in near if bounds[other][1] > bounds[index][0]]
+        for other in near:
+            if np.shares_memory(arrays[other], arrays[index]):
+                first, second = sorted((other, index))
+                return first, second
+        near.append(index)
+    return None
+
+
+def shares(arrays: Sequence[npt.NDArray[Any]]) -> Callable[[npt.NDArray[Any]], bool]:
+    """A test whether an array may share memory with any of these, by the bounds of their memory."""
+    ends: list[int] = []
+    starts: list[int] = []
+    for low, high in sorted(map(_bounds, arrays)):
+        if ends and low <= ends[-1]:
+            ends[-1] = max(ends[-1], high)
+        else:
+            starts.append(low)
+            ends.append(high)
+
+    def test(array: npt.NDArray[Any]) -> bool:
+        low, high = _bounds(array)
+        position = bisect_left(ends, low + 1)
+        return low < high and position < len(starts) and starts[position] < high
+
+    return test

@@ -1,0 +1,152 @@
+"""The suite of cases: what must be there, and that the data stay what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import mlx_optimizers
+from mlx_optimizers.conformance import all_cases, matching
+from mlx_optimizers.conformance.cases import CHANGING, DOMAIN, ELEMENTS, STEPS, make_case, recast
+
+CASES = {case.id: case for case in all_cases()}
+
+
+def test_there_are_enough_and_no_two_share_an_identifier():
+    assert len(CASES) == len(all_cases()) >= 150
+
+
+@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+def test_the_settings_that_a_review_found_sufficient_are_there(name):
+    changing = "learning_rate=changing"
+    required = {
+        "SGD": (
+            f"{changing},momentum=0.9",
+            "momentum=0.9,nesterov=true,weight_decay=0.1",
+            "dampening=0.3,learning_rate=0.05,momentum=0.6,weight_decay=0.01",
+            "dampening=0.5,weight_decay=0.1",
+        ),
+        "RMSprop": (f"alpha=0.6,eps=0.001,{changing}",),
+        "Adagrad": (f"eps=0.001,{changing}",),
+        "AdaDelta": (f"eps=0.0001,{changing},rho=0.6",),
+        "Adam": (f"betas=0.6,0.7,eps=0.001,{changing}",),
+        "AdamW": (f"betas=0.6,0.7,eps=0.001,{changing},weight_decay=0.3",),
+        "Adamax": (f"betas=0.6,0.7,eps=0.001,{changing}",),
+        "Lion": (f"betas=0.6,0.7,{changing},weight_decay=0.3",),
+    }[name]
+    regimes = ["plain", "tiny", "wide", "zeros", *(["edge"] if name == "Lion" else [])]
+    for regime in regimes:
+        for label in ("defaults", *required):
+            assert f"{name.lower()}/{regime}/{label}" in CASES
+    assert {case.regime for case in CASES.values() if case.optimizer == name} == set(regimes)
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
+def test_a_case_is_whole_and_inside_the_domain(case):
+    assert case.parameter.shape == (ELEMENTS,)
+    assert case.gradients.shape == (STEPS, ELEMENTS)
+    assert case.parameter.dtype == case.gradients.dtype == np.float32
+    optimizer = getattr(mlx_optimizers, case.optimizer)
+    made = optimizer(**{**case.hyperparameters, "learning_rate": case.rates()[0]})
+    assert set(case.hyperparameters) == set(vars_of(made))
+    for values in (case.parameter, case.gradients, case.rates(), case.hyperparameters.get("eps", 0)):
+        sizes = np.abs(np.asarray(values, np.float64))
+        assert np.all((sizes == 0) | ((sizes >= DOMAIN[0]) & (sizes <= DOMAIN[1])))
+    assert max(case.rates()) * case.hyperparameters.get("weight_decay", 0) <= 0.2
+    assert all(beta > 0.5 for beta in case.hyperparameters.get("betas", ()))
+
+
+def vars_of(optimizer):
+    import inspect
+
+    return inspect.signature(type(optimizer)).parameters
+
+
+def _sizes(regime, optimizer="Adam", label="defaults"):
+    sizes = np.abs(CASES[f"{optimizer.lower()}/{regime}/{label}"].gradients)
+    return sizes[sizes > 0]
+
+
+def test_the_regimes_are_what_they_are_called():
+    assert 0.25 <= _sizes("plain").min() and _sizes("plain").max() < 4
+    assert 2**-27 <= _sizes("tiny").min() < 1e-7 and 5e-7 < _sizes("tiny").max() < 2**-19
+    assert _sizes("tiny", "AdaDelta").min() < 5e-4 and _sizes("tiny", "AdaDelta").max() > 5e-3
+    assert _sizes("wide").min() < 2**-28 and _sizes("wide").max() > 2**17
+    mantissas, _ = np.frexp(CASES["adam/wide/defaults"].gradients)
+    assert (np.abs(mantissas[:, ::2]) == 0.5).all() and (np.abs(mantissas[:, 1::2]) != 0.5).any()
+    zeros = CASES["adam/zeros/defaults"].gradients == 0
+    assert zeros[:, 0].all() and zeros[:4, 3].all() and 0.3 < zeros.mean() < 0.7
+    for regime in ("tiny", "zeros"):
+        assert not CASES[f"adam/{regime}/defaults"].parameter.any()
+
+
+def test_the_edge_regime_brings_lions_direction_next_to_zero():
+    case = CASES["lion/edge/defaults"]
+    b1, b2 = case.hyperparameters["betas"]
+    m = np.zeros(ELEMENTS)
+    for step, g in enumerate(case.gradients.astype(np.float64)):
+        if step % 2:
+            closeness = np.abs(b1 * m + (1 - b1) * g) / (b1 * np.abs(m))
+            assert ((closeness > 2.0**-19.6) & (closeness < 2.0**-11.9)).all()
+        m = b2 * m + (1 - b2) * g
+
+
+def test_the_data_are_the_same_on_every_machine_and_release():
+    """The digest of every bit of every case, in order. A change of it is a change of the suite: say so in CHANGELOG."""
+    digest = hashlib.sha256()
+    for case in all_cases():
+        digest.update(case.id.encode())
+        digest.update(case.parameter.astype("<f4").tobytes())
+        digest.update(case.gradients.astype("<f4").tobytes())
+    assert digest.hexdigest()[:16] == "DIGEST"
+
+
+def test_the_data_do_not_depend_on_the_hash_seed():
+    program = "from mlx_optimizers.conformance import all_cases; print([float(c.gradients.sum()) for c in all_cases()])"
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+def test_a_pattern_matches_the_whole_identifier_and_crosses_slashes():
+    assert [case.id for case in matching(pattern="adam/tiny/defaults")] == ["adam/tiny/defaults"]
+    assert {case.optimizer for case in matching(pattern="*/tiny/*")} == {o.__name__ for o in mlx_optimizers.OPTIMIZERS}
+    assert matching(pattern="adam") == []
+    assert len(matching(pattern="*changing*")) == len([i for i in CASES if "changing" in i])
+    assert {case.optimizer for case in matching(["Adam", "Lion"])} == {"Adam", "Lion"}
+
+
+def test_changing_learning_rates():
+    case = CASES["adam/wide/learning_rate=changing"]
+    assert case.hyperparameters["learning_rate"] == list(CHANGING) == case.rates()
+    assert case.at_step(2)["learning_rate"] == 0.05
+    assert CASES["adam/wide/defaults"].rates() == [1e-3] * STEPS
+
+
+def test_what_lies_outside_the_domain_is_refused():
+    adamw = mlx_optimizers.AdamW
+    with pytest.raises(ValueError, match="above 0.2"):
+        make_case(adamw, "plain", {"learning_rate": 0.5, "weight_decay": 0.5})
+    with pytest.raises(ValueError, match="outside"):
+        make_case(adamw, "plain", {"eps": 1e-20})
+    with pytest.raises(TypeError, match="no hyperparameter momentum"):
+        make_case(adamw, "plain", {"momentum": 0.9})
+    with pytest.raises(TypeError, match="int8"):
+        make_case(adamw, "plain", {}, "int8")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_dtypes_append_their_name(dtype):
+    case = recast(CASES["adam/wide/learning_rate=changing"], dtype)
+    assert case.id == f"adam/wide/learning_rate=changing/{dtype}"
+    assert case.gradients.dtype == case.parameter.dtype == np.dtype(dtype)
+    assert np.isfinite(case.gradients).all()
+    assert (np.abs(case.gradients[case.gradients != 0]) >= np.finfo(dtype).tiny).all()

@@ -1,0 +1,277 @@
+"""Programs to be checked: plain float32 NumPy, right ones in every published evaluation order, and wrong ones.
+
+Nothing here calls the package's own fast path or its exact steps, except `Evaluated`, which runs a named formula in
+NumPy numbers to make the wrong programs of the axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from mlx_optimizers.conformance import Case, Outcome, parse
+
+SLOTS = {
+    "SGD": ("v",),
+    "RMSprop": ("v",),
+    "Adagrad": ("v",),
+    "AdaDelta": ("v", "u"),
+    "Adam": ("m", "v"),
+    "AdamW": ("m", "v"),
+    "Adamax": ("m", "v"),
+    "Lion": ("m",),
+}
+
+
+class Program:
+    """A backend around ``step(h, t, w, g, *slots) -> (w, *slots)`` over NumPy arrays."""
+
+    device = "cpu"
+    version = "1"
+
+    def __init__(self, step: Callable[..., tuple[Any, ...]], claim: str | None = None, *, state: bool = True) -> None:
+        self.name = getattr(step, "__name__", "program")
+        self._step, self._claim, self._state = step, claim, state
+
+    def claim(self, optimizer: str) -> str:
+        return self._claim or optimizer
+
+    def first(self, case: Case) -> list[Any]:
+        return [np.zeros_like(case.parameter) for _ in SLOTS[case.optimizer]]
+
+    def run(self, case: Case) -> Outcome:
+        w, slots = case.parameter.copy(), self.first(case)
+        rows: list[list[Any]] = []
+        real = case.parameter.dtype.type
+        with np.errstate(all="ignore"):
+            for index, gradient in enumerate(case.gradients):
+                h = SimpleNamespace(**case.at_step(index))
+                w, *slots = self._step(h, index + 1, w, gradient.copy(), *slots)
+                rows.append([np.asarray(x, real).copy() for x in (w, *slots)])
+        stacked = [np.stack(column) for column in zip(*rows, strict=True)]
+        names = SLOTS[case.optimizer] if self._state else ()
+        return Outcome(stacked[0], dict(zip(names, stacked[1:], strict=False)))
+
+
+class _Numpy:
+    """The context of formulas over float32 NumPy arrays and Python floats."""
+
+    sqrt = staticmethod(np.sqrt)
+    abs = staticmethod(np.abs)
+    max = staticmethod(np.maximum)
+    sign = staticmethod(np.sign)
+    lift = staticmethod(np.float32)
+    number = staticmethod(float)
+
+
+class Evaluated(Program):
+    """A named formula in float32."""
+
+    def __init__(self, formula: str, *, state: bool = True) -> None:
+        self._formula = parse(formula)
+        super().__init__(self._evaluate, formula, state=state)
+        self.name = formula
+
+    def _evaluate(self, h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
+        if t == 1 and self._formula.initial is not None:
+            slots = self._formula.initial(_Numpy, h, g, *slots)
+        out: tuple[Any, ...] = self._formula.exact(_Numpy, h, t, w, g, *(np.float32(x) for x in slots))
+        return tuple(np.float32(x) for x in out)
+
+
+# The evaluation orders. Each function below takes float32 arrays and Python floats and is one way to write one thing.
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a·b + c in one rounding, but for double rounding: the product of two float32 is exact in float64."""
+    return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
+
+
+def single(x: float) -> Any:
+    return np.float32(x)
+
+
+TAILS: dict[str, Callable[..., Any]] = {
+    "(λa)/d": lambda w, rate, a, d: w - rate * a / d,
+    "λ(a/d)": lambda w, rate, a, d: w - rate * (a / d),
+    "a(λ/d)": lambda w, rate, a, d: w - a * (rate / d),
+    "a/(d/λ)": lambda w, rate, a, d: w - a / (d / rate),
+    "a(1/d)": lambda w, rate, a, d: w - rate * (a * (single(1) / d)),
+    "fma": lambda w, rate, a, d: fma(-single(rate), a / d, w),
+    "double": lambda w, rate, a, d: (np.float64(w) - rate * np.float64(a) / np.float64(d)).astype(np.float32),
+}
+
+MEANS: dict[str, Callable[..., Any]] = {
+    "βm + (1−β)x": lambda b, m, x: b * m + (1 - b) * x,
+    "fma of βm": lambda b, m, x: fma(single(b), m, (1 - b) * x),
+    "fma of (1−β)x": lambda b, m, x: fma(single(1 - b), x, b * m),
+    "interpolation": lambda b, m, x: m + (1 - b) * (x - m),
+    "double": lambda b, m, x: (b * np.float64(m) + (1 - b) * np.float64(x)).astype(np.float32),
+}
+
+SQUARES: dict[str, Callable[..., Any]] = {
+    "(1−β)(gg)": lambda b, v, g: b * v + (1 - b) * (g * g),
+    "((1−β)g)g": lambda b, v, g: b * v + (1 - b) * g * g,
+    "interpolation": lambda b, v, g: v + (1 - b) * (g * g - v),
+    "fma": lambda b, v, g: fma((1 - b) * g, g, b * v),
+    "double": lambda b, v, g: (b * np.float64(v) + (1 - b) * np.float64(g) ** 2).astype(np.float32),
+}
+
+DECAYS: dict[str, Callable[..., Any]] = {
+    "(1−λκ)w in double": lambda w, rate, kappa: (1 - rate * kappa) * w,
+    "(1−λκ)w in float32": lambda w, rate, kappa: (single(1) - single(rate) * single(kappa)) * w,
+    "w − λκw": lambda w, rate, kappa: w - rate * kappa * w,
+    "w − λ(κw)": lambda w, rate, kappa: w - rate * (kappa * w),
+}
+
+
+def adam(tail: str = "(λa)/d", mean: str = "βm + (1−β)x", square: str = "(1−β)(gg)") -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
+        b1, b2 = h.betas
+        m, v = MEANS[mean](b1, m, g), SQUARES[square](b2, v, g)
+        return TAILS[tail](w, h.learning_rate, m, np.sqrt(v) + single(h.eps)), m, v
+
+    return Program(step)
+
+
+def adamw(decay: str, tail: str = "(λa)/d") -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
+        b1, b2 = h.betas
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        d = np.sqrt(v) + single(h.eps)
+        if decay == "w − λ(x + κw)":
+            return w - h.learning_rate * (m / d + h.weight_decay * w), m, v
+        return TAILS[tail](DECAYS[decay](w, h.learning_rate, h.weight_decay), h.learning_rate, m, d), m, v
+
+    return Program(step)
+
+
+def corrected(way: str, optimizer: str = "Adam") -> Program:
+    """Five ways of bias correction."""
+
+    def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
+        b1, b2 = h.betas
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        c1, c2, rate, eps = 1 - b1**t, 1 - b2**t, h.learning_rate, single(h.eps)
+        if way == "m̂/(√v̂ + ε)":
+            w = w - rate * (m / single(c1)) / (np.sqrt(v / single(c2)) + eps)
+        elif way == "(λ/c₁)m/(√v/√c₂ + ε)":
+            w = w - (rate / c1) * m / (np.sqrt(v) / single(c2**0.5) + eps)
+        elif way == "inverses":
+            w = w - rate * (m * single(1 / c1)) / (np.sqrt(v * single(1 / c2)) + eps)
+        elif way == "λ√c₂/c₁ · m/(√v + ε√c₂)":
+            w = w - (rate * c2**0.5 / c1) * m / (np.sqrt(v) + single(h.eps * c2**0.5))
+        elif way == "√v·(1/√c₂)":
+            w = w - (rate / c1) * (m / (np.sqrt(v) * single(c2**-0.5) + eps))
+        else:
+            raise KeyError(way)
+        return w, m, v
+
+    return Program(step, f"{optimizer}[bias_correction=true]")
+
+
+CORRECTIONS = ("m̂/(√v̂ + ε)", "(λ/c₁)m/(√v/√c₂ + ε)", "inverses", "λ√c₂/c₁ · m/(√v + ε√c₂)", "√v·(1/√c₂)")
+
+
+def rmsprop(tail: str = "(λa)/d", square: str = "(1−β)(gg)") -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+        v = SQUARES[square](h.alpha, v, g)
+        return TAILS[tail](w, h.learning_rate, g, np.sqrt(v) + single(h.eps)), v
+
+    return Program(step)
+
+
+def adagrad(tail: str = "(λa)/d", *, fused: bool = False) -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+        v = fma(g, g, v) if fused else v + g * g
+        return TAILS[tail](w, h.learning_rate, g, np.sqrt(v) + single(h.eps)), v
+
+    return Program(step)
+
+
+def adadelta(way: str, square: str = "(1−β)(gg)") -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, ...]:
+        v, eps = SQUARES[square](h.rho, v, g), single(h.eps)
+        above, below = np.sqrt(u + eps), np.sqrt(v + eps)
+        d = {
+            "(√u/√v)g": lambda: above / below * g,
+            "√u(g/√v)": lambda: above * (g / below),
+            "(√u·g)/√v": lambda: above * g / below,
+            "double": lambda: (np.float64(above) / below * g).astype(np.float32),
+        }[way]()
+        return w - h.learning_rate * d, v, SQUARES[square](h.rho, u, d)
+
+    return Program(step)
+
+
+def adamax(tail: str = "(λa)/d", mean: str = "βm + (1−β)x") -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
+        b1, b2 = h.betas
+        m, v = MEANS[mean](b1, m, g), np.maximum(b2 * v, np.abs(g))
+        return TAILS[tail](w, h.learning_rate, m, v + single(h.eps)), m, v
+
+    return Program(step)
+
+
+def lion(mean: str, decay: str) -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, m: Any) -> tuple[Any, ...]:
+        b1, b2 = h.betas
+        direction = np.sign(MEANS[mean](b1, m, g))
+        m = MEANS[mean](b2, m, g)
+        if decay == "w − λ(x + κw)":
+            return w - h.learning_rate * (direction + h.weight_decay * w), m
+        return DECAYS[decay](w, h.learning_rate, h.weight_decay) - h.learning_rate * direction, m
+
+    return Program(step)
+
+
+def sgd(way: str) -> Program:
+    def step(h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+        if way == "fma":
+            g = fma(single(h.weight_decay), w, g)
+        elif way == "double":
+            g = (np.float64(g) + h.weight_decay * np.float64(w)).astype(np.float32)
+        else:
+            g = g + h.weight_decay * w
+        if h.momentum == 0:
+            d = g
+        else:
+            damped = (1 - h.dampening) * g
+            v = fma(single(h.momentum), v, damped) if way == "fma" else h.momentum * v + damped
+            d = v
+            if h.nesterov:
+                d = fma(single(h.momentum), v, g) if way == "fma" else g + h.momentum * v
+        return (fma(-single(h.learning_rate), d, w) if way == "fma" else w - h.learning_rate * d), v
+
+    return Program(step)
+
+
+def right_programs() -> dict[str, tuple[str, Program]]:
+    """Correct programs by name: the optimizer whose cases they run, and the program."""
+    out: dict[str, tuple[str, Program]] = {}
+    for tail in TAILS:
+        out[f"Adam {tail}"] = "Adam", adam(tail=tail)
+        out[f"RMSprop {tail}"] = "RMSprop", rmsprop(tail=tail)
+        out[f"Adagrad {tail}"] = "Adagrad", adagrad(tail=tail, fused=tail == "fma")
+        out[f"Adamax {tail}"] = "Adamax", adamax(tail=tail)
+    for mean in MEANS:
+        out[f"Adam m by {mean}"] = "Adam", adam(mean=mean)
+        out[f"Adamax m by {mean}"] = "Adamax", adamax(mean=mean)
+        out[f"Lion by {mean}"] = "Lion", lion(mean, "(1−λκ)w in float32")
+    for square in SQUARES:
+        out[f"Adam v by {square}"] = "Adam", adam(square=square)
+        out[f"RMSprop v by {square}"] = "RMSprop", rmsprop(square=square)
+        out[f"AdaDelta v by {square}"] = "AdaDelta", adadelta("(√u/√v)g", square=square)
+    for decay in (*DECAYS, "w − λ(x + κw)"):
+        out[f"AdamW {decay}"] = "AdamW", adamw(decay)
+        out[f"Lion {decay}"] = "Lion", lion("βm + (1−β)x", decay)
+    for way in CORRECTIONS:
+        out[f"corrected Adam {way}"] = "Adam", corrected(way)
+    for way in ("(√u/√v)g", "√u(g/√v)", "(√u·g)/√v", "double"):
+        out[f"AdaDelta {way}"] = "AdaDelta", adadelta(way)
+    for way in ("plain", "fma", "double"):
+        out[f"SGD {way}"] = "SGD", sgd(way)
+    return out
