@@ -82,7 +82,7 @@ class Optimizer:
 
     @property
     def state(self) -> OptimizerState:
-        """The state: step, learning rate, and the slots of every parameter, as NumPy arrays.
+        """The state, which is the step, the learning rate, and the slots of every parameter as NumPy arrays.
 
         It is live: the next update changes its arrays. Assigning a tree of NumPy or MLX arrays copies it; keys that
         are not in it keep their values at ``step`` and ``learning_rate``, and are made anew elsewhere.

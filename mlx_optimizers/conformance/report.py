@@ -93,7 +93,7 @@ class Report:
 
     @property
     def status(self) -> int:
-        """Exit status: 3 if nothing was executed, 1 if a case deviates or failed, else 0."""
+        """Exit status of a check, which is 3 if nothing was executed, 1 if a case deviates or failed, else 0."""
         counts = self.counts()
         if len(self.results) == counts["unsupported"]:
             return 3

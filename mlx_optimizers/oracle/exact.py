@@ -104,7 +104,7 @@ class Context:
         return Array(self, self._sign(x.values))
 
     def abs(self, x: Array) -> Array:
-        """|x|, elementwise."""
+        """``|x|``, elementwise."""
         return Array(self, abs(x.values))
 
     def max(self, x: Array, y: Array) -> Array:
@@ -224,7 +224,7 @@ class Exact(Context):
         return out
 
     def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """|values| in float64, within one rounding."""
+        """``|values|`` in float64, within one rounding."""
         return np.abs(values.astype(np.float64))
 
     def round(self, x: Any, form: Format, direction: Direction = "nearest") -> float:
@@ -268,5 +268,5 @@ class Double(Context):
         return Array(self, np.asarray(values).reshape(-1).astype(np.float64))
 
     def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """|values|."""
+        """``|values|``."""
         return np.abs(values)

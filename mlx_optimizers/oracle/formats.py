@@ -58,17 +58,17 @@ class Format:
 
     @property
     def roundoff(self) -> float:
-        """Relative error u that the model grants an operation: 2**-precision times the slack."""
+        """Relative error u that the model grants an operation, 2**-precision times the slack."""
         return SLACK * 2.0**-self.precision
 
     @property
     def underflow(self) -> float:
-        """Absolute error η that the model grants an operation: ``flush`` times the slack."""
+        """Absolute error η that the model grants an operation, ``flush`` times the slack."""
         return SLACK * self.flush
 
     @property
     def limit(self) -> float:
-        """Half the largest binade's end: a ball that reaches it is not tested."""
+        """Half the end of the largest binade; a ball that reaches it is not tested."""
         return math.ldexp(1.0, self.emax)
 
     @property

@@ -125,7 +125,7 @@ class Ball:
 
     @property
     def size(self) -> Radius:
-        """|centre| in float64."""
+        """``|centre|`` in float64."""
         return self.context.centre.magnitude(self.centre.values)
 
     def __neg__(self) -> Ball:
@@ -275,7 +275,7 @@ class Rounded:
         return self._rounded(centre, self._infectious(radius, x), self._zero(x))
 
     def abs(self, x: Ball) -> Ball:
-        """|x|."""
+        """``|x|``."""
         return Ball(self, self.centre.abs(x.centre), x.radius)
 
     def max(self, x: Ball, y: Ball) -> Ball:
@@ -292,7 +292,7 @@ class Rounded:
 
     @staticmethod
     def _least(x: Ball) -> Radius:
-        """A lower bound of |x| over the ball, not positive where the ball may hold zero."""
+        """A lower bound of ``|x|`` over the ball, not positive where the ball may hold zero."""
         return x.size * (1 - _OWN) - x.radius
 
     @staticmethod
