@@ -59,6 +59,7 @@ autosummary_ignore_module_all = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_custom_sections = ["State", "Differences elsewhere"]
 documented_modules = [
     "mlx_optimizers",
     "mlx_optimizers.oracle",
@@ -73,7 +74,7 @@ myst_heading_anchors = 3
 
 # References
 bibtex_bibfiles = ["references.bib"]
-bibtex_default_style = "plain"
+bibtex_default_style = "alpha"
 
 # Formulas are set while the site is built. A page holds the finished formula and needs no script for it.
 KATEX = katex_files(DOCS.parent / "build" / "katex")
