@@ -1,0 +1,329 @@
+"""What each kind of input gets, for all eight optimizers."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+import mlx_optimizers as optim
+from mlx_optimizers.blocks import BLOCK
+
+EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+
+
+def _f(*values):
+    return np.array(values, np.float32)
+
+
+def _snapshot(optimizer, model):
+    return copy.deepcopy((dict(optimizer.state), model)), float(optimizer.learning_rate)
+
+
+def _same(left, right):
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(_same, left, right))
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def _refused(made, error, match, model, gradients, method="update"):
+    """The update is refused with this message; parameters and state stay bit for bit."""
+    optimizer = made(0.1)
+    optimizer.init({"other": _f(1)})
+    (state, kept), rate = _snapshot(optimizer, model)
+    with pytest.raises(error, match=match):
+        getattr(optimizer, method)(*((model, gradients) if method == "update" else (gradients, model)))
+    assert _same(dict(optimizer.state), state)
+    assert float(optimizer.learning_rate) == rate
+    if isinstance(model, dict) and all(
+        isinstance(value, np.ndarray) and value.dtype != object for value in model.values()
+    ):
+        assert _same(model, kept)
+
+
+@EIGHT
+@pytest.mark.parametrize(("w", "g"), [((4,), (1,)), ((4,), ()), ((2, 3), (3, 2)), ((2, 3), (6,)), ((1,), (4,))])
+def test_shapes_that_differ(made, w, g):
+    model = {"a": _f(1), "layer": {"w": np.ones(w, np.float32)}}
+    gradients = {"a": _f(1), "layer": {"w": np.ones(g, np.float32)}}
+    with pytest.raises(ValueError) as caught:
+        made(0.1).update(model, gradients)
+    assert str(caught.value) == f"gradient layer.w has shape {g}, its parameter {w}"
+    assert model["a"] == 1
+
+
+@EIGHT
+def test_a_gradient_without_a_parameter(made):
+    _refused(made, KeyError, "no parameter b", {"a": _f(1)}, {"a": _f(1), "b": _f(1)})
+    _refused(made, KeyError, r"no parameter layers\.1\.w", {"layers": [{"w": _f(1)}]}, {"layers": [{}, {"w": _f(1)}]})
+    _refused(made, KeyError, r"no parameter a\.b", {"a": _f(1)}, {"a": {"b": _f(1)}})
+
+
+@EIGHT
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "object", "longdouble", "U3"])
+@pytest.mark.parametrize("method", ["update", "apply_gradients"])
+def test_arrays_of_no_float_dtype(made, dtype, method):
+    odd = np.array([1], dtype)
+    match = rf"layer\.w has dtype {odd.dtype}, not one of float16, bfloat16, float32, float64"
+    for w, g in ((odd, _f(1)), (_f(1), odd)):
+        with pytest.raises(TypeError, match=match.replace("<", "[<]")):
+            _call(made(0.1), method, {"layer": {"w": w}}, {"layer": {"w": g}})
+
+
+def _call(optimizer, method, model, gradients):
+    return optimizer.update(model, gradients) if method == "update" else optimizer.apply_gradients(gradients, model)
+
+
+@EIGHT
+@pytest.mark.parametrize("leaf", [None, 1.0, 1, "x", {1.0}])
+@pytest.mark.parametrize("method", ["update", "apply_gradients"])
+def test_leaves_that_are_no_arrays(made, leaf, method):
+    for w, g in ((leaf, _f(1)), (_f(1), leaf)):
+        with pytest.raises(TypeError, match=rf"a\.0 is .*, a {type(leaf).__name__}, not an array"):
+            _call(made(0.1), method, {"a": [w]}, {"a": [g]})
+
+
+@EIGHT
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_every_float_dtype_is_computed_in_and_kept(made, dtype):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    rng = np.random.default_rng(1)
+    w, g = rng.standard_normal(50).astype(dtype), (1 + rng.random((4, 50))).astype(dtype)
+    optimizer, model = made(0.05), {"w": w.copy()}
+    expected, state = w.copy(), [np.zeros_like(w) for _ in made.slots]
+    for gradient in g:
+        optimizer.update(model, {"w": gradient})
+        expected, *state = _stepwise(optimizer, expected, gradient, *state)
+    assert model["w"].dtype == np.dtype(dtype)
+    assert model["w"].tobytes() == expected.tobytes()
+    for slot, values in zip(made.slots, state, strict=True):
+        assert optimizer.state["w"][slot].dtype == np.dtype(dtype)
+        assert optimizer.state["w"][slot].tobytes() == values.tobytes()
+
+
+def _stepwise(optimizer, w, g, *state):
+    """One step with every operation rounded to the dtype on its own, scalars included."""
+    real = w.dtype.type
+
+    def r(x):
+        return np.asarray(x).astype(real)
+
+    name, rate = type(optimizer).__name__, real(optimizer.learning_rate)
+    if name == "SGD":
+        return r(w - r(g * rate)), *state
+    if name in ("RMSprop", "Adagrad"):
+        old = r(state[0] * real(optimizer.alpha)) if name == "RMSprop" else state[0]
+        v = r(old + (r(r(g * g) * real(1 - optimizer.alpha)) if name == "RMSprop" else r(g * g)))
+        return r(w - r(r(g * rate) / r(r(np.sqrt(v)) + real(optimizer.eps)))), v
+    if name == "AdaDelta":
+        (v, u), rho, rest, eps = state, real(optimizer.rho), real(1 - optimizer.rho), real(optimizer.eps)
+        v = r(r(v * rho) + r(r(g * g) * rest))
+        d = r(r(r(np.sqrt(r(u + eps))) / r(np.sqrt(r(v + eps)))) * g)
+        return r(w - r(d * rate)), v, r(r(u * rho) + r(r(d * d) * rest))
+    b1, b2 = optimizer.betas
+    m = r(r(state[0] * real(b1)) + r(g * real(1 - b1)))
+    if name == "Lion":
+        return r(w - r(r(np.sign(m)) * rate)), r(r(state[0] * real(b2)) + r(g * real(1 - b2)))
+    if name == "Adamax":
+        v = np.maximum(r(state[1] * real(b2)), np.abs(g))
+        return r(w - r(r(m * rate) / r(v + real(optimizer.eps)))), m, v
+    v = r(r(state[1] * real(b2)) + r(r(g * g) * real(1 - b2)))
+    if name == "AdamW":
+        w = r(w * r(real(1) - r(rate * real(optimizer.weight_decay))))
+    return r(w - r(r(m * rate) / r(r(np.sqrt(v)) + real(optimizer.eps)))), m, v
+
+
+@EIGHT
+def test_a_gradient_of_another_float_dtype_is_cast_to_the_parameters(made):
+    g = np.array([0.1, 0.2])
+    left, right = made(0.1), made(0.1)
+    wide = left.apply_gradients({"w": g}, {"w": _f(1, 2)})["w"]
+    narrow = right.apply_gradients({"w": g.astype(np.float32)}, {"w": _f(1, 2)})["w"]
+    assert wide.dtype == np.float32
+    assert wide.tobytes() == narrow.tobytes()
+
+
+VIEWS = {
+    "slice": lambda a: a[::2, 1:-1],
+    "transpose": lambda a: a.T,
+    "reversed": lambda a: a[::-1, ::-1],
+}
+
+
+@EIGHT
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("shape", [(6, 8), (300, 200)])
+def test_a_parameter_that_is_not_contiguous_is_updated_in_place(made, view, shape):
+    rng = np.random.default_rng(5)
+    base = rng.standard_normal(shape).astype(np.float32)
+    whole = base.copy()
+    part = VIEWS[view](whole)
+    optimizer, reference = made(0.1), made(0.1)
+    flat = {"w": np.ascontiguousarray(part)}
+    model = {"w": part}
+    for _ in range(3):
+        g = rng.standard_normal(part.shape).astype(np.float32)
+        optimizer.update(model, {"w": g})
+        reference.update(flat, {"w": g})
+    assert model["w"] is part
+    assert np.array_equal(part, flat["w"])
+    mask = np.zeros(shape, bool)
+    VIEWS[view](mask)[...] = True
+    assert np.array_equal(whole[~mask], base[~mask])
+
+
+@EIGHT
+def test_a_read_only_parameter(made):
+    w = _f(1, 2)
+    w.flags.writeable = False
+    _refused(made, ValueError, r"parameter w is read-only", {"w": w}, {"w": _f(1, 1)})
+    new = made(0.1).apply_gradients({"w": _f(1, 1)}, {"w": w})["w"]
+    assert new.flags.writeable
+    assert new.tolist() != w.tolist()
+
+
+@EIGHT
+def test_a_gradient_that_shares_memory(made):
+    size = 3 * BLOCK + 5
+    base = np.random.default_rng(0).standard_normal(size + 1).astype(np.float32)
+
+    def run(share):
+        buffer = base.copy()
+        optimizer, w = made(0.1), buffer[1:]
+        for gradient in (w, buffer[:-1], None):
+            if gradient is None:  # the gradient is the state
+                optimizer.init({"w": w})
+                gradient = optimizer.state["w"][made.slots[0]]
+            optimizer.update({"w": w}, {"w": gradient if share else gradient.copy()})
+        return buffer
+
+    assert run(share=True).tobytes() == run(share=False).tobytes()
+
+
+@EIGHT
+def test_a_gradient_that_shares_memory_with_another_parameter(made):
+    a, b = _f(1, 2), _f(3, 4)
+    expected = made(0.1).apply_gradients({"a": b.copy(), "b": a.copy()}, {"a": a, "b": b})
+    made(0.1).update({"a": a, "b": b}, {"a": b, "b": a})
+    assert (a.tolist(), b.tolist()) == (expected["a"].tolist(), expected["b"].tolist())
+
+
+@EIGHT
+def test_small_and_empty_things(made):
+    for w in (np.array(1.0, np.float32), np.zeros((0,), np.float32), np.zeros((3, 0, 2), np.float32)):
+        model, g = {"w": w.copy()}, np.ones_like(w)
+        made(0.1).update(model, {"w": g})
+        assert model["w"].shape == w.shape
+        assert made(0.1).apply_gradients({"w": g}, {"w": w})["w"].tobytes() == model["w"].tobytes()
+    optimizer = made(0.1)
+    optimizer.update({}, {})
+    assert optimizer.apply_gradients({}, {"a": _f(1)}) == {}
+    assert optimizer.step == 2
+
+
+@EIGHT
+def test_a_bare_array_is_a_tree(made):
+    w, optimizer, same = _f(1, 2), made(0.1), made(0.1)
+    model = {"w": w.copy()}
+    for _ in range(3):
+        optimizer.update(w, _f(1, -1))
+        same.update(model, {"w": _f(1, -1)})
+    assert w.tobytes() == model["w"].tobytes()
+    assert set(optimizer.state) == {"step", "learning_rate", *made.slots}
+    new = made(0.1).apply_gradients(np.float32(1.0), np.float32(2.0))
+    assert (new.shape, new.dtype) == ((), np.float32)
+
+
+@EIGHT
+def test_parameters_named_as_the_counters_are(made):
+    names = ("step", "learning_rate", "step_", "w")
+    model = {name: _f(1, 2) for name in names}
+    optimizer, plain = made(0.1), made(0.1)
+    other = {"w": _f(1, 2)}
+    for _ in range(3):
+        optimizer.update(model, {name: _f(1, -1) for name in names})
+        plain.update(other, {"w": _f(1, -1)})
+    assert all(value.tobytes() == other["w"].tobytes() for value in model.values())
+    assert optimizer.step == 3
+    assert float(optimizer.state["learning_rate"]) == np.float32(0.1)
+    assert {"step_", "learning_rate_", "step__", "w"} < set(optimizer.state)
+
+
+@EIGHT
+def test_one_array_under_two_paths(made):
+    w = _f(1, 2, 3, 4)
+    for model in (
+        {"a": w, "b": w},
+        {"a": w[:3], "b": w[2:]},
+        {"a": w[::2], "b": w[:3]},
+        {"x": _f(1), "a": w, "b": w.reshape(2, 2)},
+    ):
+        gradients = {name: np.ones_like(value) for name, value in model.items()}
+        _refused(made, ValueError, "parameters a and b share memory", model, gradients)
+        new = made(0.1).apply_gradients(gradients, model)
+        assert new["a"].shape == model["a"].shape
+    made(0.1).update({"a": w[::2], "b": w[1::2]}, {"a": _f(1, 1), "b": _f(1, 1)})  # side by side is fine
+
+
+@EIGHT
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_nan_or_infinity_stays_in_its_element(made, bad):
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal(2 * BLOCK + 7).astype(np.float32)
+    clean, spoiled = {"w": w.copy()}, {"w": w.copy()}
+    left, right = made(0.1), made(0.1)
+    position = BLOCK + 3
+    with np.errstate(invalid="ignore", over="ignore"):
+        for step in range(4):
+            g = rng.standard_normal(w.size).astype(np.float32)
+            left.update(clean, {"w": g})
+            h = g.copy()
+            if step == 1:
+                h[position] = bad
+            right.update(spoiled, {"w": h})
+    others = np.arange(w.size) != position
+    assert clean["w"][others].tobytes() == spoiled["w"][others].tobytes()
+    if np.isnan(bad):
+        assert np.isnan(spoiled["w"][position])
+    for slot in made.slots:
+        assert left.state["w"][slot][others].tobytes() == right.state["w"][slot][others].tobytes()
+
+
+@EIGHT
+def test_an_exception_halfway_says_what_had_moved(made):
+    class Failing(made):
+        def apply_single(self, gradient, parameter, state):
+            if gradient[0] == 7:
+                raise FloatingPointError("seven")
+            return super().apply_single(gradient, parameter, state)
+
+    optimizer = Failing(0.1)
+    model = {"a": _f(1), "b": _f(2), "c": _f(3)}
+    with pytest.raises(RuntimeError, match=r"failed at b.*FloatingPointError: seven.*moved: a; not moved: c") as caught:
+        optimizer.update(model, {"a": _f(1), "b": _f(7), "c": _f(1)})
+    assert isinstance(caught.value.__cause__, FloatingPointError)
+    assert model["c"] == 3
+    assert optimizer.step == 0
+
+
+@pytest.mark.parametrize("made", [optim.RMSprop, optim.Adagrad, optim.AdaDelta, optim.Adam, optim.AdamW])
+def test_an_overflow_that_the_user_wants_raised_is(made):
+    with np.errstate(over="raise"), pytest.raises(RuntimeError, match="overflow"):
+        made(0.1).update({"a": _f(1)}, {"a": _f(1e30)})
+
+
+@EIGHT
+def test_the_callers_trees_are_left_alone(made):
+    model, gradients = {"a": [_f(1), (_f(2),)], "b": _f(5)}, {"a": [_f(1), (_f(2),)]}
+    kept = copy.deepcopy((model, gradients))
+    new = made(0.1).apply_gradients(gradients, model)
+    assert _same(model, kept[0]) and _same(gradients, kept[1])
+    assert isinstance(new["a"], list) and isinstance(new["a"][1], tuple) and list(new) == ["a"]
+    optimizer = made(0.1)
+    optimizer.update(model, gradients)
+    assert _same(gradients, kept[1])
+    assert model["b"] == 5

@@ -1,0 +1,181 @@
+"""Bit for bit what MLX computes on the CPU: parameters and state, every hyperparameter varied."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mlx_optimizers
+from tests.support import require
+
+mx = require("mlx.core")
+theirs = require("mlx.optimizers")
+
+STEPS, ELEMENTS = 20, 20_000
+
+
+def _configurations():
+    rates = (1e-4, 3e-3, 0.1, 0.3)
+    for rate in rates:
+        for momentum, dampening, nesterov in (
+            (0.0, 0.0, False),
+            (0.0, 0.5, False),
+            (0.9, 0.0, False),
+            (0.7, 0.3, False),
+            (0.9, 0.0, True),
+        ):
+            yield (
+                "SGD",
+                {
+                    "learning_rate": rate,
+                    "momentum": momentum,
+                    "dampening": dampening,
+                    "nesterov": nesterov,
+                    "weight_decay": 0.0 if rate == 0.1 else 0.03,
+                },
+            )
+    for rate, alpha, eps in (
+        (0.01, 0.99, 1e-8),
+        (0.3, 0.9, 1e-3),
+        (1e-3, 0.4, 1e-6),
+        (0.1, 0.0, 1e-8),
+        (0.1, 1.0, 1e-5),
+    ):
+        yield "RMSprop", {"learning_rate": rate, "alpha": alpha, "eps": eps}
+    for rate, eps in ((0.01, 1e-8), (0.3, 1e-3), (1e-3, 1e-10), (1.0, 1.0)):
+        yield "Adagrad", {"learning_rate": rate, "eps": eps}
+    for rate, rho, eps in ((1.0, 0.9, 1e-6), (0.3, 0.5, 1e-3), (0.1, 0.95, 1e-8), (1.0, 0.0, 1e-6), (1.0, 1.0, 1e-6)):
+        yield "AdaDelta", {"learning_rate": rate, "rho": rho, "eps": eps}
+    for rate, betas, eps in (
+        (1e-3, (0.9, 0.999), 1e-8),
+        (0.3, (0.6, 0.7), 1e-3),
+        (0.01, (0.3, 0.2), 1e-6),
+        (0.1, (0.0, 0.0), 0.0),
+        (1e-4, (0.95, 0.98), 1e-5),
+    ):
+        yield "Adam", {"learning_rate": rate, "betas": betas, "eps": eps}
+        yield "Adamax", {"learning_rate": rate, "betas": betas, "eps": eps}
+        for weight_decay in (0.0, 0.01, 0.3):
+            yield "AdamW", {"learning_rate": rate, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    for rate, betas in ((1e-4, (0.9, 0.99)), (0.3, (0.6, 0.7)), (0.01, (0.2, 0.0))):
+        for weight_decay in (0.0, 0.1, 0.3):
+            yield "Lion", {"learning_rate": rate, "betas": betas, "weight_decay": weight_decay}
+
+
+CONFIGURATIONS = list(_configurations())
+
+
+def _data(seed):
+    rng = np.random.default_rng(seed)
+    gradients = np.exp(rng.uniform(np.log(1e-6), np.log(1e1), (STEPS, ELEMENTS))) * rng.choice(
+        [-1, 1], (STEPS, ELEMENTS)
+    )
+    gradients[:, 0] = 0
+    return rng.standard_normal(ELEMENTS).astype(np.float32), gradients.astype(np.float32)
+
+
+def _bits(array):
+    return np.array(array).view(np.uint32)
+
+
+def test_every_hyperparameter_is_varied():
+    assert len(CONFIGURATIONS) >= 64
+    for optimizer in mlx_optimizers.OPTIMIZERS:
+        ours = [given for name, given in CONFIGURATIONS if name == optimizer.__name__]
+        assert all(len({repr(given[name]) for given in ours}) > 1 for name in ours[0])
+
+
+@pytest.mark.parametrize(("name", "hyperparameters"), CONFIGURATIONS)
+def test_parameters_and_state_are_bitwise_equal(name, hyperparameters):
+    w, gradients = _data(len(name))
+    ours = getattr(mlx_optimizers, name)(**hyperparameters)
+    mlx = getattr(theirs, name)(**hyperparameters)
+    model = {"w": w.copy()}
+    with mx.stream(mx.cpu), np.errstate(invalid="ignore"):  # 0/0 where ε = 0, in both
+        parameters = {"w": mx.array(w)}
+        for gradient in gradients:
+            ours.update(model, {"w": gradient})
+            parameters = mlx.apply_gradients({"w": mx.array(gradient)}, parameters)
+            mx.eval(parameters, mlx.state)
+            assert np.array_equal(_canonical(model["w"]), _canonical(parameters["w"]))
+            for slot in ours.slots:
+                assert np.array_equal(_bits(ours.state["w"][slot]), _bits(mlx.state["w"][slot])), slot
+
+
+def _canonical(array):
+    """Bits, with one pattern for every NaN: the sign of 0/0 is the processor's choice."""
+    values = np.array(array)
+    return np.where(np.isnan(values), np.uint32(0x7FC00000), values.view(np.uint32))
+
+
+@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+def test_a_schedule_of_mlx_drives_both_alike(name):
+    w, gradients = _data(7)
+    with mx.stream(mx.cpu):
+        schedule = theirs.cosine_decay(0.1, STEPS)
+        ours, mlx = getattr(mlx_optimizers, name)(schedule), getattr(theirs, name)(schedule)
+        model, parameters = {"w": w.copy()}, {"w": mx.array(w)}
+        for gradient in gradients:
+            ours.update(model, {"w": gradient})
+            parameters = mlx.apply_gradients({"w": mx.array(gradient)}, parameters)
+            mx.eval(parameters, mlx.state)
+        assert np.array_equal(_bits(model["w"]), _bits(parameters["w"]))
+
+
+@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+def test_updating_a_module_gives_what_mlx_gives(name):
+    nn = require("mlx.nn")
+    mx.random.seed(3)
+    with mx.stream(mx.cpu):
+        models = [nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)) for _ in range(2)]
+        models[1].update(models[0].parameters())
+        x, y = mx.random.normal((8, 5)), mx.random.normal((8, 3))
+        optimizers = [getattr(module, name)(0.05) for module in (mlx_optimizers, theirs)]
+        for model, optimizer in zip(models, optimizers, strict=True):
+            step = nn.value_and_grad(model, lambda m: ((m(x) - y) ** 2).mean())
+            for _ in range(5):
+                _, gradients = step(model)
+                optimizer.update(model, gradients)
+                mx.eval(model.parameters())
+        for key in ("weight", "bias"):
+            for layer in (0, 2):
+                left, right = (model["layers"][layer][key] for model in models)
+                assert isinstance(left, mx.array)
+                assert np.array_equal(_bits(left), _bits(right))
+        keys = [set(optimizer.state) for optimizer in optimizers]
+        assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+def test_bfloat16_arrays_of_mlx_come_back_as_such(name):
+    require("ml_dtypes")
+    ours = getattr(mlx_optimizers, name)(0.05)
+    model = {"w": mx.zeros(2, mx.bfloat16)}
+    ours.update(model, {"w": mx.array([0.5, 0.25], mx.bfloat16)})
+    assert model["w"].dtype == mx.bfloat16
+    assert ours.state["w"][ours.slots[0]].dtype.name == "bfloat16"
+    assert not np.array_equal(np.array(model["w"].astype(mx.float32)), [0.0, 0.0])
+
+
+def test_a_view_of_an_mlx_array_is_never_written_to():
+    given = mx.array([1.0, 2.0])
+    kept = given
+    model = {"w": given}
+    mlx_optimizers.SGD(0.5).update(model, {"w": mx.array([1.0, 1.0])})
+    assert kept.tolist() == [1.0, 2.0]
+    assert model["w"].tolist() == [0.5, 1.5]
+
+
+def test_mlx_state_can_be_taken_over():
+    w, gradients = _data(11)
+    with mx.stream(mx.cpu):
+        mlx, parameters = theirs.AdamW(0.01), {"w": mx.array(w)}
+        for gradient in gradients[:10]:
+            parameters = mlx.apply_gradients({"w": mx.array(gradient)}, parameters)
+        ours, model = mlx_optimizers.AdamW(0.01), {"w": np.array(parameters["w"])}
+        ours.state = mlx.state
+        assert ours.step == 10
+        for gradient in gradients[10:]:
+            parameters = mlx.apply_gradients({"w": mx.array(gradient)}, parameters)
+            ours.update(model, {"w": gradient})
+        assert np.array_equal(_bits(model["w"]), _bits(parameters["w"]))
