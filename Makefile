@@ -19,7 +19,7 @@ SPHINX = $(BIN)/python -m sphinx -n -W --keep-going --quiet -d build/doctrees do
 .PHONY: all check docs test lint examples peers clean help
 
 all: check docs ## check the backends and build the site (the default)
-	@echo "$(CURDIR)/$(SITE)/index.html"
+	@echo $(SITE)/index.html
 
 check: $(VENV)/site.stamp ## check every backend whose library is installed in .venv
 	$(BIN)/python scripts/check_backends.py
