@@ -67,17 +67,16 @@ def run_session(example: Example) -> str | None:
     return None
 
 
-docstrings = Sybil([RestDoctests()], pattern="mlx_optimizers/**/*.py", name="docstring")
+docstrings = Sybil([RestDoctests()], path="mlx_optimizers", pattern="*.py", name="docstring")
 pages = Sybil(
     [RestDoctests(), RestPython(), RestBlocks("console", run_session)],
-    pattern="docs/**/*.rst",
-    excludes=["docs/generated/*"],
+    path="docs",
+    pattern="*.rst",
+    exclude="generated/*",
     name="page",
 )
 markdown = Sybil(
-    [MystPython(), MystPycon(), MystDoctests(), MystBlocks("console", run_session)],
-    patterns=["docs/**/*.md", "*.md"],
-    name="page",
+    [MystPython(), MystPycon(), MystDoctests(), MystBlocks("console", run_session)], pattern="*.md", name="page"
 )
 
 pytest_collect_file = SybilCollection([docstrings, pages, markdown]).pytest()
