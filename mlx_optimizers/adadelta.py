@@ -75,7 +75,7 @@ class AdaDelta(Optimizer):
 
     def __init__(self, learning_rate: LearningRate, rho: float = 0.9, eps: float = 1e-6) -> None:
         super().__init__()
-        self.learning_rate = learning_rate  # type: ignore[assignment]
+        self.learning_rate = learning_rate
         self.rho = rho
         self.eps = eps
 

@@ -69,7 +69,7 @@ class Adagrad(Optimizer):
 
     def __init__(self, learning_rate: LearningRate, eps: float = 1e-8) -> None:
         super().__init__()
-        self.learning_rate = learning_rate  # type: ignore[assignment]
+        self.learning_rate = learning_rate
         self.eps = eps
 
     def apply_single(

@@ -77,7 +77,7 @@ class Adam(Optimizer):
         self, learning_rate: LearningRate, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:
         super().__init__()
-        self.learning_rate = learning_rate  # type: ignore[assignment]
+        self.learning_rate = learning_rate
         self.betas = betas
         self.eps = eps
 

@@ -88,7 +88,7 @@ class AdamW(Adam):
         real = parameter.dtype.type
         keep = real(1) - real(self.learning_rate) * real(self.weight_decay)
         for (w,) in blocks(parameter):
-            w *= keep  # noqa: PLW2901 - a view: this changes the parameter
+            w *= keep
         return super().apply_single(gradient, parameter, state)
 
     @staticmethod

@@ -144,7 +144,7 @@ def _check(arguments: argparse.Namespace) -> int:
     report = check(
         backend,
         cases,
-        formula=formula and formula.name,
+        formula=formula.name if formula else None,
         scalars=arguments.scalars,
         jobs=arguments.jobs,
         progress=_progress(backend.name, len(cases)),

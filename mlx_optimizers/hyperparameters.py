@@ -16,7 +16,7 @@ def number(name: str, value: Any) -> float:
         TypeError: for a string, a bool, or what is no real number.
         ValueError: for NaN or an infinity.
     """
-    if isinstance(value, str | bytes | bool | complex) or getattr(value, "ndim", 0):
+    if isinstance(value, str | bytes | bool | complex) or getattr(value, "ndim", 0) != 0:
         raise TypeError(f"{name} must be a number, not {value!r}")
     try:
         converted = float(value)

@@ -77,7 +77,7 @@ class Lion(Optimizer):
         self, learning_rate: LearningRate, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
     ) -> None:
         super().__init__()
-        self.learning_rate = learning_rate  # type: ignore[assignment]
+        self.learning_rate = learning_rate
         self.betas = betas
         self.weight_decay = weight_decay
 
@@ -98,7 +98,7 @@ class Lion(Optimizer):
             m *= b2
             m += a
             if kappa:
-                w *= keep  # noqa: PLW2901 - a view: this changes the parameter
+                w *= keep
             np.sign(c, out=c)
             c *= rate
             w -= c

@@ -72,6 +72,9 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the state arrays of one parameter; each starts as zeros of the parameter's shape and dtype."""
 
+    exact: ClassVar[Callable[..., Any]]
+    """One step over the numbers of an oracle context, ``exact(n, h, t, w, g, *slots)``: the new w, then the slots."""
+
     def __init__(self) -> None:
         self._state = OptimizerState(step=np.array(0, np.uint64))
         self._schedules: dict[str, Callable[[int], Any]] = {}
@@ -235,7 +238,8 @@ class Optimizer:
             return
         for leaf in found:
             if isinstance(leaf.given, np.generic) or not leaf.path:
-                raise TypeError(f"parameter {leaf.name} is a {type(leaf.given).__name__}: it cannot be updated in place")
+                kind = type(leaf.given).__name__
+                raise TypeError(f"parameter {leaf.name} is a {kind}: it cannot be updated in place")
         parents = [trees.at(model, leaf.path[:-1]) for leaf in found]
         has_update = getattr(type(model), "update", dict.update) is not dict.update
         for leaf, parent in zip(found, parents, strict=True):
@@ -371,12 +375,10 @@ class Optimizer:
                 leaf.w[...] = result
 
     def _result(self, leaf: _Leaf, result: Any) -> npt.NDArray[Any]:
-        if result is leaf.w:
-            return leaf.w
-        array = trees.to_numpy(result, f"the new {leaf.name}")
+        array = leaf.w if result is leaf.w else trees.to_numpy(result, f"the new {leaf.name}")
         if array.shape != leaf.w.shape:
             raise ValueError(f"the new {leaf.name} has shape {array.shape}, the parameter {leaf.w.shape}")
-        return array.astype(leaf.w.dtype)
+        return array.astype(leaf.w.dtype, copy=False)
 
     def _separate(self, found: list[_Leaf], states: list[dict[str, Any]]) -> None:
         """Copy what shares memory with an array that is about to change: slots, then gradients."""

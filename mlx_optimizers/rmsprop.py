@@ -71,7 +71,7 @@ class RMSprop(Optimizer):
 
     def __init__(self, learning_rate: LearningRate, alpha: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__()
-        self.learning_rate = learning_rate  # type: ignore[assignment]
+        self.learning_rate = learning_rate
         self.alpha = alpha
         self.eps = eps
 

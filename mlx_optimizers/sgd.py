@@ -98,7 +98,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
     ) -> None:
         super().__init__()
-        self.learning_rate = learning_rate  # type: ignore[assignment]
+        self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.dampening = dampening
@@ -122,7 +122,7 @@ class SGD(Optimizer):
             if kappa:
                 np.multiply(w, kappa, out=b)
                 b += g
-                g = b  # noqa: PLW2901 - h, in scratch: the caller's gradient stays as it is
+                g = b
             if mu:
                 v *= mu
                 v += g if rest == 1 else np.multiply(g, rest, out=a)

@@ -49,7 +49,7 @@ def _refused(made, error, match, model, gradients, method="update"):
 def test_shapes_that_differ(made, w, g):
     model = {"a": _f(1), "layer": {"w": np.ones(w, np.float32)}}
     gradients = {"a": _f(1), "layer": {"w": np.ones(g, np.float32)}}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="layer") as caught:
         made(0.1).update(model, gradients)
     assert str(caught.value) == f"gradient layer.w has shape {g}, its parameter {w}"
     assert model["a"] == 1

@@ -38,7 +38,7 @@ def test_it_takes_what_a_dictionary_takes():
         OptimizerState(1)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda state: pickle.loads(pickle.dumps(state))])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda state: pickle.loads(pickle.dumps(state))])  # noqa: S301 – our own
 def test_deep_copies_are_of_the_same_kind_and_independent(duplicate):
     state = OptimizerState(a=OptimizerState(b=[1]))
     other = duplicate(state)

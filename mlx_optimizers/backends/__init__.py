@@ -73,7 +73,8 @@ def _attribute(name: str, target: str) -> object:
     """What ``package.module:attribute`` names."""
     module, _, attribute = target.partition(":")
     if not module or not attribute:
-        raise ValueError(f"{name!r} does not name a module and an attribute, as in {name.partition(':')[0]}:module:Name")
+        kind = name.partition(":")[0]
+        raise ValueError(f"{name!r} does not name a module and an attribute, as in {kind}:module:Name")
     try:
         return getattr(importlib.import_module(module), attribute)
     except AttributeError as error:

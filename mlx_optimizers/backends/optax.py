@@ -78,7 +78,7 @@ class OptaxFunction:
         with jax.default_device(self._device):
             made = self.transformation(case)
 
-            @jax.jit
+            @jax.jit  # type: ignore[untyped-decorator]
             def step(gradient: Any, state: Any, parameter: Any) -> Any:
                 updates, state = made.update(gradient, state, parameter)
                 return optax.apply_updates(parameter, updates), state

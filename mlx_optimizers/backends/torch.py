@@ -140,6 +140,7 @@ def _to_torch(array: npt.NDArray[Any]) -> torch.Tensor:
 def _to_numpy(tensor: torch.Tensor, case: Case) -> npt.NDArray[Any]:
     values = tensor.detach().cpu()
     if values.dtype == torch.bfloat16:
-        return values.view(torch.int16).numpy().view(case.form.dtype).copy()
-    out: npt.NDArray[Any] = values.numpy().copy()
+        out: npt.NDArray[Any] = values.view(torch.int16).numpy().view(case.form.dtype).copy()
+    else:
+        out = values.numpy().copy()
     return out

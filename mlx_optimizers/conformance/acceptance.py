@@ -164,5 +164,3 @@ def _element(
         exact=exact.text(quantity.exact[index]),
         excess=excess,
     )
-
-

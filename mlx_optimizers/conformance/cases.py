@@ -25,7 +25,18 @@ import numpy.typing as npt
 import mlx_optimizers
 from mlx_optimizers.oracle import Format, format_of
 
-__all__ = ["ELEMENTS", "REGIMES", "STEPS", "Case", "all_cases", "cases_of", "default_rate", "make_case", "matching", "recast"]
+__all__ = [
+    "ELEMENTS",
+    "REGIMES",
+    "STEPS",
+    "Case",
+    "all_cases",
+    "cases_of",
+    "default_rate",
+    "make_case",
+    "matching",
+    "recast",
+]
 
 ELEMENTS = 24
 """Elements of a case's parameter."""

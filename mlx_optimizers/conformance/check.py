@@ -88,9 +88,7 @@ def _diagnosed(tasks: list[Task], results: list[Result], profiles: tuple[Scalars
     """The diagnosis of every optimizer that deviates, by all of its cases together; also put into the results."""
     found = {}
     for optimizer in dict.fromkeys(result.optimizer for result in results if result.verdict == "deviates"):
-        rows = [
-            (task, result) for task, result in zip(tasks, results, strict=True) if result.optimizer == optimizer
-        ]
+        rows = [(task, result) for task, result in zip(tasks, results, strict=True) if result.optimizer == optimizer]
         rows.sort(key=lambda row: row[1].verdict != "deviates")  # what deviates refutes other formulas first
         runs = [(case, outcome) for (case, _, outcome, _), _ in rows if outcome is not None]
         found[optimizer] = diagnose(optimizer, runs, profiles)

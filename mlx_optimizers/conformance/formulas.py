@@ -194,7 +194,7 @@ def axes_of(optimizer: str) -> dict[str, tuple[str, ...]]:
 
 
 def _sgd(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
-    coupled = a["weight_decay"] == "coupled" or (a["weight_decay"] == "momentum_only" and not h.momentum == 0)
+    coupled = a["weight_decay"] == "coupled" or (a["weight_decay"] == "momentum_only" and h.momentum != 0)
     if coupled:
         g = g + h.weight_decay * w
     w = _decayed_before(a, n, h, w)

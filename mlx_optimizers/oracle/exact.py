@@ -175,9 +175,7 @@ class Exact(Context):
         def number(x: Any) -> Any:
             if isinstance(x, str | Fraction):
                 ratio = Fraction(x)
-                return private.make_mpf(
-                    mpmath.libmp.from_rational(ratio.numerator, ratio.denominator, self.bits, "n")
-                )
+                return private.make_mpf(mpmath.libmp.from_rational(ratio.numerator, ratio.denominator, self.bits, "n"))
             return private.mpf(x if isinstance(x, int) else float(x))
 
         def parts(x: Any) -> tuple[int, int]:
@@ -269,4 +267,5 @@ class Double(Context):
 
     def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """``|values|``."""
-        return np.abs(values)
+        out: npt.NDArray[np.float64] = np.abs(values)
+        return out

@@ -8,6 +8,7 @@ and next to half-way cases.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,7 +90,8 @@ class Format:
             import ml_dtypes
         except ImportError as error:
             raise ImportError("dtype bfloat16 needs the package ml_dtypes") from error
-        return np.dtype(ml_dtypes.bfloat16)
+        out: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return out
 
     def round(self, mantissa: int, exponent: int, direction: Direction = "nearest") -> float:
         """Round ``mantissa * 2**exponent`` once, to nearest (ties to even), down or up.
@@ -123,7 +125,7 @@ class Format:
         unsigned = np.ascontiguousarray(array, self.dtype).reshape(-1).view(f"u{self.width // 8}")
         return [format(pattern, f"0{self.width // 4}x") for pattern in unsigned.tolist()]
 
-    def from_bits(self, patterns: list[str]) -> npt.NDArray[Any]:
+    def from_bits(self, patterns: Sequence[Any]) -> npt.NDArray[Any]:
         """The array whose bit patterns these are.
 
         Raises:

@@ -1,12 +1,12 @@
-"""Balls: a value with a certified radius, the model behind the acceptance interval.
+r"""Balls: a value with a certified radius, the model behind the acceptance interval.
 
 The centre of a ball is what exact arithmetic gives; the radius bounds how far a correct backend may be from it after
 rounding every operation, in any of the published evaluation orders. Every rule here is one line of the model that
 the guide on the interval proves:
 
-* an operation + − × ÷ √ carries its operands' radii on and adds u·(\\|result\\| + radius) + η;
+* an operation + − × ÷ √ carries its operands' radii on and adds u·(\|result\| + radius) + η;
 * a hyperparameter is exact until it meets an array, where it is rounded into the array's format once;
-* an exact zero adds nothing, \\|x\\| and max round nothing, a subnormal input may be taken for zero;
+* an exact zero adds nothing, \|x\| and max round nothing, a subnormal input may be taken for zero;
 * what cannot be bounded has an infinite radius, and keeps it: such an element is not tested.
 """
 
@@ -297,7 +297,8 @@ class Rounded:
 
     @staticmethod
     def _zero(x: Ball) -> npt.NDArray[np.bool_]:
-        return (x.size == 0) & (x.radius == 0)
+        out: npt.NDArray[np.bool_] = (x.size == 0) & (x.radius == 0)
+        return out
 
     @staticmethod
     def _infectious(radius: Radius, *operands: Ball) -> Radius:

@@ -102,7 +102,7 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any]
     Raises:
         TypeError, ValueError: as the class raises them, and for a learning rate sequence of another length.
     """
-    rates = given.get("learning_rate")
+    rates: Any = given.get("learning_rate")
     changing = isinstance(rates, Sequence) and not isinstance(rates, str)
     if changing and len(rates) != steps:
         raise ValueError(f"learning_rate has {len(rates)} entries for {steps} steps")

@@ -72,7 +72,7 @@ def _sizes(regime, optimizer="Adam", label="defaults"):
 
 
 def test_the_regimes_are_what_they_are_called():
-    assert 0.25 <= _sizes("plain").min() and _sizes("plain").max() < 4
+    assert _sizes("plain").min() >= 0.25 and _sizes("plain").max() < 4
     assert 2**-27 <= _sizes("tiny").min() < 1e-7 and 5e-7 < _sizes("tiny").max() < 2**-19
     assert _sizes("tiny", "AdaDelta").min() < 5e-4 and _sizes("tiny", "AdaDelta").max() > 5e-3
     assert _sizes("wide").min() < 2**-28 and _sizes("wide").max() > 2**17
@@ -102,7 +102,7 @@ def test_the_data_are_the_same_on_every_machine_and_release():
         digest.update(case.id.encode())
         digest.update(case.parameter.astype("<f4").tobytes())
         digest.update(case.gradients.astype("<f4").tobytes())
-    assert digest.hexdigest()[:16] == "DIGEST"
+    assert digest.hexdigest()[:16] == "99ce58f28182ebfe"
 
 
 def test_the_data_do_not_depend_on_the_hash_seed():
@@ -133,7 +133,7 @@ def test_changing_learning_rates():
 
 def test_what_lies_outside_the_domain_is_refused():
     adamw = mlx_optimizers.AdamW
-    with pytest.raises(ValueError, match="above 0.2"):
+    with pytest.raises(ValueError, match=r"above 0\.2"):
         make_case(adamw, "plain", {"learning_rate": 0.5, "weight_decay": 0.5})
     with pytest.raises(ValueError, match="outside"):
         make_case(adamw, "plain", {"eps": 1e-20})

@@ -49,8 +49,8 @@ def test_mpfr_and_mpmath_give_the_same_bits(both, operation):
                     "+": lambda x, y, p: x + y,
                     "-": lambda x, y, p: x - y,
                     "*": lambda x, y, p: x * y,
-                    "/": lambda x, y, p: exact.quotient(x, y),
-                    "sqrt": lambda x, y, p: exact.sqrt(x),
+                    "/": lambda x, y, p, n=exact: n.quotient(x, y),
+                    "sqrt": lambda x, y, p, n=exact: n.sqrt(x),
                     "power": lambda x, y, p: (x / (x + y)) ** p,
                 }[operation](x, y, power)
                 out.append(_parts(exact, value))
