@@ -82,8 +82,7 @@ markdown = Sybil(
 pytest_collect_file = SybilCollection([docstrings, pages, markdown]).pytest()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep the examples of a file together, and in order, when pytest-xdist hands out the tests."""
-    for item in items:
-        if isinstance(item, SybilItem):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    if isinstance(item, SybilItem):
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))

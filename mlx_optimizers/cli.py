@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         <BLANKLINE>
         step 1, g = -1.0
            float32         bits     exact                  from           to
-        w  0.5             3f000000 0.5                    0.49999994     0.5000001
+        w  0.5             3f000000 0.5                    0.4999999      0.50000006
         v  0.0             00000000 0                      0.0            0.0
         0
     """

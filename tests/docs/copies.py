@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LIMIT = 600
+"""Seconds that one command may take."""
 COPIED = ("mlx_optimizers", "docs", "README.md", "CHANGELOG.md", "pyproject.toml", "conftest.py")
 
 
@@ -21,7 +25,16 @@ def run(*arguments: object, cwd: Path, **environment: str | None) -> subprocess.
     for name in [name for name, value in environment.items() if value is None]:
         variables.pop(name, None)
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=cwd, env=variables, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=LIMIT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # what it started, such as node, ends with it
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def build(project: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
