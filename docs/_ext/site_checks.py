@@ -69,8 +69,8 @@ class Page(HTMLParser):
             self.loaded += STYLE_URL.findall(data)
 
 
-def problems(folder: Path) -> list[str]:
-    """Return what is wrong with the site in ``folder``, a sentence each."""
+def problems(folder: Path, prefix: str = "") -> list[str]:
+    """Return what is wrong with the site in ``folder``, a sentence each; ``prefix`` is its path on its host."""
     found = []
     for page in sorted(folder.rglob("*.html")):
         name = page.relative_to(folder)
@@ -78,15 +78,15 @@ def problems(folder: Path) -> list[str]:
             continue
         content = Page(page.read_text(encoding="utf-8"))
         found += [f"{name}: a formula cannot be set: {error}" for error in content.errors]
-        found += [f"{name}: {problem}" for problem in map(_problem_of(page, folder), content.loaded) if problem]
+        found += [f"{name}: {problem}" for problem in map(_problem_of(page, folder, prefix), content.loaded) if problem]
     for style in sorted(folder.rglob("*.css")):
         addresses = STYLE_URL.findall(style.read_text(encoding="utf-8"))
         name = style.relative_to(folder)
-        found += [f"{name}: {problem}" for problem in map(_problem_of(style, folder), addresses) if problem]
+        found += [f"{name}: {problem}" for problem in map(_problem_of(style, folder, prefix), addresses) if problem]
     return found
 
 
-def _problem_of(file: Path, folder: Path):
+def _problem_of(file: Path, folder: Path, prefix: str):
     def problem(address: str) -> str | None:
         parts = urlsplit(address)
         if parts.scheme == "data":
@@ -95,7 +95,10 @@ def _problem_of(file: Path, folder: Path):
             return f"{address} would be loaded from another host"
         if not parts.path:
             return None
-        target = (file.parent / unquote(parts.path)).resolve()
+        start, path = file.parent, parts.path
+        if prefix and path.startswith(prefix):  # a page such as 404.html, which is shown at any address
+            start, path = folder, path.removeprefix(prefix)
+        target = (start / unquote(path)).resolve()
         if not target.is_relative_to(folder.resolve()) or not target.is_file():
             return f"{address} is not part of the site"
         return None
@@ -106,7 +109,7 @@ def _problem_of(file: Path, folder: Path):
 def check(app: Sphinx, exception: Exception | None) -> None:
     """Warn of every problem once the site is written."""
     if exception is None and app.builder.name == "html":
-        for problem in problems(Path(app.outdir)):
+        for problem in problems(Path(app.outdir), getattr(app.config, "notfound_urls_prefix", "")):
             logger.warning(problem)
 
 
