@@ -1,0 +1,260 @@
+"""Trajectories: precision and library make no difference, hyperparameters mean what they spell, intervals are tight."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import pytest
+
+import mlx_optimizers
+from mlx_optimizers.backends import open_backend
+from mlx_optimizers.conformance import all_cases, matching
+from mlx_optimizers.oracle import Exact, format_of, trajectory
+from mlx_optimizers.oracle.formats import FORMATS, SLACK
+from tests.support import require
+
+NAMES = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
+
+
+@cache
+def _by_mpmath(name):
+    """Every case of an optimizer with mpmath at 200 bits, which is the authority."""
+    return [(case, _computed(case, 200, "mpmath")) for case in matching([name])]
+
+
+def _computed(case, bits, library):
+    return trajectory(
+        case.optimizer, case.parameter, case.gradients, bits=bits, library=library, **case.hyperparameters
+    )
+
+
+def _pairs(left, right):
+    """Every quantity of two trajectories side by side."""
+    for a, b in zip(left, right, strict=True):
+        for (name, x), (other, y) in zip(a.quantities(), b.quantities(), strict=True):
+            assert name == other
+            yield x, y
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_200_bits_rounded_are_400_bits_rounded(name):
+    for case, entries in _by_mpmath(name):
+        for x, y in _pairs(entries, _computed(case, 400, "mpmath")):
+            for left, right in ((x.nearest, y.nearest), (x.low, y.low), (x.high, y.high)):
+                assert left.tobytes() == right.tobytes(), case.id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mpfr_gives_the_bits_of_mpmath(name):
+    require("gmpy2")
+    for case, entries in _by_mpmath(name):
+        for x, y in _pairs(entries, _computed(case, 200, "gmpy2")):
+            assert [_fraction(value) for value in x.exact] == [_fraction(value) for value in y.exact], case.id
+            assert np.array_equal(x.radius, y.radius)
+            assert x.low.tobytes() == y.low.tobytes() and x.high.tobytes() == y.high.tobytes()
+
+
+def _fraction(value):
+    """What a number of either library is worth, without a rounding."""
+    if hasattr(value, "_mpf_"):
+        sign, mantissa, exponent, _ = value._mpf_
+        return (-1) ** sign * int(mantissa) * Fraction(2) ** int(exponent)
+    mantissa, exponent = value.as_mantissa_exp()
+    return int(mantissa) * Fraction(2) ** int(exponent)
+
+
+def _exact_step(name, w, g, h):
+    """One step from zero state in rational numbers, for those without a root of anything but a perfect square."""
+    rate = h["learning_rate"]
+    if name == "SGD":
+        return w - rate * (g + h["weight_decay"] * w)
+    b1, _ = h["betas"]
+    if name == "Lion":
+        return (1 - rate * h["weight_decay"]) * w - rate * (g > 0) + rate * (g < 0)
+    return w - rate * (1 - b1) * g / (abs(g) + h["eps"])  # Adamax
+
+
+TENTHS = {
+    "SGD": {"learning_rate": "0.1", "weight_decay": "0.3"},
+    "Lion": {"learning_rate": "0.1", "betas": ("0.9", "0.7"), "weight_decay": "0.3"},
+    "Adamax": {"learning_rate": "0.1", "betas": ("0.9", "0.7"), "eps": "0.001"},
+}
+
+
+@pytest.mark.parametrize("name", TENTHS)
+@pytest.mark.parametrize("kind", ["text", "fraction", "double"])
+def test_text_and_fractions_are_exact_and_a_float_is_the_double_it_is(name, kind):
+    convert = {"text": str, "fraction": Fraction, "double": float}[kind]
+    given = {
+        key: tuple(map(convert, value)) if isinstance(value, tuple) else convert(value)
+        for key, value in TENTHS[name].items()
+    }
+    meant = {
+        key: tuple(map(Fraction, value)) if isinstance(value, tuple) else Fraction(value)
+        for key, value in given.items()
+    }
+    (entry,) = trajectory(name, [1.5], [[-0.75]], bits=400, **given)
+    expected = _exact_step(name, Fraction(3, 2), Fraction(-3, 4), meant)
+    assert abs(_fraction(entry.parameter.exact[0]) - expected) < Fraction(1, 2**380)
+
+
+def test_a_decimal_and_its_double_differ_by_what_the_double_is_off():
+    text, double = (trajectory("SGD", [0.0], [[1.0]], learning_rate=rate)[0] for rate in ("0.1", 0.1))
+    off = _fraction(text.parameter.exact[0]) - _fraction(double.parameter.exact[0])
+    assert abs(off - (Fraction(0.1) - Fraction(1, 10))) < Fraction(1, 2**190)
+    assert text.parameter.nearest.tobytes() == double.parameter.nearest.tobytes()
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_in_every_dtype_values_are_of_it_and_correctly_rounded(name, dtype):
+    if dtype == "bfloat16":
+        require("ml_dtypes")
+    form = format_of(dtype)
+    rng = np.random.default_rng(7)
+    w, g = rng.standard_normal(6), rng.standard_normal((3, 6))
+    for entry in trajectory(name, w, g, dtype=dtype, learning_rate=0.0625):
+        for _, quantity in entry.quantities():
+            for values in (quantity.nearest, quantity.low, quantity.high):
+                assert (values.dtype, values.shape) == (form.dtype, (6,))
+            for index, exact in enumerate(map(_fraction, quantity.exact)):
+                # Next to the nearest there is nothing nearer; the ends are the outermost floats of the ball.
+                nearest = Fraction(float(quantity.nearest[index]))
+                for other in _neighbours(quantity.nearest, index, form):
+                    assert abs(nearest - exact) <= abs(other - exact)
+                radius = Fraction(float(quantity.radius[index]))
+                low, high = Fraction(float(quantity.low[index])), Fraction(float(quantity.high[index]))
+                assert _neighbours(quantity.low, index, form)[0] < exact - radius <= low
+                assert high <= exact + radius < _neighbours(quantity.high, index, form)[1]
+                assert low <= nearest <= high
+
+
+def _neighbours(values, index, form):
+    """The floats below and above a float of a format, as fractions."""
+    value = Fraction(float(values[index]))
+    size = max(math.frexp(float(abs(value)))[1] - 1, form.emin) if value else form.emin
+    ulp = Fraction(2) ** (size - form.precision + 1)
+    power = value != 0 and abs(value) == Fraction(2) ** size and size > form.emin
+    inward, outward = ulp / 2 if power else ulp, ulp
+    return (value - outward, value + inward) if value < 0 else (value - inward, value + outward)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_learning_rate_a_step(name):
+    """The state does not depend on the rate, and the step, weight decay included, is in proportion to it."""
+    rates, g = [0.5, 0.25, 0.125], [[1.0], [-0.5], [2.0]]
+    decay = {"weight_decay": 0.0} if name == "AdamW" else {}
+    changing = trajectory(name, [1.0], g, learning_rate=rates, **decay)
+    constant = trajectory(name, [1.0], g, learning_rate=1.0, **decay)
+    w = {"changing": Fraction(1), "constant": Fraction(1)}
+    for entry, other, rate in zip(changing, constant, rates, strict=True):
+        moved, full = _fraction(entry.parameter.exact[0]), _fraction(other.parameter.exact[0])
+        assert abs((moved - w["changing"]) - (full - w["constant"]) * Fraction(rate)) < Fraction(1, 2**190)
+        w = {"changing": moved, "constant": full}
+
+
+def test_shapes_are_kept():
+    w, g = np.ones((2, 3)), np.ones((4, 2, 3))
+    entries = trajectory("Adam", w, g, learning_rate=0.5)
+    assert len(entries) == 4
+    for entry in entries:
+        assert [name for name, _ in entry.quantities()] == ["parameter", "m", "v"]
+        for _, quantity in entry.quantities():
+            assert quantity.exact.shape == quantity.nearest.shape == quantity.radius.shape == (2, 3)
+    (scalar,) = trajectory("SGD", 1.0, [0.5], learning_rate=0.5)
+    assert (scalar.parameter.nearest.shape, scalar.parameter.nearest) == ((), 0.75)
+    assert trajectory("SGD", [1.0], [], learning_rate=0.5) == []
+    (empty,) = trajectory("Adam", np.zeros(0), [np.zeros(0)], learning_rate=0.5)
+    assert empty.parameter.low.shape == (0,)
+
+
+def test_a_formula_may_be_given_as_its_class():
+    by_class, by_name = (trajectory(f, [1.0], [[1.0]], learning_rate=0.1) for f in (mlx_optimizers.Lion, "Lion"))
+    assert by_class[0].parameter.nearest == by_name[0].parameter.nearest
+
+
+def test_data_are_rounded_to_the_dtype_before_the_first_step():
+    (entry,) = trajectory("SGD", [0.1], [[0.0]], learning_rate=1.0)
+    assert float(entry.parameter.exact[0]) == float(np.float32(0.1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "error", "message"),
+    [
+        (("Adan", [1.0], [[1.0]]), {"learning_rate": 0.1}, ValueError, "unknown formula 'Adan'; known are SGD, "),
+        (("Adam", [1.0], [[1.0], [1.0, 2.0]]), {"learning_rate": 0.1}, ValueError, r"step 2 has shape \(2,\)"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": [0.1, 0.1]}, ValueError, "2 entries for 1 steps"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": "-0.1"}, ValueError, "learning_rate must be at least 0"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "betas": ("1", "0.5")}, ValueError, "betas"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "rho": 0.5}, TypeError, "rho"),
+        (("Adam", [1.0], [[1.0]]), {}, TypeError, "learning_rate"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "dtype": "int8"}, TypeError, "'int8' is none of float16"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "bits": 32}, ValueError, "bits must be at least 64"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "scalars": "half"}, ValueError, "scalars must be"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "library": "sympy"}, ValueError, "library must be"),
+        (("SGD", [1.0], [[1.0]]), {"learning_rate": "a tenth"}, ValueError, "a tenth"),
+    ],
+)
+def test_errors(arguments, given, error, message):
+    with pytest.raises(error, match=message):
+        trajectory(*arguments, **given)
+
+
+def test_what_cannot_be_bounded_is_open_to_any_answer():
+    (entry,) = trajectory("Adam", [1.0], [[1e30]], learning_rate=0.1)  # g² is beyond float32
+    assert np.isinf(entry.state["v"].radius) and np.isinf(entry.parameter.radius)
+    assert (entry.parameter.low, entry.parameter.high) == (-np.inf, np.inf)
+    assert np.isfinite(entry.state["m"].radius)
+    (entry,) = trajectory("Adam", [1.0], [[0.0]], learning_rate=0.1, eps=0.0)  # 0/0
+    assert np.isinf(entry.parameter.radius) and entry.state["v"].radius == 0
+    for bad in (np.nan, np.inf):
+        first, second = trajectory("SGD", [1.0, 1.0], [[bad, 1.0], [1.0, 1.0]], learning_rate=0.1)
+        assert np.isinf(first.parameter.radius).tolist() == np.isinf(second.parameter.radius).tolist() == [True, False]
+
+
+def test_float32_scalars_widen_the_interval_and_never_move_its_centre():
+    for case in matching(["Adam"], "adam/plain/*"):
+        double, single = (
+            trajectory(case.optimizer, case.parameter, case.gradients, scalars=scalars, **case.hyperparameters)
+            for scalars in ("double", "float32")
+        )
+        for x, y in _pairs(double, single):
+            assert np.array_equal(x.nearest, y.nearest)
+            assert (x.radius <= y.radius).all() and (x.radius < y.radius).any()
+            assert (y.low <= x.low).all() and (x.high <= y.high).all()
+
+
+def test_the_slack_is_the_one_that_was_proved():
+    assert SLACK == 1.5
+    assert format_of("float32").roundoff == 1.5 * 2.0**-24
+    assert format_of("float32").underflow == 1.5 * 2.0**-126
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_interval_is_not_loose(name):
+    """Median of radius over error of plain float32, every case, 8 steps: at most 64 in the parameter and each slot."""
+    reference, exact = open_backend("reference"), Exact()
+    ratios = {}
+    for case in matching([name]):
+        outcome = reference.run(case)
+        given = {"parameter": outcome.parameters, **outcome.state}
+        for step, entry in enumerate(_computed(case, 200, exact.library)):
+            for quantity, interval in entry.quantities():
+                with exact.active():
+                    off = exact.array(given[quantity][step]).values - interval.exact
+                    error = np.abs(off).astype(np.float64)
+                assert (error <= interval.radius).all(), case.id
+                with np.errstate(all="ignore"):
+                    ratio = np.where(interval.radius == 0, 1.0, interval.radius / error)
+                ratios.setdefault(quantity, []).append(ratio)
+    medians = {quantity: float(np.median(values)) for quantity, values in ratios.items()}
+    assert medians and max(medians.values()) <= 64, medians
+
+
+def test_every_case_of_the_suite_can_be_bounded():
+    for case in all_cases():
+        for entry in _computed(case, 200, None)[-1:]:
+            assert all(np.isfinite(quantity.radius).all() for _, quantity in entry.quantities()), case.id
