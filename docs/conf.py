@@ -79,9 +79,9 @@ bibtex_default_style = "alpha"
 # Formulas are set while the site is built. A page holds the finished formula and needs no script for it.
 KATEX = katex_files(DOCS.parent / "build" / "katex")
 katex.NODEJS_BINARY = str(NODE)
-katex.STARTUP_TIMEOUT = (
-    60.0  # seconds; a busy machine takes more than the 5 of the extension, which leaves node running
-)
+katex.STARTUP_TIMEOUT = 60.0  # seconds: a busy machine takes more than 5
+# Over a Unix socket the extension may connect before node listens, and then gives up; over a port it tries again.
+katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
 katex_prerender = True
 katex_css_path = f"{KATEX.name}/katex.min.css"
 katex_js_path = str(KATEX / "katex.min.js")
