@@ -112,14 +112,15 @@ def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judge
 
 
 def _given(case: Case, outcome: Outcome, formula: Formula) -> dict[str, npt.NDArray[Any]]:
-    given = {"parameter": outcome.parameters, **outcome.state}
-    for name, values in given.items():
-        if name != "parameter" and name not in formula.slots:
+    for name in outcome.state:
+        if name not in formula.slots:
             raise ValueError(f"{name!r} is no state slot of {formula.name}")
-        if np.shape(values) != case.gradients.shape:
-            raise ValueError(f"{name} has shape {np.shape(values)}, the case asks for {case.gradients.shape}")
-        if np.asarray(values).dtype != case.form.dtype:
-            raise ValueError(f"{name} has dtype {np.asarray(values).dtype}, the case asks for {case.dtype}")
+    given = {name: np.asarray(values) for name, values in {"parameter": outcome.parameters, **outcome.state}.items()}
+    for name, values in given.items():
+        if values.shape != case.gradients.shape:
+            raise ValueError(f"{name} has shape {values.shape}, the case asks for {case.gradients.shape}")
+        if values.dtype != case.form.dtype:
+            raise ValueError(f"{name} has dtype {values.dtype}, the case asks for {case.dtype}")
     return given
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -90,7 +91,8 @@ def _diagnosed(tasks: list[Task], results: list[Result], profiles: tuple[Scalars
     for optimizer in dict.fromkeys(result.optimizer for result in results if result.verdict == "deviates"):
         rows = [(task, result) for task, result in zip(tasks, results, strict=True) if result.optimizer == optimizer]
         rows.sort(key=lambda row: row[1].verdict != "deviates")  # what deviates refutes other formulas first
-        runs = [(case, outcome) for (case, _, outcome, _), _ in rows if outcome is not None]
+        judged = [task for task, result in rows if result.verdict in ("conforms", "deviates")]
+        runs = [(case, outcome) for case, _, outcome, _ in judged if outcome is not None]
         found[optimizer] = diagnose(optimizer, runs, profiles)
         for _, result in rows:
             if result.verdict == "deviates":
@@ -104,7 +106,10 @@ def _executed(backend: Backend, cases: Iterable[Case], formula: str | None) -> I
         name = parse(formula or backend.claim(case.optimizer)).name
         result = Result(case.id, case.optimizer, name, "failed", "double")
         try:
-            yield case, name, backend.run(case), None
+            outcome = backend.run(copy.deepcopy(case))  # what a backend changes in place stays its own
+            if not isinstance(outcome, Outcome):
+                raise TypeError(f"the backend returned {type(outcome).__name__}, not an Outcome")
+            yield case, name, outcome, None
             continue
         except Unsupported as error:
             result.verdict, result.reason = "unsupported", str(error)
