@@ -33,13 +33,15 @@ OWN: dict[str, tuple[str, str]] = {
 """Module and class for an optimizer of the user's own, ``<key>:package.module:attribute``."""
 
 
-def open_backend(name: str, device: str = "cpu") -> Backend:
+def open_backend(name: str, device: str = "cpu", timeout: float = 60.0) -> Backend:
     """Open a backend by name.
 
     Args:
         name: A key of `BACKENDS`; or ``torch:package.module:Class``, ``optax:package.module:function`` or
-            ``py:package.module:function`` for an optimizer of the user's own.
+            ``py:package.module:function`` for an optimizer of the user's own; or ``cmd:COMMAND`` for an adapter, a
+            program that runs until the backend's ``close``.
         device: ``"cpu"`` (default) or ``"gpu"``.
+        timeout: Seconds that an adapter may take for a reply.
 
     Raises:
         ValueError: for a name that no backend has.
@@ -52,6 +54,8 @@ def open_backend(name: str, device: str = "cpu") -> Backend:
     """
     kind, _, target = name.partition(":")
     try:
+        if kind == "cmd":
+            return _imported("command", "Command")(target, device, timeout)
         if target and kind in OWN:
             module, made = OWN[kind]
             return _imported(module, made)(_attribute(name, target), name, device)
@@ -60,7 +64,7 @@ def open_backend(name: str, device: str = "cpu") -> Backend:
             return _imported(module, made)(device, *arguments)
     except ImportError as error:
         raise Unavailable(f"backend {name!r} is not available here: {error}") from error
-    known = (*BACKENDS, *(f"{key}:MODULE:NAME" for key in OWN))
+    known = (*BACKENDS, *(f"{key}:MODULE:NAME" for key in OWN), "cmd:COMMAND")
     raise ValueError(f"unknown backend {name!r}; known are {', '.join(known)}")
 
 

@@ -1,0 +1,384 @@
+"""A program in any language as a backend: adapter protocol 1, one JSON object a line on standard input and output.
+
+Nothing that the program does is trusted. Every reply has a limit of time and of size, everything in it is checked, and
+the program's process group is killed at the end: with `Command.close`, after a broken protocol, on any exception that
+passes through, when the backend is garbage and when the interpreter exits. (A child that the program has put into a
+session of its own leaves the group; POSIX has no way to hold it.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.conformance import Case, Outcome, Unsupported, parse
+
+__all__ = ["LIMIT", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
+
+LIMIT = 2**24
+"""Bytes that a reply may have."""
+
+TIMEOUT = 60.0
+"""Seconds that a reply may take."""
+
+GRACE = 2.0
+"""Seconds that an adapter has to end after it was told to stop."""
+
+_SHOWN, _SHOWN_ERRORS = 200, 2000
+"""Characters that a message quotes of a reply, and of the end of standard error."""
+
+T = TypeVar("T")
+
+
+class AdapterError(Exception):
+    """An adapter that started has broken the protocol; the text says where, what came, and what was expected."""
+
+
+class Failed(Exception):
+    """The adapter answered a case with ``error``; the text is its reason."""
+
+
+class _Breach(Exception):
+    """Part of the text of an `AdapterError`: what is wrong, and what was expected."""
+
+    def __init__(self, wrong: str, expected: str) -> None:
+        super().__init__(wrong)
+        self.expected = expected
+
+
+class Command:
+    """A program that speaks the adapter protocol; one process for all cases.
+
+    A broken protocol does not raise here but is kept as ``error``, so that what finished before can still be reported.
+
+    Args:
+        command: The program and its arguments, split as a shell splits them and run without one. A program that is
+            not on PATH is looked for beside the running Python, as in a virtual environment that is not activated.
+        device: What the report says; an adapter computes where it likes.
+        timeout: Seconds that each reply may take.
+
+    Raises:
+        ValueError: for a command that cannot be split, or a time that is not above 0.
+        Unavailable: when the program cannot be started.
+
+    Attributes:
+        error: The `AdapterError` after which nothing more is asked, or None.
+    """
+
+    def __init__(self, command: str, device: str = "cpu", timeout: float = TIMEOUT) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, not {timeout!r}")
+        self.name, self.version, self.device = f"cmd:{command}", "unknown", device
+        self.error: AdapterError | None = None
+        self._command, self._timeout = command, timeout
+        self._claims: dict[str, str] = {}
+        self._process = _Process(command)
+        self._finalizer = weakref.finalize(self, self._process.end)
+        with contextlib.suppress(AdapterError):
+            self.name, self.version, self._claims = self._ask("start", {"op": "start", "protocol": 1}, _introduction)
+
+    def claim(self, optimizer: str) -> str:
+        """What the adapter said in answer to ``start``, otherwise the formula of the page."""
+        return self._claims.get(optimizer, optimizer)
+
+    def run(self, case: Case) -> Outcome:
+        """Compute a case.
+
+        Raises:
+            Unsupported: when the adapter says that it cannot express the case.
+            Failed: when it answers ``error``.
+            AdapterError: when it breaks the protocol, and in every call from then on.
+        """
+        answer = self._ask(f"run {case.id}", request(case), lambda reply: _answer(reply, case))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Tell the adapter to stop, then kill what is left of its process group."""
+        try:
+            if self._finalizer.alive:
+                self._process.stop()
+        finally:
+            self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._finalizer()
+
+    def _ask(self, what: str, message: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """Send a request and return what ``read`` makes of the reply; after anything else the process is killed."""
+        if self.error is not None:
+            raise AdapterError(*self.error.args)
+        line = b""
+        try:
+            line = self._process.exchange(json.dumps(message).encode() + b"\n", self._timeout)
+            return read(_object(line))
+        except _Breach as breach:
+            self._finalizer()
+            self.error = AdapterError(self._text(what, breach, line or self._process.received))
+            raise self.error from None
+        except BaseException:
+            self._finalizer()
+            raise
+
+    def _text(self, what: str, breach: _Breach, line: bytes | bytearray) -> str:
+        came = _cut(line[: 4 * _SHOWN].decode("utf-8", "replace"), len(line)) if line else "nothing"
+        text = f"the adapter {self._command!r} broke the protocol in its reply to '{what}': {breach}"
+        text += f"\n  came:     {came}\n  expected: {breach.expected}"
+        if errors := self._process.errors.decode("utf-8", "replace").strip()[-_SHOWN_ERRORS:]:
+            text += "\n  its standard error ends with:" + "".join(f"\n    {_plain(x)}" for x in errors.splitlines())
+        return text
+
+
+class _Process:
+    """A running program, its process group and its pipes."""
+
+    def __init__(self, command: str) -> None:
+        arguments = shlex.split(command)
+        if not arguments:
+            raise ValueError("cmd: needs a command, as in 'cmd:node adapter.mjs'")
+        if not hasattr(os, "killpg"):
+            raise Unavailable("an adapter needs a POSIX system, with process groups")
+        folders = [*os.get_exec_path(), str(Path(sys.executable).parent)]
+        program = shutil.which(arguments[0], path=os.pathsep.join(folders))
+        if program is None:
+            raise Unavailable(f"there is no program {arguments[0]!r}")
+        pipe = subprocess.PIPE
+        try:
+            self._popen = subprocess.Popen(
+                [program, *arguments[1:]], stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
+            )
+        except OSError as error:
+            raise Unavailable(f"{arguments[0]!r} cannot be started: {error}") from error
+        self._input, self._output, self._errors = map(_without_waiting, self._pipes())
+        self.received = bytearray()
+        """What came on standard output and is not read yet."""
+        self.errors = b""
+        """The end of what came on standard error."""
+
+    def _pipes(self) -> list[IO[bytes]]:
+        return [pipe for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr) if pipe is not None]
+
+    def exchange(self, message: bytes, timeout: float) -> bytes:
+        """Send a message and return the next line, without its end."""
+        deadline = time.monotonic() + timeout
+        unsent, searched = memoryview(message), 0
+        with selectors.DefaultSelector() as selector:
+            for pipe in (self._output, self._errors):
+                selector.register(pipe, selectors.EVENT_READ)
+            if message:
+                selector.register(self._input, selectors.EVENT_WRITE)
+            while True:
+                end = self.received.find(b"\n", searched)
+                whole = end >= 0 and not unsent
+                if (end if whole else len(self.received)) > LIMIT:
+                    raise _Breach(f"more than {LIMIT} bytes", f"one line of at most {LIMIT} bytes")
+                if whole:
+                    line = bytes(self.received[:end])
+                    del self.received[: end + 1]
+                    return line
+                searched = end if end >= 0 else len(self.received)
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise _Breach(f"no end of the line after {timeout:g} s", f"one line within {timeout:g} s")
+                for key, _ in selector.select(min(left, 60)):
+                    if key.fileobj is self._input:
+                        unsent = self._send(unsent)
+                        if not unsent:
+                            selector.unregister(self._input)
+                    elif key.fileobj is self._output:
+                        self._receive()
+                    elif not self._hear():
+                        selector.unregister(self._errors)
+
+    def _send(self, message: memoryview) -> memoryview:
+        try:
+            return message[os.write(self._input.fileno(), message[:_CHUNK]) :]
+        except BrokenPipeError:  # it reads no more; what it has written will tell whether that is right
+            return message[:0]
+
+    def _receive(self) -> None:
+        chunk = os.read(self._output.fileno(), _CHUNK)
+        if not chunk:
+            self.end()
+            status = self._popen.returncode
+            how = {0: "ended", -signal.SIGKILL: "closed its standard output"}
+            ended = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
+            raise _Breach(f"the program {how.get(status, ended)}", "one line, and a program that waits for the next")
+        self.received += chunk
+
+    def _hear(self) -> bool:
+        """Read some standard error, of which the end is kept; False once it is closed."""
+        chunk = os.read(self._errors.fileno(), _CHUNK)
+        self.errors = (self.errors + chunk)[-4 * _SHOWN_ERRORS :]
+        return bool(chunk)
+
+    def stop(self) -> None:
+        """Ask the program to stop, and give it the time for it."""
+        deadline = time.monotonic() + GRACE
+        with contextlib.suppress(OSError):
+            os.write(self._input.fileno(), b'{"op": "stop"}\n')
+        self._input.close()
+        with contextlib.suppress(_Breach):
+            while True:  # until its standard output ends or the time is over
+                self.exchange(b"", deadline - time.monotonic())
+
+    def end(self) -> None:
+        """Kill the process group. Only then is the process waited for: until then no other gets its number."""
+        if self._popen.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter: macOS, of a group that has ended
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(16):  # the pipe of standard error holds no more
+                if not self._hear():
+                    break
+        for pipe in self._pipes():
+            pipe.close()
+
+
+_CHUNK = 2**16
+
+
+def _without_waiting(pipe: IO[bytes]) -> IO[bytes]:
+    os.set_blocking(pipe.fileno(), False)
+    return pipe
+
+
+def request(case: Case) -> dict[str, Any]:
+    """The request that asks an adapter for a case.
+
+    Example:
+        >>> from mlx_optimizers.backends.command import request
+        >>> from mlx_optimizers.conformance import matching
+        >>> request(matching(pattern="sgd/plain/defaults")[0])["hyperparameters"]["learning_rate"]
+        0.1
+    """
+    return {
+        "op": "run",
+        "id": case.id,
+        "optimizer": case.optimizer,
+        "dtype": case.dtype,
+        "shape": list(case.parameter.shape),
+        "hyperparameters": case.hyperparameters,
+        "parameter": case.form.bits(case.parameter),
+        "gradients": [case.form.bits(gradient) for gradient in case.gradients],
+    }
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    expected = "one JSON object"
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _Breach(f"not JSON ({_cut(str(error))})", expected) from None
+    if not isinstance(value, dict):
+        raise _Breach("not an object", expected)
+    return value
+
+
+def _require_keys(value: dict[str, Any], *sets: tuple[set[str], set[str]]) -> None:
+    """One of the sets of keys: those that must be there, and those that may."""
+    if not any(must <= set(value) <= must | may for must, may in sets):
+        words = [", ".join([*sorted(must), *(f"{key} (optional)" for key in sorted(may))]) for must, may in sets]
+        raise _Breach(f"the keys are {_cut(', '.join(value))}", "the keys " + "; or ".join(words))
+
+
+def _word(value: dict[str, Any], key: str) -> str:
+    text = value[key]
+    if not isinstance(text, str):
+        raise _Breach(f"{key} is {_cut(text)}", f"{key} is a string")
+    return _plain(text[:_SHOWN])
+
+
+def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
+    """Name, version and claims in the reply to ``start``."""
+    _require_keys(reply, ({"protocol", "name", "version"}, {"formulas"}))
+    if reply["protocol"] != 1 or isinstance(reply["protocol"], bool):
+        raise _Breach(f"protocol is {_cut(reply['protocol'])}", '"protocol": 1')
+    claims = reply.get("formulas", {})
+    if not isinstance(claims, dict):
+        raise _Breach(f"formulas is {_cut(claims)}", "formulas is an object")
+    for optimizer, formula in claims.items():
+        try:
+            if parse(optimizer).name != optimizer:
+                raise ValueError(f"{optimizer!r} is no optimizer")
+            if not isinstance(formula, str) or parse(formula).optimizer.__name__ != optimizer:
+                raise ValueError(f"{formula!r} is no formula of {optimizer}")
+        except ValueError as error:
+            raise _Breach(_cut(str(error)), "formulas by optimizer") from None
+    return _word(reply, "name"), _word(reply, "version"), {key: parse(name).name for key, name in claims.items()}
+
+
+def _answer(reply: dict[str, Any], case: Case) -> Outcome | Unsupported | Failed:
+    """What the reply to ``run`` says."""
+    _require_keys(reply, ({"id", "parameters"}, {"state"}), ({"id", "unsupported"}, set()), ({"id", "error"}, set()))
+    if reply["id"] != case.id:
+        raise _Breach(f"id is {_cut(reply['id'])}", f"id is {case.id!r}")
+    if "unsupported" in reply:
+        return Unsupported(_word(reply, "unsupported"))
+    if "error" in reply:
+        return Failed(_word(reply, "error"))
+    slots, state = parse(case.optimizer).slots, reply.get("state", {})
+    if not isinstance(state, dict) or not set(state) <= set(slots):
+        raise _Breach(f"state is {_cut(state)}", f"state is an object with {', '.join(slots)} alone")
+    parameters = _floats("parameters", reply["parameters"], case)
+    return Outcome(parameters, {name: _floats(f"state {name}", rows, case) for name, rows in state.items()})
+
+
+def _floats(what: str, rows: Any, case: Case) -> npt.NDArray[Any]:
+    """The array of shape (steps, n) that lists of bit patterns stand for."""
+    (steps, count), digits = case.gradients.shape, case.form.width // 4
+    expected = f"{steps} lists of {count} strings of {digits} digits 0-9a-f"
+    is_pattern = re.compile(rf"[0-9a-f]{{{digits}}}").fullmatch
+    if not isinstance(rows, list) or len(rows) != steps:
+        raise _Breach(f"{what}: {_cut(rows)}", expected)
+    for step, row in enumerate(rows, 1):
+        if not isinstance(row, list) or len(row) != count:
+            raise _Breach(f"{what} after step {step}: {_cut(row)}", expected)
+        for index, pattern in enumerate(row):
+            if not isinstance(pattern, str) or not is_pattern(pattern):
+                raise _Breach(f"{what} after step {step}, element {index}: {_cut(pattern)}", expected)
+    pattern = "".join("".join(row) for row in rows)
+    unsigned = np.frombuffer(bytes.fromhex(pattern), f">u{digits // 2}").astype(f"u{digits // 2}")
+    return unsigned.view(case.form.dtype).reshape(case.gradients.shape)
+
+
+def _cut(value: Any, size: int = 0) -> str:
+    """A value of JSON as text, cut short; ``size`` is its length where it comes shortened already."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)}"
+    text = value if isinstance(value, str) else repr(value)
+    size = max(size, len(text))
+    return _plain(text[:_SHOWN]) + (f" … ({size} bytes)" if size > _SHOWN else "")
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
