@@ -123,7 +123,8 @@ class Format:
     def bits(self, array: npt.ArrayLike) -> list[str]:
         """Bit patterns of a flat array, lower-case hexadecimal, most significant digit first."""
         unsigned = np.ascontiguousarray(array, self.dtype).reshape(-1).view(f"u{self.width // 8}")
-        return [format(pattern, f"0{self.width // 4}x") for pattern in unsigned.tolist()]
+        digits = f"0{self.width // 4}x"
+        return [format(pattern, digits) for pattern in unsigned.tolist()]
 
     def from_bits(self, patterns: Sequence[Any]) -> npt.NDArray[Any]:
         """The array whose bit patterns these are.
