@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from dataclasses import dataclass
 
 from mlx_optimizers.conformance.acceptance import Worst
@@ -11,7 +12,7 @@ from mlx_optimizers.conformance.formulas import in_words
 from mlx_optimizers.conformance.report import Report, Result
 from mlx_optimizers.oracle import FORMATS
 
-__all__ = ["Summary", "human", "place", "summaries"]
+__all__ = ["HEADER", "RIGHT", "Summary", "details", "human", "number", "place", "summaries", "title"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Summary:
 
 
 HEADER = ("optimizer", "cases", "verdict", "scalars", "excess", "untested")
-_RIGHT = {"cases", "excess", "untested"}
+RIGHT = {"cases", "excess", "untested"}
 
 
 def number(excess: float) -> str:
@@ -93,7 +94,8 @@ def summaries(report: Report) -> list[Summary]:
 def place(result: Result, worst: Worst) -> str:
     """Where an element stands, what was got there and what is accepted."""
     digits = len(worst.got)
-    form = next(f for f in FORMATS.values() if f.width == 4 * digits and (digits != 4 or result.case.endswith(f.name)))
+    dtype = result.case.rpartition("/")[2]  # tells the two formats of four digits apart
+    form = next(f for f in FORMATS.values() if f.width == 4 * digits and (digits != 4 or f.name == dtype))
 
     def value(bits: str) -> str:
         return f"{form.from_bits([bits])[0]!s}"
@@ -158,7 +160,24 @@ def human(report: Report, *, colour: bool = False, width: int = 80) -> str:
     """
     rows = [row.cells() for row in summaries(report)]
     table = _drawn(rows, colour, width) or _plain(rows)
-    return "\n".join([title(report), "", table, *(f"\n{paragraph}" for paragraph in details(report))]) + "\n"
+    below = (f"\n{_folded(paragraph, width)}" for paragraph in details(report))
+    return "\n".join([_folded(title(report), width), "", table, *below]) + "\n"
+
+
+def _folded(text: str, width: int) -> str:
+    """Lines that are too long broken between words, and set in by two further columns."""
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(
+            line.strip(),
+            width,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines)
 
 
 def _plain(rows: list[tuple[str, ...]]) -> str:
@@ -166,7 +185,7 @@ def _plain(rows: list[tuple[str, ...]]) -> str:
     lines = []
     for row in (HEADER, *rows):
         cells = [
-            cell.rjust(size) if name in _RIGHT else cell.ljust(size)
+            cell.rjust(size) if name in RIGHT else cell.ljust(size)
             for name, cell, size in zip(HEADER, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
@@ -183,7 +202,7 @@ def _drawn(rows: list[tuple[str, ...]], colour: bool, width: int) -> str | None:
         return None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in HEADER:
-        table.add_column(name, justify="right" if name in _RIGHT else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in RIGHT else "left", overflow="fold")
     styles = {"conforms": "green", "deviates": "red", "failed": "red", "unsupported": "yellow"}
     for row in rows:
         table.add_row(*row[:2], f"[{styles[row[2].split()[0]]}]{row[2]}[/]", *row[3:])
