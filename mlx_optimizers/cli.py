@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import os
 import re
 import shutil
@@ -12,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import mlx_optimizers
-from mlx_optimizers.backends import BACKENDS, Unavailable, open_backend
+from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend
 from mlx_optimizers.conformance import Report, check, matching, parse
 from mlx_optimizers.conformance.cases import default_rate
 from mlx_optimizers.conformance.human import human
+from mlx_optimizers.conformance.junit import junit
+from mlx_optimizers.conformance.markdown import markdown
+from mlx_optimizers.conformance.page import page
 from mlx_optimizers.conformance.report import schema
 from mlx_optimizers.conformance.trace import trace
 
@@ -23,6 +28,15 @@ __all__ = ["main"]
 
 EXECUTED_NOTHING = 3
 USAGE = 2
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "human": human,
+    "json": Report.dumps,
+    "junit": junit,
+    "markdown": markdown,
+    "html": page,
+}
+"""What writes a report, by the name of the format."""
 
 _OPTIMIZERS = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
 
@@ -34,12 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; default those of the process.
 
     Returns:
-        The exit status: 0 all conforms, 1 something deviates or failed, 2 usage, 3 nothing was executed.
+        The exit status, the first that applies: 2 usage, 4 an adapter broke the protocol, 3 nothing was executed,
+        1 something deviates or failed, 0 everything conforms.
 
     Example:
         >>> from mlx_optimizers.cli import main
         >>> main(["trace", "SGD", "--gradient=-1", "--learning-rate", "0.5"])
-        SGD(learning_rate=0.5, momentum=0.0, weight_decay=0.0, dampening=0.0, nesterov=False), float32, w = 0.0
+        SGD(learning_rate=0.5, momentum=0.0, weight_decay=0.0, dampening=0.0,
+            nesterov=False), float32, w = 0.0
         <BLANKLINE>
         step 1, g = -1.0
            float32         bits     exact                  from           to
@@ -91,8 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run a backend over the cases and say whether it computes what it claims to."
     parser.epilog = (
-        "Exit status: 0 everything conforms, 1 a case deviates or failed, 2 usage, 3 nothing was executed. "
-        f"Backends: {', '.join(BACKENDS)}."
+        "Exit status: 0 everything conforms, 1 a case deviates or failed, 2 usage, 3 nothing was executed, "
+        f"4 an adapter broke the protocol. Backends: {', '.join(BACKENDS)}; an optimizer of your own as "
+        f"{', '.join(f'{kind}:MODULE:NAME' for kind in OWN)}; a program in any language as cmd:COMMAND."
     )
     parser.set_defaults(run=_check, parser=parser)
     parser.add_argument("backend", metavar="BACKEND", nargs="?", help="what to check")
@@ -101,8 +118,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="formula", metavar="FORMULA", help="hold its optimizer to this formula")
     parser.add_argument("--scalars", choices=("double", "float32", "either"), default="either")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--format", choices=("human", "json"), default="human")
+    parser.add_argument("--format", choices=FORMATS, default="human")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report there instead of standard output")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each reply of an adapter; default 60"
+    )
     parser.add_argument("-j", "--jobs", type=_count, default=1, metavar="N", help="processes for the oracle")
     parser.add_argument("--list", action="store_true", help="print the cases' identifiers and stop")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the report and stop")
@@ -112,6 +132,12 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := _number(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -131,25 +157,31 @@ def _check(arguments: argparse.Namespace) -> int:
             if name not in _OPTIMIZERS:
                 raise ValueError(f"unknown optimizer {name!r}; known are {', '.join(_OPTIMIZERS)}")
         cases = matching(optimizers, arguments.case)
-        backend = open_backend(arguments.backend, arguments.device)
+        backend = open_backend(arguments.backend, arguments.device, arguments.timeout)
     except ValueError as error:
         raise _UsageError(str(error)) from error
     except Unavailable as error:
-        return _nothing(str(error))
+        if not arguments.list:
+            return _nothing(str(error))
     if arguments.list:
         print("\n".join(case.id for case in cases))
         return 0
     if not cases:
         return _nothing("no case matches")
-    report = check(
-        backend,
-        cases,
-        formula=formula.name if formula else None,
-        scalars=arguments.scalars,
-        jobs=arguments.jobs,
-        progress=_progress(backend.name, len(cases)),
-    )
+    with contextlib.ExitStack() as stack:
+        if (close := getattr(backend, "close", None)) is not None:  # an adapter is a running program
+            stack.callback(close)
+        report = check(
+            backend,
+            cases,
+            formula=formula.name if formula else None,
+            scalars=arguments.scalars,
+            jobs=arguments.jobs,
+            progress=_progress(backend.name, len(cases)),
+        )
     _write(report, arguments.format, arguments.output)
+    if report.broken is not None:
+        print(f"mlx-optimizers: {report.broken}", file=sys.stderr)
     return report.status
 
 
@@ -174,7 +206,7 @@ def _write(report: Report, form: str, path: str | None) -> None:
     terminal = path is None and sys.stdout.isatty()
     colour = terminal and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size().columns if terminal else 100
-    text = report.dumps() if form == "json" else human(report, colour=colour, width=width)
+    text = human(report, colour=colour, width=width) if form == "human" else FORMATS[form](report)
     if path is None:
         print(text, end="")
     else:

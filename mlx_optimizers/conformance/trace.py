@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ def trace(
     rates = hyperparameters["learning_rate"]
     rates = rates if isinstance(rates, list) else [rates] * len(steps)
     made = optimizer(**{**hyperparameters, "learning_rate": rates[0]})
-    lines = [f"{made!r}, float32, w = {w[0]!s}"]
+    lines = textwrap.wrap(f"{made!r}, float32, w = {w[0]!s}", 80, subsequent_indent="    ", break_on_hyphens=False)
     model = {"w": w}
     for step, (entry, rate) in enumerate(zip(entries, rates, strict=True), start=1):
         made.learning_rate = rate
