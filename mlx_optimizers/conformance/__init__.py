@@ -1,8 +1,20 @@
 """The checker: cases, acceptance, verdicts and reports."""
 
 from mlx_optimizers.conformance.cases import Case, all_cases, matching
-from mlx_optimizers.conformance.check import Backend, Outcome, Unsupported, check
+from mlx_optimizers.conformance.check import Backend, Broken, Outcome, Unsupported, check
 from mlx_optimizers.conformance.formulas import parse
 from mlx_optimizers.conformance.report import Report, Result
 
-__all__ = ["Backend", "Case", "Outcome", "Report", "Result", "Unsupported", "all_cases", "check", "matching", "parse"]
+__all__ = [
+    "Backend",
+    "Broken",
+    "Case",
+    "Outcome",
+    "Report",
+    "Result",
+    "Unsupported",
+    "all_cases",
+    "check",
+    "matching",
+    "parse",
+]

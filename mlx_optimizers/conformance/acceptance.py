@@ -58,6 +58,7 @@ class Judgement:
         first: The first element, by step, that is not accepted; None if all are.
         tested: Number of elements with a finite interval, over all steps and quantities.
         untested: Number of elements for which any answer would pass.
+        excesses: For each quantity its greatest excess after each step, None where no element was tested.
     """
 
     conforms: bool
@@ -65,6 +66,7 @@ class Judgement:
     first: Worst | None
     tested: int
     untested: int
+    excesses: Mapping[str, list[float | None]]
 
 
 def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judgement:
@@ -91,6 +93,7 @@ def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judge
     given = _given(case, outcome, formula)
     worst = first = None
     tested = untested = 0
+    excesses: dict[str, list[float | None]] = {name: [] for name in given}
     with exact.active():
         for step, entry in enumerate(entries):
             for name, quantity in entry.quantities():
@@ -102,13 +105,14 @@ def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judge
                 tested += int(known.sum())
                 untested += int((~known).sum())
                 index = int(np.argmax(excess))
+                excesses[name].append(float(excess[index]) if known[index] else None)
                 if not known[index]:
                     continue
                 if worst is None or excess[index] > worst.excess:
                     worst = _element(exact, case.form, quantity, got, name, step, index, float(excess[index]))
                 if first is None and excess[index] > 1:
                     first = _element(exact, case.form, quantity, got, name, step, index, float(excess[index]))
-    return Judgement(tested > 0 and first is None, worst, first, tested, untested)
+    return Judgement(tested > 0 and first is None, worst, first, tested, untested, excesses)
 
 
 def _given(case: Case, outcome: Outcome, formula: Formula) -> dict[str, npt.NDArray[Any]]:

@@ -15,13 +15,17 @@ from mlx_optimizers.conformance.formulas import parse
 from mlx_optimizers.conformance.report import Report, Result
 from mlx_optimizers.oracle.rounded import Scalars
 
-__all__ = ["Backend", "Outcome", "Profile", "Unsupported", "check"]
+__all__ = ["Backend", "Broken", "Outcome", "Profile", "Unsupported", "check"]
 
 Profile = Literal["double", "float32", "either"]
 
 
 class Unsupported(Exception):
     """Raised by a backend for a case that it cannot express; its text is the reason."""
+
+
+class Broken(Exception):
+    """Raised by a backend that cannot go on: what finished is reported, and nothing more is asked of it."""
 
 
 class Backend(Protocol):
@@ -42,6 +46,7 @@ class Backend(Protocol):
 
         Raises:
             Unsupported: for a case that the backend cannot express.
+            Broken: when no further case can be asked for either.
         """
 
 
@@ -65,17 +70,27 @@ def check(
         progress: Called with the number of cases judged so far.
 
     Returns:
-        The report, one result a case, in the order given.
+        The report, one result a case, in the order given; where the backend breaks off, of the cases that finished.
     """
-    tasks = list(_executed(backend, cases, formula))
+    tasks: list[Task] = []
+    broken: str | None = None
+
+    def executed() -> Iterator[Task]:
+        nonlocal broken
+        try:
+            for task in _executed(backend, cases, formula):
+                tasks.append(task)
+                yield task
+        except Broken as error:
+            broken = str(error)
+
     results: list[Result] = []
-    for result in _judged(tasks, scalars, jobs):
+    for result in _judged(executed(), scalars, jobs):
         results.append(result)
         if progress is not None:
             progress(len(results))
-    return Report(
-        backend.name, backend.version, backend.device, results, _diagnosed(tasks, results, _profiles(scalars))
-    )
+    diagnoses = _diagnosed(tasks, results, _profiles(scalars))
+    return Report(backend.name, backend.version, backend.device, results, diagnoses, broken)
 
 
 Task = tuple[Case, str, Outcome | None, Result | None]
@@ -111,6 +126,8 @@ def _executed(backend: Backend, cases: Iterable[Case], formula: str | None) -> I
                 raise TypeError(f"the backend returned {type(outcome).__name__}, not an Outcome")
             yield case, name, outcome, None
             continue
+        except Broken:
+            raise
         except Unsupported as error:
             result.verdict, result.reason = "unsupported", str(error)
         except Exception as error:
@@ -154,4 +171,5 @@ def _verdict(case: Case, name: str, profile: str, judgement: Judgement) -> Resul
         reason=None if judgement.tested else "no element of this case could be tested",
         tested=judgement.tested,
         untested=judgement.untested,
+        excesses=judgement.excesses,
     )

@@ -146,7 +146,7 @@ def _explained(report: Report, row: Summary, found: list[Result]) -> list[str]:
 
 def title(report: Report) -> str:
     """One line: what was checked, and how it came out."""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items() if count)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items() if count) or "none finished"
     return f"{report.name} {report.version} on {report.device}: {len(report.results)} cases, {counts}"
 
 
@@ -159,9 +159,9 @@ def human(report: Report, *, colour: bool = False, width: int = 80) -> str:
         width: Columns of the terminal.
     """
     rows = [row.cells() for row in summaries(report)]
-    table = _drawn(rows, colour, width) or _plain(rows)
+    table = ["", _drawn(rows, colour, width) or _plain(rows)] if rows else []
     below = (f"\n{_folded(paragraph, width)}" for paragraph in details(report))
-    return "\n".join([_folded(title(report), width), "", table, *below]) + "\n"
+    return "\n".join([_folded(title(report), width), *table, *below]) + "\n"
 
 
 def _folded(text: str, width: int) -> str:

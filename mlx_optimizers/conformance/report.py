@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -37,6 +38,7 @@ class Result:
         reason: Why a case is unsupported, failed, or could not be tested.
         tested: Elements with a finite interval, over all steps and quantities.
         untested: Elements for which any answer would have passed.
+        excesses: For each quantity its greatest excess after each step, None where no element was tested.
     """
 
     case: str
@@ -50,6 +52,7 @@ class Result:
     reason: str | None = None
     tested: int = 0
     untested: int = 0
+    excesses: Mapping[str, list[float | None]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The result as the report's schema has it."""
@@ -78,6 +81,7 @@ class Report:
         device: Where it ran.
         results: One a case.
         diagnoses: By optimizer, for those that deviate.
+        broken: Why the backend could not go on, or None.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Report:
     device: str
     results: list[Result]
     diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
+    broken: str | None = None
 
     def counts(self) -> dict[Verdict, int]:
         """Number of results by verdict."""
@@ -93,7 +98,12 @@ class Report:
 
     @property
     def status(self) -> int:
-        """Exit status of a check, which is 3 if nothing was executed, 1 if a case deviates or failed, else 0."""
+        """Exit status of a check, the first that applies.
+
+        4: the backend could not go on; 3: nothing was executed; 1: a case deviates or failed; 0.
+        """
+        if self.broken is not None:
+            return 4
         counts = self.counts()
         if len(self.results) == counts["unsupported"]:
             return 3

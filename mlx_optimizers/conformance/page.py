@@ -1,0 +1,151 @@
+"""A report as one HTML file that needs nothing beside it: no script, no font, no other host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from mlx_optimizers.conformance.human import HEADER, RIGHT, Summary, details, number, summaries, title
+from mlx_optimizers.conformance.report import Report, Result
+
+__all__ = ["page"]
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8886; --good: light-dark(#176b3a, #6fce96);
+  --bad: light-dark(#b3261e, #ff9a90);
+  --mild: light-dark(#8a5a00, #e8b75a); --parameter: light-dark(#1f5fa8, #82b7f5); --m: light-dark(#a8551f, #f0a878);
+  --v: light-dark(#6b3fa0, #c3a3f0); --u: light-dark(#2f7d7a, #7ad0cc); }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; } th, td { padding: .2rem .8rem .2rem 0; text-align: left; white-space: nowrap; }
+thead th { border-bottom: 1px solid; } tbody td { border-bottom: 1px solid var(--line); }
+td.right, th.right { text-align: right; font-variant-numeric: tabular-nums; }
+pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: .3rem; }
+.conforms { color: var(--good); } .deviates, .failed { color: var(--bad); } .unsupported { color: var(--mild); }
+figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; } svg text { font-size: 11px; fill: currentColor; }
+svg .grid { stroke: var(--line); } svg .limit { stroke: var(--bad); stroke-dasharray: 5 3; }
+svg polyline { fill: none; stroke-width: 1; opacity: .55; } svg polyline:hover { stroke-width: 3; opacity: 1; }
+.parameter { stroke: var(--parameter); } .m { stroke: var(--m); } .v { stroke: var(--v); } .u { stroke: var(--u); }
+"""
+
+_WIDTH, _HEIGHT = 640, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 90, 12, 36
+_LOW = -4
+"""The smallest power of ten that a plot shows; what is closer to the exact value is drawn there."""
+
+
+def page(report: Report) -> str:
+    """The report as an HTML page, with a plot of error against accepted distance, step by step, for each optimizer."""
+    rows = summaries(report)
+    head = escape(title(report))
+    parts = [
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{head}</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{head}</h1>",
+    ]
+    if report.broken is not None:
+        parts.append(f'<p class="failed">The backend could not go on:</p>\n<pre>{escape(report.broken)}</pre>')
+    parts.append(_table(HEADER, [row.cells() for row in rows], [row.verdict for row in rows]))
+    parts += [f"<pre>{escape(paragraph)}</pre>" for paragraph in details(report)]
+    for row in rows:
+        parts.append(f"<h2>{escape(row.formula)}</h2>")
+        if any(result.excesses for result in row.results):
+            parts.append(_plot(row))
+        parts.append(f"<details><summary>{len(row.results)} cases</summary>{_cases(row.results)}</details>")
+    return "\n".join([*parts, "</body>\n</html>"]) + "\n"
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], verdicts: Iterable[str]) -> str:
+    def row(tag: str, cells: tuple[str, ...], verdict: str = "") -> str:
+        out = []
+        for name, cell in zip(header, cells, strict=True):
+            names = [*(["right"] if name in RIGHT else []), *([verdict] if name == "verdict" and verdict else [])]
+            kind = f' class="{" ".join(names)}"' if names else ""
+            out.append(f"<{tag}{kind}>{escape(cell)}</{tag}>")
+        return f"<tr>{''.join(out)}</tr>"
+
+    body = "\n".join(row("td", cells, verdict) for cells, verdict in zip(rows, verdicts, strict=True))
+    head = row("th", header)
+    return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _cases(results: list[Result]) -> str:
+    header = ("case", "verdict", "scalars", "excess", "where", "got", "accepted", "exact")
+    rows = []
+    for result in results:
+        worst = result.worst
+        cells: tuple[str, ...] = ("–", "–", "–", "–", result.reason or "–")
+        if worst is not None:
+            where = f"{worst.quantity}[{worst.index}], step {worst.step}"
+            cells = (number(worst.excess), where, worst.got, f"{worst.low} to {worst.high}", worst.exact)
+        rows.append((result.case, result.verdict, result.scalars, *cells))
+    return _table(header, rows, [result.verdict for result in results])
+
+
+def _plot(row: Summary) -> str:
+    """Error over accepted distance, on a logarithmic scale, a line for each case and quantity."""
+    lines = [
+        (f"{result.case}, {name}", name, values) for result in row.results for name, values in result.excesses.items()
+    ]
+    steps = max(len(values) for _, _, values in lines)
+    logs = [_log(value) for _, _, values in lines for value in values if value is not None]
+    high = math.ceil(min(max([1, *logs]), 12))
+
+    def x(step: int) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (step - 1) / max(1, steps - 1)
+
+    def y(log: float) -> float:
+        inside = min(max(log, _LOW), high)
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - inside) / (high - _LOW)
+
+    marks = []
+    for power in range(_LOW, high + 1, 1 + (high - _LOW) // 8):
+        marks.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>'
+        )
+        marks.append(f'<text x="{_LEFT - 6}" y="{y(power) + 4:.1f}" text-anchor="end">{_power(power)}</text>')
+    marks += [
+        f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{step}</text>'
+        for step in range(1, steps + 1)
+    ]
+    marks.append(f'<text x="{x(1):.1f}" y="{_HEIGHT - 4}">step</text>')
+    marks.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
+    for place, name in enumerate(dict.fromkeys(name for _, name, _ in lines)):
+        at = _TOP + 12 + 16 * place
+        marks.append(
+            f'<line class="{name}" x1="{_WIDTH - _RIGHT + 8}" x2="{_WIDTH - _RIGHT + 22}" y1="{at}" y2="{at}"/>'
+        )
+        marks.append(f'<text x="{_WIDTH - _RIGHT + 26}" y="{at + 4}">{name}</text>')
+    drawn = [
+        f'<polyline class="{name}" points="{points}"><title>{escape(label)}</title></polyline>'
+        for label, name, values in lines
+        for points in _runs([None if value is None else (x(i), y(_log(value))) for i, value in enumerate(values, 1)])
+    ]
+    label = f"{row.formula}: largest error over accepted distance after each step, one line a case"
+    return (
+        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{escape(label)}">'
+        f"{''.join([*marks, *drawn])}</svg>"
+        "<figcaption>The largest error over the accepted distance after each step, a line for each case; above the "
+        f"dashed line, at 1, it deviates. What lies below {_power(_LOW)} is drawn there.</figcaption></figure>"
+    )
+
+
+def _log(excess: float) -> float:
+    return math.log10(excess) if 0 < excess < math.inf else (math.inf if excess else -math.inf)
+
+
+def _power(power: int) -> str:
+    return "1" if power == 0 else f"1e{power}"
+
+
+def _runs(points: list[tuple[float, float] | None]) -> Iterator[str]:
+    """The parts of a line between the steps where nothing was tested; a lone point as a line of no length."""
+    run: list[str] = []
+    for point in [*points, None]:
+        if point is not None:
+            run.append(f"{point[0]:.1f},{point[1]:.1f}")
+        elif run:
+            yield " ".join(run if len(run) > 1 else run * 2)
+            run = []
