@@ -1,0 +1,467 @@
+"""The published vectors: inputs, correctly rounded results and accepted intervals, as files for any language.
+
+One JSON file an optimizer, a manifest, and the list of changes. The text is laid out so that every array stands on
+one line, by itself or after its key: a language without JSON reads the files line by line, and `verify_vectors`
+names the element that a wrong line holds. Nothing here depends on the libraries' versions, on gmpy2 or on ml_dtypes:
+the same release writes the same bytes everywhere.
+
+The regime ``special`` is exact arithmetic within the range of float32: a result that float32 rounds to zero or to an
+infinity becomes that zero or infinity, and infinities and NaN go on as IEEE 754 has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import mlx_optimizers
+from mlx_optimizers.conformance.cases import REGIMES, Case, _Draw, cases_of, make_case
+from mlx_optimizers.oracle import Array, Exact, Format, Rounded, format_of
+from mlx_optimizers.oracle.exact import Library
+from mlx_optimizers.oracle.trajectory import formula_named, walk
+
+__all__ = [
+    "DTYPES",
+    "Vector",
+    "case_digest",
+    "changes",
+    "derive",
+    "last_changes",
+    "schema",
+    "vectors_of",
+    "verify_vectors",
+    "write_vectors",
+]
+
+FORMAT = "mlx-optimizers-vectors/1"
+MANIFEST = "mlx-optimizers-manifest/1"
+DTYPES = ("float16", "bfloat16", "float64")
+"""The dtypes in which the defaults are published, beside float32."""
+
+SHOWN = 20
+"""Differences that `verify_vectors` names in one file; of the rest it gives the number."""
+
+Level = Literal["required", "informative"]
+Place = tuple[str | int, ...]
+"""Keys and indices that lead to a line of a file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """The input of a published case. Its numbers are float64, which holds those of every dtype.
+
+    Args:
+        id: The case's identifier, as `mlx-optimizers check` has it.
+        optimizer: Name of the optimizer, and of the formula.
+        regime: Name of the kind of data.
+        level: Whether the expected values are required, or only inform.
+        form: Format of the arrays.
+        hyperparameters: Every hyperparameter by name.
+        parameter: w before the first step, shape (n,).
+        gradients: g of each step, shape (steps, n).
+    """
+
+    id: str
+    optimizer: str
+    regime: str
+    level: Level
+    form: Format
+    hyperparameters: dict[str, Any]
+    parameter: npt.NDArray[np.float64]
+    gradients: npt.NDArray[np.float64]
+
+
+def vectors_of(optimizer: str) -> list[Vector]:
+    """The published cases of one optimizer: those of the suite, the defaults in `DTYPES`, the special ones."""
+    suite = cases_of(optimizer)
+    others = [_recast(case, dtype) for dtype in DTYPES for case in suite if case.label == "defaults"]
+    return [_published(case) for case in suite] + others + [_special(optimizer, kind) for kind in SPECIAL]
+
+
+def _published(case: Case) -> Vector:
+    w, g = case.parameter.astype(np.float64), case.gradients.astype(np.float64)
+    return Vector(case.id, case.optimizer, case.regime, "required", case.form, case.hyperparameters, w, g)
+
+
+def _recast(case: Case, dtype: str) -> Vector:
+    """The case of `cases.recast`, made without the package that brings NumPy the dtype bfloat16."""
+    form, name = format_of(dtype), f"{case.id}/{dtype}"
+    w, g = (_rounded(x, form) for x in REGIMES[case.regime](_Draw(name, form), case.optimizer, case.hyperparameters))
+    return Vector(name, case.optimizer, case.regime, "required", form, case.hyperparameters, w, g)
+
+
+def _rounded(values: npt.NDArray[np.float64], form: Format) -> npt.NDArray[np.float64]:
+    def single(x: float) -> float:
+        top, bottom = x.as_integer_ratio()
+        return form.round(top, 1 - bottom.bit_length())
+
+    return np.array([single(x) for x in values.reshape(-1).tolist()]).reshape(values.shape)
+
+
+# The regime `special`. A row of gradients is one step; every element is another situation.
+
+_ONE = (0.5, -1.25, 2.0, -0.75, 1.5, -3.0)  # what stands where a kind needs something ordinary
+
+
+def _nan() -> tuple[list[float], list[list[float]]]:
+    """A NaN in the first, the third and the last gradient of an element."""
+    rows = [[x * (step + 1) for x in _ONE] for step in range(4)]
+    rows[0][0] = rows[2][1] = rows[3][2] = math.nan
+    return list(_ONE), rows
+
+
+def _infinity() -> tuple[list[float], list[list[float]]]:
+    """An infinity in the last gradient: what an infinite state does afterwards depends on the order of operations."""
+    rows = [[x * (step + 1) for x in _ONE] for step in range(4)]
+    rows[3][0], rows[3][1] = math.inf, -math.inf
+    return list(_ONE), rows
+
+
+def _negative_zero() -> tuple[list[float], list[list[float]]]:
+    """Zeros of either sign among parameters and gradients."""
+    rows = [[-0.0, -0.0, 0.0, -0.0, -0.0 if step % 2 else 1.5, -3.0] for step in range(4)]
+    return [-0.0, 0.0, -0.0, 0.5, -0.0, -0.0], rows
+
+
+def _scaled(parameter: int, gradient: int) -> tuple[list[float], list[list[float]]]:
+    """Ordinary numbers times powers of two."""
+    rows = [[math.ldexp(x * (step + 1), gradient) for x in _ONE] for step in range(4)]
+    return [math.ldexp(x, parameter) for x in _ONE], rows
+
+
+SPECIAL: dict[str, tuple[Level, Callable[[], tuple[list[float], list[list[float]]]]]] = {
+    "nan": ("required", _nan),
+    "infinity": ("required", _infinity),
+    "negative_zero": ("required", _negative_zero),
+    "overflow": ("informative", lambda: _scaled(0, 100)),  # g² = 2²⁰⁰, beyond float32 in every order
+    "underflow": ("informative", lambda: _scaled(-60, -80)),  # g² = 2⁻¹⁶⁰, which float32 rounds to zero
+    "subnormal": ("informative", lambda: _scaled(-132, -130)),
+}
+"""The special kinds by label: the level, and the data."""
+
+_UNDECIDED = {("Adamax", "v"), ("Lion", "parameter")}
+"""Where a NaN may vanish in a correct backend: max(x, NaN) is x in C, and MLX's sign(NaN) is 0."""
+
+
+def _special(optimizer: str, kind: str) -> Vector:
+    level, data = SPECIAL[kind]
+    made = next(made for made in mlx_optimizers.OPTIMIZERS if made.__name__ == optimizer)
+    w, g = map(np.array, data())
+    values = make_case(made, "plain", {}).hyperparameters
+    return Vector(
+        f"{optimizer.lower()}/special/{kind}", optimizer, "special", level, format_of("float32"), values, w, g
+    )
+
+
+class _InRange(Array):
+    """Numbers that stay in the range of the context's format."""
+
+    __slots__ = ()
+
+    def _new(self, values: Any) -> Array:
+        return _InRange(self.context, self.context.fit(values))  # type: ignore[attr-defined]
+
+
+class _Ranged(Exact):
+    """Exact numbers but for the range: what a format rounds to zero or to an infinity becomes it."""
+
+    def __init__(self, form: Format, library: Library | None) -> None:
+        super().__init__(library=library)
+
+        def fit(x: Any) -> Any:
+            near = self.round(x, form)
+            return x if near and math.isfinite(near) else self.number(near)
+
+        self.fit = np.frompyfunc(fit, 1, 1)
+
+    def array(self, values: npt.ArrayLike) -> Array:
+        return self._in_range(super().array(values))
+
+    def sqrt(self, x: Any) -> Any:
+        return self._in_range(super().sqrt(x))
+
+    def sign(self, x: Array) -> Array:
+        return self._in_range(super().sign(x))
+
+    def abs(self, x: Array) -> Array:
+        return self._in_range(super().abs(x))
+
+    def max(self, x: Array, y: Array) -> Array:
+        return self._in_range(super().max(x, y))
+
+    def _in_range(self, x: Array) -> Array:
+        return _InRange(self, x.values)
+
+
+def derive(vector: Vector, library: Library | None = None) -> dict[str, Any]:
+    """A published case, with what is expected after each step.
+
+    Args:
+        vector: Its input.
+        library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same.
+    """
+    form = vector.form
+    request = {
+        "dtype": form.name,
+        "gradients": [_bits(form, row) for row in vector.gradients],
+        "hyperparameters": vector.hyperparameters,
+        "optimizer": vector.optimizer,
+        "parameter": _bits(form, vector.parameter),
+        "shape": [len(vector.parameter)],
+    }
+    case = {
+        "expected": _expected(vector, library),
+        "formula": vector.optimizer,
+        "id": vector.id,
+        "level": vector.level,
+        "regime": vector.regime,
+        "sha256": _digest(request),
+        **request,
+    }
+    del case["optimizer"]  # the file has it
+    return case
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _bits(form: Format, values: npt.ArrayLike) -> list[str]:
+    """Bit patterns; those of bfloat16 are the first half of float32's."""
+    if form.name == "bfloat16":
+        return [pattern[:4] for pattern in format_of("float32").bits(values)]
+    return form.bits(values)
+
+
+def _expected(vector: Vector, library: Library | None) -> list[dict[str, Any]]:
+    slots, steps = formula_named(vector.optimizer).slots, []
+    n = Exact(library=library)
+    with n.active(), np.errstate(all="ignore"):
+        for quantities in _steps(vector, n):
+            parameter, *state = (_quantity(n, vector.form, *quantity) for quantity in quantities)
+            steps.append({"parameter": parameter, "state": dict(zip(slots, state, strict=True))})
+    return steps
+
+
+Numbers = tuple[npt.NDArray[Any], npt.NDArray[np.float64]]
+
+
+def _steps(vector: Vector, n: Exact) -> Iterator[list[Numbers]]:
+    """The exact values and the radii after each step, of the parameter and of every slot."""
+    formula = formula_named(vector.optimizer)
+    model = Rounded(vector.form, n)
+    data = vector.parameter, list(vector.gradients), vector.hyperparameters
+    balls = walk(formula, model, *data)
+    if vector.regime != "special":
+        for step in balls:
+            yield [tuple(np.broadcast_arrays(ball.centre.values, ball.radius)) for ball in step]  # type: ignore[misc]
+        return
+    for step, values in zip(balls, walk(formula, _Ranged(vector.form, n.library), *data), strict=True):
+        yield [
+            (x.values, _special_radius(vector, name, x.values, ball.radius))
+            for name, x, ball in zip(("parameter", *formula.slots), values, step, strict=True)
+        ]
+
+
+def _special_radius(
+    vector: Vector, name: str, values: npt.NDArray[Any], radius: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The model's radius for finite values, none for NaN and infinities, an infinite one where nothing is required."""
+    sizes = values.astype(np.float64)
+    undecided = np.isnan(sizes) & ((vector.optimizer, name) in _UNDECIDED)
+    untested = undecided | (vector.level == "informative")
+    return np.where(untested, np.inf, np.where(np.isfinite(sizes), radius, 0.0))
+
+
+def _quantity(
+    n: Exact, form: Format, values: npt.NDArray[Any], radius: npt.NDArray[np.float64]
+) -> dict[str, list[str]]:
+    low, high = [], []
+    for value, reach in zip(values, radius.tolist(), strict=True):
+        known = math.isfinite(reach)
+        low.append(n.round(value - n.number(reach), form, "up") if known else -math.inf)
+        high.append(n.round(value + n.number(reach), form, "down") if known else math.inf)
+    return {
+        "exact": [n.text(value) for value in values],
+        "high": _bits(form, high),
+        "low": _bits(form, low),
+        "nearest": _bits(form, [n.round(value, form) for value in values]),
+    }
+
+
+def case_digest(case: dict[str, Any]) -> str:
+    """Sixteen digits that stand for everything in a case; `changes` keeps them."""
+    return _digest(case)[:16]
+
+
+def changes() -> str:
+    """The list of case ids added, altered or removed, release by release, each with the case's digest."""
+    return files("mlx_optimizers").joinpath("vectors", "CHANGES.txt").read_text("utf-8")
+
+
+def last_changes() -> dict[str, str]:
+    """The digest of every case in `changes` that has not been removed, by id."""
+    digests: dict[str, str] = {}
+    for line in changes().splitlines():
+        if line.startswith("#"):
+            continue
+        _, what, name, *digest = line.split()
+        if what == "removed":
+            del digests[name]
+        else:
+            (digests[name],) = digest
+    return digests
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a file of vectors and of the manifest."""
+    text = files("mlx_optimizers.conformance").joinpath("schemas", "vectors.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+Lines = list[tuple[Place, str]]
+
+
+def _lines(value: Any, place: Place = (), end: str = "") -> Iterator[tuple[Place, str]]:
+    """JSON text by lines, each with its place: sorted keys, one space a level, an array of scalars on one line."""
+    opening = " " * len(place) + (f"{json.dumps(place[-1])}: " if place and isinstance(place[-1], str) else "")
+    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(x, dict | list) for x in value))
+    if not nested:
+        yield place, opening + json.dumps(value, allow_nan=False) + end
+        return
+    items: list[tuple[str | int, Any]] = sorted(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    brackets = "{}" if isinstance(value, dict) else "[]"
+    yield place, opening + brackets[0]
+    for key, item in items:
+        yield from _lines(item, (*place, key), "" if key == items[-1][0] else ",")
+    yield place, " " * len(place) + brackets[1] + end
+
+
+def _files(progress: Callable[[int], None] | None, library: Library | None) -> Iterator[tuple[str, Lines, list[str]]]:
+    """Every file's name, its lines, and the ids of its cases."""
+    entries, done = [], 0
+    for optimizer in mlx_optimizers.OPTIMIZERS:
+        cases = []
+        for vector in vectors_of(optimizer.__name__):
+            cases.append(derive(vector, library))
+            done += 1
+            if progress is not None:
+                progress(done)
+        name = f"{optimizer.__name__.lower()}.json"
+        lines = list(_lines({"format": FORMAT, "optimizer": optimizer.__name__, "cases": cases}))
+        data = _text(lines).encode()
+        entries.append(
+            {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "cases": len(cases)}
+        )
+        yield name, lines, [case["id"] for case in cases]
+    yield "MANIFEST.json", list(_lines({"format": MANIFEST, "files": entries})), []
+    yield "CHANGES.txt", [((), line) for line in changes().splitlines()], []
+
+
+def _text(lines: Lines) -> str:
+    return "".join(f"{line}\n" for _, line in lines)
+
+
+def write_vectors(
+    folder: str | Path, progress: Callable[[int], None] | None = None, library: Library | None = None
+) -> list[Path]:
+    """Write the published vectors.
+
+    Args:
+        folder: Where to; made if it is not there. Files of the same names are replaced.
+        progress: Called with the number of cases derived so far.
+        library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same bytes.
+
+    Returns:
+        The files written.
+    """
+    target, written = Path(folder), []
+    target.mkdir(parents=True, exist_ok=True)
+    for name, lines, _ in _files(progress, library):
+        written.append(target / name)
+        written[-1].write_bytes(_text(lines).encode())
+    return written
+
+
+def verify_vectors(
+    folder: str | Path, progress: Callable[[int], None] | None = None, library: Library | None = None
+) -> list[str]:
+    """Derive every vector again and compare it with what a folder holds.
+
+    Args:
+        folder: Where the files are.
+        progress: Called with the number of cases derived so far.
+        library: As for `write_vectors`.
+
+    Returns:
+        What is wrong, a sentence each, naming file, case, step and element; empty if every byte is right.
+    """
+    source, known, problems = Path(folder), set(), []
+    for name, lines, ids in _files(progress, library):
+        known.add(name)
+        try:
+            data = (source / name).read_bytes()
+        except OSError as error:
+            problems.append(f"{name}: {error.strerror or error}")
+            continue
+        if data != _text(lines).encode():
+            problems += [f"{name}: {problem}" for problem in _differences(data, lines, ids)]
+    extra = sorted(path.name for path in source.glob("*.json") if path.name not in known)
+    return problems + [f"{name}: no file of the vectors has this name" for name in extra]
+
+
+def _differences(data: bytes, lines: Lines, ids: list[str]) -> Iterator[str]:
+    """What differs between a file's bytes and the right lines, at least one sentence."""
+    found = data.decode("utf-8", "replace").split("\n")
+    if found[-1] == "":
+        found.pop()
+    else:
+        yield "the last line has no end"
+    same_number = len(found) == len(lines)
+    if not same_number:
+        yield f"has {len(found)} lines, and {len(lines)} are right"
+    wrong = [(got, place, right) for got, (place, right) in zip(found, lines, strict=False) if got != right]
+    # Where lines are missing, all that follow differ: only the first says something.
+    shown = wrong[: SHOWN if same_number else 1]
+    for got, place, right in shown:
+        for what in _items(got, right):
+            yield f"{_words(place, ids)}{what}"
+    if same_number and len(wrong) > len(shown):
+        yield f"{len(wrong) - len(shown)} more lines differ"
+
+
+def _words(place: Place, ids: list[str]) -> str:
+    """A line's place in words: the case, the step, the quantity."""
+    case = []
+    if place[:1] == ("cases",) and len(place) > 1:
+        case, place = [ids[int(place[1])]], place[2:]
+    words = [f"step {key + 1}" if isinstance(key, int) and ids else str(key) for key in place if key != "expected"]
+    return "".join(f"{word}, " for word in case + words)
+
+
+def _items(got: str, right: str) -> Iterator[str]:
+    """The elements in which two lines differ; the lines themselves where that is not all."""
+    ours, theirs = ([*re.finditer(r'"[^"]*"|[^][ ,"]+', line)] for line in (right, got))
+    changed = [index for index, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a[0] != b[0]]
+    if len(ours) != len(theirs) or not changed or not right.lstrip().startswith(("[", '"')):
+        yield f"found {_cut(got.strip())}, and {_cut(right.strip())} is right"
+        return
+    keyed = right.lstrip().startswith('"')
+    for index in changed:
+        element = f"element {index - keyed}: " if right.rstrip(",").endswith("]") else ""
+        yield f"{element}found {_cut(theirs[index][0])}, and {_cut(ours[index][0])} is right"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
