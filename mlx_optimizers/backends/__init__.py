@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from mlx_optimizers.conformance import Backend
 
@@ -53,33 +55,42 @@ def open_backend(name: str, device: str = "cpu", timeout: float = 60.0) -> Backe
         'Adam'
     """
     kind, _, target = name.partition(":")
-    try:
-        if kind == "cmd":
-            return _imported("command", "Command")(target, device, timeout)
-        if target and kind in OWN:
-            module, made = OWN[kind]
-            return _imported(module, made)(_attribute(name, target), name, device)
-        if name in BACKENDS:
-            module, made, arguments = BACKENDS[name]
-            return _imported(module, made)(device, *arguments)
-    except ImportError as error:
-        raise Unavailable(f"backend {name!r} is not available here: {error}") from error
+    if kind == "cmd":
+        return _imported(name, "command", "Command")(target, device, timeout)
+    if target and kind in OWN:
+        module, made = OWN[kind]
+        return _imported(name, module, made)(_attribute(name, target), name, device)
+    if name in BACKENDS:
+        module, made, arguments = BACKENDS[name]
+        return _imported(name, module, made)(device, *arguments)
     known = (*BACKENDS, *(f"{key}:MODULE:NAME" for key in OWN), "cmd:COMMAND")
     raise ValueError(f"unknown backend {name!r}; known are {', '.join(known)}")
 
 
-def _imported(module: str, attribute: str) -> Callable[..., Backend]:
-    made: Callable[..., Backend] = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+def _imported(name: str, module: str, attribute: str) -> Callable[..., Backend]:
+    try:
+        made: Callable[..., Backend] = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    except ImportError as error:
+        # A module that needs a library has the name of the extra that brings it.
+        extra = f"pip install 'mlx-optimizers[{module}]'"
+        raise Unavailable(f"backend {name!r} is not available here: {error}; {extra} installs what it needs") from error
     return made
 
 
-def _attribute(name: str, target: str) -> object:
-    """What ``package.module:attribute`` names."""
+def _attribute(name: str, target: str) -> Callable[..., object]:
+    """What ``package.module:attribute`` names; as with ``python -m``, a module may lie in the current folder."""
     module, _, attribute = target.partition(":")
     if not module or not attribute:
         kind = name.partition(":")[0]
         raise ValueError(f"{name!r} does not name a module and an attribute, as in {kind}:module:Name")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except AttributeError as error:
-        raise Unavailable(f"module {module!r} has no {attribute!r}") from error
+        loaded = importlib.import_module(module)
+    except Exception as error:  # whatever a module of the user's own raises, it cannot be run
+        raise Unavailable(f"module {module!r} cannot be imported: {type(error).__name__}: {error}") from error
+    found: Callable[..., object] | None = getattr(loaded, attribute, None)
+    if not callable(found):
+        raise Unavailable(f"module {module!r} has no function or class {attribute!r}")
+    return found

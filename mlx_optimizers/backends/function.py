@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from mlx_optimizers.backends import Unavailable
-from mlx_optimizers.conformance import Case, Outcome
+from mlx_optimizers.conformance import Case, Outcome, Unsupported
 
 __all__ = ["StepFunction"]
 
@@ -38,5 +39,17 @@ class StepFunction:
 
     def run(self, case: Case) -> Outcome:
         """Compute a case; the function gets copies."""
+        self._require_taken(case)
         given = self._function(case.parameter.copy(), case.gradients.copy(), **case.hyperparameters)
         return Outcome(np.asarray(given), {})
+
+    def _require_taken(self, case: Case) -> None:
+        try:
+            signature = inspect.signature(self._function)
+        except ValueError:  # a function written in C may have none
+            return
+        try:
+            signature.bind(case.parameter, case.gradients, **case.hyperparameters)
+        except TypeError as error:
+            taken = ", ".join(case.hyperparameters)
+            raise Unsupported(f"the function cannot be called with {taken} by keyword: {error}") from error
