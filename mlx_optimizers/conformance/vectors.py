@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import REGIMES, Case, _Draw, cases_of, make_case
-from mlx_optimizers.oracle import Array, Exact, Format, Rounded, format_of
+from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded, format_of
 from mlx_optimizers.oracle.exact import Library
 from mlx_optimizers.oracle.trajectory import formula_named, walk
 
@@ -253,44 +253,36 @@ def _expected(vector: Vector, library: Library | None) -> list[dict[str, Any]]:
     return steps
 
 
-Numbers = tuple[npt.NDArray[Any], npt.NDArray[np.float64]]
+def _steps(vector: Vector, n: Exact) -> Iterator[list[tuple[npt.NDArray[Any], Ball]]]:
+    """The exact values and the ball after each step, of the parameter and of every slot.
 
-
-def _steps(vector: Vector, n: Exact) -> Iterator[list[Numbers]]:
-    """The exact values and the radii after each step, of the parameter and of every slot."""
-    formula = formula_named(vector.optimizer)
-    model = Rounded(vector.form, n)
+    The values are no centres of balls: where Lion's sign is uncertain, the ball [−1, 1] has the centre 0.
+    """
+    formula, special = formula_named(vector.optimizer), vector.regime == "special"
     data = vector.parameter, list(vector.gradients), vector.hyperparameters
-    balls = walk(formula, model, *data)
-    if vector.regime != "special":
-        for step in balls:
-            yield [tuple(np.broadcast_arrays(ball.centre.values, ball.radius)) for ball in step]  # type: ignore[misc]
-        return
-    for step, values in zip(balls, walk(formula, _Ranged(vector.form, n.library), *data), strict=True):
+    values = walk(formula, _Ranged(vector.form, n.library) if special else n, *data)
+    for numbers, balls in zip(values, walk(formula, Rounded(vector.form, n), *data), strict=True):
         yield [
-            (x.values, _special_radius(vector, name, x.values, ball.radius))
-            for name, x, ball in zip(("parameter", *formula.slots), values, step, strict=True)
+            (x.values, _special_ball(vector, name, x, ball) if special else ball)
+            for name, x, ball in zip(("parameter", *formula.slots), numbers, balls, strict=True)
         ]
 
 
-def _special_radius(
-    vector: Vector, name: str, values: npt.NDArray[Any], radius: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """The model's radius for finite values, none for NaN and infinities, an infinite one where nothing is required."""
-    sizes = values.astype(np.float64)
+def _special_ball(vector: Vector, name: str, x: Array, ball: Ball) -> Ball:
+    """The model's ball for finite values, the value itself if it is not, all numbers where nothing is required."""
+    sizes = x.values.astype(np.float64)
     undecided = np.isnan(sizes) & ((vector.optimizer, name) in _UNDECIDED)
     untested = undecided | (vector.level == "informative")
-    return np.where(untested, np.inf, np.where(np.isfinite(sizes), radius, 0.0))
+    radius = np.where(untested, np.inf, np.where(np.isfinite(sizes), ball.radius, 0.0))
+    return Ball(ball.context, x, radius)
 
 
-def _quantity(
-    n: Exact, form: Format, values: npt.NDArray[Any], radius: npt.NDArray[np.float64]
-) -> dict[str, list[str]]:
+def _quantity(n: Exact, form: Format, values: npt.NDArray[Any], ball: Ball) -> dict[str, list[str]]:
     low, high = [], []
-    for value, reach in zip(values, radius.tolist(), strict=True):
+    for centre, reach in np.broadcast(ball.centre.values, ball.radius):
         known = math.isfinite(reach)
-        low.append(n.round(value - n.number(reach), form, "up") if known else -math.inf)
-        high.append(n.round(value + n.number(reach), form, "down") if known else math.inf)
+        low.append(n.round(centre - n.number(reach), form, "up") if known else -math.inf)
+        high.append(n.round(centre + n.number(reach), form, "down") if known else math.inf)
     return {
         "exact": [n.text(value) for value in values],
         "high": _bits(form, high),

@@ -1,0 +1,291 @@
+/* Derives the published vectors a second time, in __float128, and compares. It shares nothing with the package: the
+   formulas, the reader and the rounding are written anew. Build: cc -O1 verify.c -lquadmath -lm; run: ./a.out adam.json …
+
+   Of every element of every step of every case:
+   - `exact` is what is computed here, to 1e-28 of the largest number that went into the sums;
+   - `nearest` is the number of the dtype next to it, and an infinity where IEEE 754 rounds to one;
+   - `low` and `high` enclose `nearest`, are both NaN where it is NaN, and are infinite in a case that only informs. */
+
+#include <math.h>
+#include <quadmath.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef __float128 real;
+
+enum { STEPS = 16, SIZE = 64, WORD = 64, LINE = 1 << 16 };
+enum { EXACT, HIGH, LOW, NEAREST, FIELDS };
+static const char *const FIELD[FIELDS] = {"exact", "high", "low", "nearest"};
+static const char QUANTITY[] = "wmvu"; /* how an expected quantity is kept; "parameter" is w */
+
+typedef struct {
+    char id[128], dtype[16], regime[16], level[16];
+    double rate[STEPS], momentum, weight_decay, dampening, alpha, rho, eps, betas[2];
+    int rates, nesterov, size, steps, expected_steps;
+    char parameter[SIZE][WORD], gradient[STEPS][SIZE][WORD], expected[STEPS][4][FIELDS][SIZE][WORD];
+    int count[STEPS][4][FIELDS];
+} Case;
+
+static const char *file_name;
+static long problems, values;
+
+static void problem(const Case *c, int step, char quantity, int index, const char *what)
+{
+    printf("%s: %s, step %d, %c, element %d: %s\n", file_name, c->id, step + 1, quantity, index, what);
+    problems++;
+}
+
+/* The four formats: digits of the significand, largest exponent. */
+typedef struct {
+    int precision, emax, width;
+} Format;
+
+static Format format_of(const char *dtype)
+{
+    if (!strcmp(dtype, "float16")) return (Format){11, 15, 16};
+    if (!strcmp(dtype, "bfloat16")) return (Format){8, 127, 16};
+    if (!strcmp(dtype, "float32")) return (Format){24, 127, 32};
+    if (!strcmp(dtype, "float64")) return (Format){53, 1023, 64};
+    fprintf(stderr, "unknown dtype %s\n", dtype);
+    exit(2);
+}
+
+/* The number that a pattern without its sign stands for; the pattern of infinity stands for 2^(emax + 1). */
+static real magnitude(unsigned long long pattern, Format f)
+{
+    unsigned long long hidden = 1ULL << (f.precision - 1);
+    unsigned long long field = pattern >> (f.precision - 1), digits = pattern & (hidden - 1);
+    int exponent = (field ? (int)field : 1) - f.emax - (f.precision - 1);
+    return ldexpq((real)(field ? digits | hidden : digits), exponent);
+}
+
+static unsigned long long bits_of(const char *word, Format f, int *negative)
+{
+    char *end;
+    unsigned long long pattern = strtoull(word, &end, 16);
+    if (*end || (int)strlen(word) != f.width / 4) {
+        fprintf(stderr, "%s: %s is no pattern of %d bits\n", file_name, word, f.width);
+        exit(2);
+    }
+    *negative = (int)(pattern >> (f.width - 1));
+    return pattern & ~(1ULL << (f.width - 1));
+}
+
+static unsigned long long infinity_of(Format f)
+{
+    return (2ULL * f.emax + 1) << (f.precision - 1);
+}
+
+static real number(const char *word, Format f)
+{
+    int negative;
+    unsigned long long pattern = bits_of(word, f, &negative), top = infinity_of(f);
+    real size = pattern > top ? nanq("") : pattern == top ? HUGE_VALQ : magnitude(pattern, f);
+    return negative ? -size : size;
+}
+
+/* Whether a pattern is what x rounds to; within `slack` of a half-way point either neighbour is. */
+static int is_nearest(const char *word, Format f, real x, real slack)
+{
+    int negative;
+    unsigned long long pattern = bits_of(word, f, &negative), top = infinity_of(f);
+    if (isnanq(x) || pattern > top) return isnanq(x) && pattern > top;
+    real size = negative ? -x : x;
+    real below = pattern ? (magnitude(pattern, f) + magnitude(pattern - 1, f)) / 2 : -magnitude(1, f) / 2;
+    real above = pattern < top ? (magnitude(pattern, f) + magnitude(pattern + 1, f)) / 2 : HUGE_VALQ;
+    return size >= below - slack && size <= above + slack;
+}
+
+/* In the regime `special` an operation gives what has the range of float32. */
+static int special;
+
+static real fit(real x)
+{
+    if (!special || x == 0) return x;
+    if (fabsq(x) <= ldexpq(1, -150)) return 0;
+    if (fabsq(x) >= ldexpq(1, 128) - ldexpq(1, 103)) return x > 0 ? HUGE_VALQ : -HUGE_VALQ;
+    return x;
+}
+
+static real mul(real a, real b) { return fit(a * b); }
+static real add(real a, real b) { return fit(a + b); }
+static real sub(real a, real b) { return fit(a - b); }
+static real over(real a, real b) { return fit(a / b); }
+static real mean(real b, real old, real new) { return add(mul(b, old), mul(1 - b, new)); }
+static real sign(real x) { return isnanq(x) ? x : (x > 0) - (x < 0); }
+static real larger(real a, real b) { return isnanq(a) || isnanq(b) ? nanq("") : a > b ? a : b; }
+
+/* One element's numbers; `most` is the largest term that went into w, m, v and u. */
+typedef struct {
+    real x[4], most[4];
+} Element;
+
+static void note(Element *e, int quantity, real term)
+{
+    term = fabsq(term);
+    if (finiteq(term) && term > e->most[quantity]) e->most[quantity] = term;
+}
+
+static void step(const char *optimizer, const Case *c, int t, real g, Element *e)
+{
+    real w = e->x[0], m = e->x[1], v = e->x[2], u = e->x[3], d = 0;
+    real rate = c->rate[c->rates > 1 ? t : 0], kappa = c->weight_decay, eps = c->eps, b1 = c->betas[0], b2 = c->betas[1];
+
+    if (!strcmp(optimizer, "SGD")) {
+        real mu = c->momentum;
+        g = add(g, mul(kappa, w));
+        d = g;
+        if (mu != 0) {
+            v = add(mul(mu, v), mul(1 - (real)c->dampening, g));
+            d = c->nesterov ? add(g, mul(mu, v)) : v;
+        }
+        d = mul(rate, d);
+        note(e, 2, g);
+    } else if (!strcmp(optimizer, "RMSprop") || !strcmp(optimizer, "Adagrad")) {
+        v = optimizer[0] == 'R' ? mean(c->alpha, v, mul(g, g)) : add(v, mul(g, g));
+        d = over(mul(rate, g), add(sqrtq(v), eps));
+        note(e, 2, g * g);
+    } else if (!strcmp(optimizer, "AdaDelta")) {
+        v = mean(c->rho, v, mul(g, g));
+        d = mul(over(sqrtq(add(u, eps)), sqrtq(add(v, eps))), g);
+        u = mean(c->rho, u, mul(d, d));
+        note(e, 2, g * g);
+        note(e, 3, d * d);
+        d = mul(rate, d);
+    } else if (!strcmp(optimizer, "Adam") || !strcmp(optimizer, "AdamW")) {
+        if (optimizer[4]) w = mul(1 - rate * kappa, w);
+        m = mean(b1, m, g);
+        v = mean(b2, v, mul(g, g));
+        d = over(mul(rate, m), add(sqrtq(v), eps));
+        note(e, 1, g);
+        note(e, 2, g * g);
+    } else if (!strcmp(optimizer, "Adamax")) {
+        m = mean(b1, m, g);
+        v = larger(mul(b2, v), fabsq(g));
+        d = over(mul(rate, m), add(v, eps));
+        note(e, 1, g);
+        note(e, 2, g);
+    } else if (!strcmp(optimizer, "Lion")) {
+        d = mul(rate, sign(mean(b1, m, g)));
+        m = mean(b2, m, g);
+        w = mul(1 - rate * kappa, w);
+        note(e, 1, g);
+    } else {
+        fprintf(stderr, "unknown optimizer %s\n", optimizer);
+        exit(2);
+    }
+    note(e, 0, w);
+    note(e, 0, d);
+    e->x[0] = sub(w, d);
+    e->x[1] = m;
+    e->x[2] = v;
+    e->x[3] = u;
+}
+
+static void compare(const Case *c, Format f, int t, int quantity, int index, const Element *e)
+{
+    const char *word[FIELDS];
+    for (int field = 0; field < FIELDS; field++) word[field] = c->expected[t][quantity][field][index];
+    real x = e->x[quantity], slack = e->most[quantity] * 1e-28Q;
+    char letter = QUANTITY[quantity], *end;
+    real text = strtoflt128(word[EXACT], &end);
+    values++;
+    int same = isnanq(x) ? isnanq(text) : finiteq(x) ? fabsq(text - x) <= slack : text == x;
+    if (*end || !same) problem(c, t, letter, index, "`exact` is wrong");
+    if (!is_nearest(word[NEAREST], f, x, slack)) problem(c, t, letter, index, "`nearest` is wrong");
+    real low = number(word[LOW], f), high = number(word[HIGH], f), near = number(word[NEAREST], f);
+    int untested = low == -HUGE_VALQ && high == HUGE_VALQ;
+    int encloses = isnanq(near) ? isnanq(low) && isnanq(high) : low <= near && near <= high;
+    if (!strcmp(c->level, "informative") ? !untested : !untested && !encloses)
+        problem(c, t, letter, index, "`low` and `high` are wrong");
+}
+
+static void check(const char *optimizer, const Case *c)
+{
+    static Element e[SIZE];
+    const char *slots = !strcmp(optimizer, "AdaDelta") ? "wvu" : !strcmp(optimizer, "Lion") ? "wm"
+                      : !strncmp(optimizer, "Ada", 3) && strcmp(optimizer, "Adagrad") ? "wmv" : "wv";
+    Format f = format_of(c->dtype);
+    special = !strcmp(c->regime, "special");
+    memset(e, 0, sizeof e);
+    if (c->steps == 0 || c->size == 0 || c->expected_steps != c->steps || (c->rates != 1 && c->rates != c->steps))
+        problem(c, 0, 'w', 0, "the numbers of steps or elements do not fit");
+    for (int t = 0; t < c->steps; t++) {
+        for (const char *s = QUANTITY; *s; s++)
+            for (int field = 0; field < FIELDS; field++)
+                if (c->count[t][s - QUANTITY][field] != (strchr(slots, *s) ? c->size : 0))
+                    problem(c, t, *s, 0, "another number of elements");
+        for (int i = 0; i < c->size; i++) {
+            if (t == 0) note(&e[i], 0, e[i].x[0] = number(c->parameter[i], f));
+            step(optimizer, c, t, number(c->gradient[t][i], f), &e[i]);
+            for (const char *s = slots; *s; s++) compare(c, f, t, (int)(strchr(QUANTITY, *s) - QUANTITY), i, &e[i]);
+        }
+    }
+}
+
+/* The strings, or the numbers, of a line. */
+static int words(const char *line, char out[][WORD], int most)
+{
+    int n = 0;
+    const char *start = strchr(line, '['), *p = start ? start + 1 : strchr(line, ':') + 1;
+    while (*(p += strspn(p, " \",]\n")) && n < most) {
+        size_t length = strcspn(p, " \",]\n");
+        snprintf(out[n++], WORD, "%.*s", (int)length, p);
+        p += length;
+    }
+    return n;
+}
+
+static void read_line(Case *c, const char *line, char *quantity)
+{
+    char key[32] = "", word[SIZE][WORD];
+    int indent = (int)strspn(line, " ");
+    sscanf(line + indent, "\"%31[^\"]\"", key);
+    if (indent == 4 && line[4] == '{') c->expected_steps++;
+    if (indent == 4 && line[4] == '[') words(line, c->gradient[c->steps++], SIZE);
+    if (indent >= 5 && strchr(line, '{')) *quantity = !strcmp(key, "parameter") ? 'w' : key[0];
+    for (int field = 0; field < FIELDS; field++)
+        if (indent >= 6 && !strcmp(key, FIELD[field])) {
+            int t = c->expected_steps - 1, q = (int)(strchr(QUANTITY, *quantity) - QUANTITY);
+            c->count[t][q][field] = words(line, c->expected[t][q][field], SIZE);
+        }
+    if (indent == 3 && !strcmp(key, "parameter")) c->size = words(line, c->parameter, SIZE);
+    char *text = !strcmp(key, "id") ? c->id : !strcmp(key, "dtype") ? c->dtype : !strcmp(key, "regime") ? c->regime
+               : !strcmp(key, "level") ? c->level : NULL;
+    if (indent == 3 && text) sscanf(strchr(line, ':'), ": \"%127[^\"]\"", text);
+    if (indent != 4 || line[4] != '"') return;
+    int n = words(line, word, SIZE);
+    if (!strcmp(key, "learning_rate"))
+        for (c->rates = 0; c->rates < n; c->rates++) c->rate[c->rates] = strtod(word[c->rates], NULL);
+    if (!strcmp(key, "betas")) c->betas[0] = strtod(word[0], NULL), c->betas[1] = strtod(word[1], NULL);
+    if (!strcmp(key, "nesterov")) c->nesterov = !strcmp(word[0], "true");
+    const char *const names[] = {"momentum", "weight_decay", "dampening", "alpha", "rho", "eps"};
+    double *const places[] = {&c->momentum, &c->weight_decay, &c->dampening, &c->alpha, &c->rho, &c->eps};
+    for (int i = 0; i < 6; i++)
+        if (!strcmp(key, names[i])) *places[i] = strtod(word[0], NULL);
+}
+
+int main(int argc, char **argv)
+{
+    static Case cases[STEPS * 8];
+    static char line[LINE];
+    long total = 0;
+    for (int i = 1; i < argc; i++) {
+        FILE *file = fopen(file_name = argv[i], "r");
+        if (!file) return perror(argv[i]), 2;
+        int n = 0;
+        char quantity = 'w', optimizer[32] = "";
+        memset(cases, 0, sizeof cases);
+        while (fgets(line, sizeof line, file)) {
+            if (sscanf(line, " \"optimizer\": \"%31[^\"]\"", optimizer) == 1) continue;
+            if (!strncmp(line, "  }", 3)) n++;
+            else if (n < (int)(sizeof cases / sizeof *cases)) read_line(&cases[n], line, &quantity);
+        }
+        fclose(file);
+        for (int k = 0; k < n; k++) check(optimizer, &cases[k]); /* the optimizer's name follows the cases */
+        total += n;
+    }
+    printf("%ld cases, %ld values, %ld problems\n", total, values, problems);
+    return problems != 0 || values == 0;
+}
