@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-__all__ = ["chromium", "require"]
+__all__ = ["chromium", "program", "require"]
 
 
 def require(module: str) -> ModuleType:
@@ -25,9 +25,14 @@ def require(module: str) -> ModuleType:
             pytest.skip(f"{module} is not installed: {error}", allow_module_level=True)
 
 
-def chromium() -> str:
-    """The path of a Chromium, or skip."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
+def program(*names: str) -> str:
+    """The path of the first of these programs that is installed, or skip."""
+    for name in names:
         if path := shutil.which(name):
             return path
-    pytest.skip("no Chromium is installed", allow_module_level=True)
+    pytest.skip(f"none of {', '.join(names)} is installed", allow_module_level=True)
+
+
+def chromium() -> str:
+    """The path of a Chromium, or skip."""
+    return program("chromium", "chromium-browser", "google-chrome")
