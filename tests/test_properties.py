@@ -1,0 +1,385 @@
+"""Properties of the fast paths of all eight: layout makes no difference, symmetries are exact, the oracle agrees."""
+
+from __future__ import annotations
+
+import inspect
+from itertools import pairwise
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mlx_optimizers as optim
+from mlx_optimizers.oracle import Exact, trajectory
+from tests.support import require
+
+EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+STEPS = 3
+
+# Every float32 there is: NaN, infinities, subnormals, both zeros.
+ANY = st.floats(width=32)
+# Far from where float32 over- and underflows, squares and their products with coefficients included.
+MIDDLE = st.builds(
+    lambda sign, digits, exponent: sign * (1 + digits / 2**23) * 2.0**exponent,
+    st.sampled_from([-1, 1]),
+    st.integers(0, 2**23 - 1),
+    st.integers(-10, 10),
+)
+DOMAIN = st.one_of(
+    st.just(0.0),
+    st.builds(
+        lambda sign, digits, exponent: sign * (1 + digits / 2**23) * 2.0**exponent,
+        st.sampled_from([-1, 1]),
+        st.integers(0, 2**23 - 1),
+        st.integers(-40, 39),
+    ),
+)
+UNIT = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.99, 0.999]), st.floats(0, 0.9999999))
+VALUES = {
+    "learning_rate": st.one_of(st.sampled_from([0.0, 1e-3, 0.1, 1.0]), st.floats(2.0**-40, 1)),
+    "betas": st.tuples(UNIT, UNIT),
+    "alpha": st.one_of(UNIT, st.just(1.0)),
+    "rho": st.one_of(UNIT, st.just(1.0)),
+    "eps": st.one_of(st.sampled_from([1e-8, 1e-6, 1e-3, 1.0]), st.floats(2.0**-40, 1)),
+    "momentum": st.one_of(st.just(0.0), st.floats(0, 1.5)),
+    "dampening": st.one_of(st.just(0.0), st.floats(0, 1)),
+    "nesterov": st.booleans(),
+    "weight_decay": st.one_of(st.just(0.0), st.floats(2.0**-40, 0.2)),
+}
+
+
+def _settings(made, draw):
+    """Hyperparameters of an optimizer, from everything that it takes."""
+    h = {name: draw(VALUES[name]) for name in inspect.signature(made).parameters}
+    if h.get("nesterov"):
+        h |= {"momentum": max(h["momentum"], 0.5), "dampening": 0.0}
+    return h
+
+
+@st.composite
+def runs(draw, made, elements=ANY, most=12):
+    """Hyperparameters, a parameter, the gradients of some steps."""
+    n = draw(st.integers(1, most))
+    floats = st.lists(elements, min_size=n, max_size=n)
+    w = np.array(draw(floats), np.float32)
+    g = np.array([draw(floats) for _ in range(STEPS)], np.float32)
+    return _settings(made, draw), w, g
+
+
+def _run(made, h, w, g):
+    """The parameter and every slot after the last step, by name."""
+    optimizer, model = made(**h), {"w": w.copy(order="K")}
+    with np.errstate(all="ignore"):
+        for gradient in g:
+            optimizer.update(model, {"w": gradient})
+    return {"w": model["w"], **optimizer.state["w"]}
+
+
+def _same(left, right):
+    """Equal bits, or NaN for NaN: which NaN a processor gives may depend on the lane."""
+    assert left.keys() == right.keys()
+    for name in left:
+        a, b = np.asarray(left[name]), np.asarray(right[name])
+        assert a.dtype == b.dtype and a.shape == b.shape
+        bits = np.uint16 if a.dtype.itemsize == 2 else np.uint32
+        nan = np.isnan(a.astype(np.float32)) & np.isnan(b.astype(np.float32))
+        assert np.array_equal(a.view(bits)[~nan], b.view(bits)[~nan]), name
+
+
+@EIGHT
+@settings(max_examples=40)
+@given(data=st.data())
+def test_permuted_elements_give_permuted_results(made, data):
+    h, w, g = data.draw(runs(made))
+    order = np.array(data.draw(st.permutations(range(w.size))))
+    straight = _run(made, h, w, g)
+    _same({name: x[order] for name, x in straight.items()}, _run(made, h, w[order], g[:, order]))
+
+
+@EIGHT
+@settings(max_examples=40)
+@given(data=st.data())
+def test_the_size_of_blocks_changes_no_bit(made, data):
+    h, w, g = data.draw(runs(made, most=24))
+    rows = data.draw(st.sampled_from([k for k in range(1, w.size + 1) if w.size % k == 0]))
+    shape = data.draw(st.sampled_from([w.shape, (rows, w.size // rows), (rows, 1, w.size // rows)]))
+    w, g = w.reshape(shape), g.reshape(STEPS, *shape)
+    size = data.draw(st.integers(1, w.size))
+    order = data.draw(st.sampled_from("CF"))
+    with patch("mlx_optimizers.blocks.BLOCK", size):
+        cut = _run(made, h, np.asarray(w, order=order), g)
+    _same(_run(made, h, w, g), cut)
+
+
+@EIGHT
+def test_a_parameter_of_many_blocks_is_the_elements_of_it(made):
+    """More than two blocks of the real size, and a rest: equal to the same data as many small leaves."""
+    from mlx_optimizers.blocks import BLOCK
+
+    rng = np.random.default_rng(11)
+    w = rng.standard_normal(2 * BLOCK + 101).astype(np.float32)
+    g = rng.standard_normal((2, w.size)).astype(np.float32)
+    whole = _run(made, {"learning_rate": 0.1}, w, g)
+    ends = [0, 1, 7, BLOCK - 1, BLOCK + 2, w.size]
+    parts = [_run(made, {"learning_rate": 0.1}, w[a:b], g[:, a:b]) for a, b in pairwise(ends)]
+    _same(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
+
+
+@EIGHT
+@settings(max_examples=30)
+@given(data=st.data())
+def test_an_array_split_into_leaves_gives_the_same_elements(made, data):
+    h, w, g = data.draw(runs(made))
+    cut = data.draw(st.integers(0, w.size))
+    optimizer, model = made(**h), {"a": w[:cut].copy(), "b": [w[cut:].copy()]}
+    with np.errstate(all="ignore"):
+        for gradient in g:
+            optimizer.update(model, {"a": gradient[:cut], "b": [gradient[cut:]]})
+    state = optimizer.state
+    joined = {name: np.concatenate([state["a"][name], state["b"][0][name]]) for name in made.slots}
+    _same(_run(made, h, w, g), {"w": np.concatenate([model["a"], model["b"][0]]), **joined})
+
+
+def _unaligned(a):
+    """A writable copy that starts one byte off."""
+    out = np.frombuffer(bytearray(a.nbytes + 1), a.dtype, offset=1).reshape(a.shape)
+    out[...] = a
+    return out
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "strided": lambda a: np.repeat(a, 3, axis=-1)[..., ::3],
+    "reversed": lambda a: np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+    "transposed": lambda a: np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2),
+    "not aligned": _unaligned,
+}
+
+
+@EIGHT
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("which", ["parameter", "gradient", "both", "state"])
+def test_memory_layout_changes_no_bit(made, layout, which):
+    rng = np.random.default_rng(2)
+    w = rng.standard_normal((5, 7)).astype(np.float32)
+    g = rng.standard_normal((STEPS, 5, 7)).astype(np.float32)
+    laid = LAYOUTS[layout]
+    optimizer, model = made(0.1), {"w": laid(w) if which in ("parameter", "both") else w.copy()}
+    optimizer.init(model)
+    if which == "state":
+        for slot in made.slots:
+            optimizer.state["w"][slot] = laid(np.zeros_like(w))
+    for gradient in g:
+        optimizer.update(model, {"w": laid(gradient) if which in ("gradient", "both") else gradient})
+    _same(_run(made, {"learning_rate": 0.1}, w, g), {"w": model["w"], **optimizer.state["w"]})
+
+
+@EIGHT
+def test_one_element_is_the_same_with_or_without_a_shape(made):
+    w, g = np.float32([0.75]), np.float32([[-1.5], [0.3], [1e-3]])
+    one = _run(made, {"learning_rate": 0.1}, w, g)
+    scalar = _run(made, {"learning_rate": 0.1}, w.reshape(()), g.reshape(STEPS))
+    cube = _run(made, {"learning_rate": 0.1}, w.reshape(1, 1, 1), g.reshape(STEPS, 1, 1, 1))
+    for other, shape in ((scalar, ()), (cube, (1, 1, 1))):
+        assert other["w"].shape == shape
+        _same(one, {name: x.reshape(1) for name, x in other.items()})
+    empty = _run(made, {"learning_rate": 0.1}, np.zeros((0, 3), np.float32), np.zeros((STEPS, 0, 3), np.float32))
+    assert {name: x.shape for name, x in empty.items()} == dict.fromkeys(("w", *made.slots), (0, 3))
+
+
+@EIGHT
+@settings(max_examples=60)
+@given(data=st.data())
+def test_the_negated_problem_has_the_negated_result(made, data):
+    h, w, g = data.draw(runs(made))
+    plain, negated = _run(made, h, w, g), _run(made, h, -w, -g)
+    odd = {"w", "m"} | ({"v"} if made is optim.SGD else set())
+    for name, x in plain.items():
+        # The zero that x − x leaves is positive on both sides, so that zeros are compared as numbers.
+        assert np.array_equal(-x if name in odd else x, negated[name], equal_nan=True), name
+
+
+# What is scaled by 2ᵏ, 4ᵏ: the parameter with (w), the gradient with (g), ε; then what comes out: w and each slot.
+HOMOGENEOUS = {
+    "SGD": {"w": 1, "g": 1, "eps": 0, "out": {"w": 1, "v": 1}},
+    "RMSprop": {"w": 0, "g": 1, "eps": 1, "out": {"w": 0, "v": 2}},
+    "Adagrad": {"w": 0, "g": 1, "eps": 1, "out": {"w": 0, "v": 2}},
+    "AdaDelta": {"w": 1, "g": 1, "eps": 2, "out": {"w": 1, "v": 2, "u": 2}},
+    "Adam": {"w": 0, "g": 1, "eps": 1, "out": {"w": 0, "m": 1, "v": 2}},
+    "AdamW": {"w": 0, "g": 1, "eps": 1, "out": {"w": 0, "m": 1, "v": 2}},
+    "Adamax": {"w": 0, "g": 1, "eps": 1, "out": {"w": 0, "m": 1, "v": 1}},
+    "Lion": {"w": 0, "g": 1, "eps": 0, "out": {"w": 0, "m": 1}},
+}
+
+
+@EIGHT
+@settings(max_examples=60)
+@given(data=st.data(), k=st.integers(-6, 6), zero=st.booleans())
+def test_scaling_by_a_power_of_two_is_exact(made, data, k, zero):
+    h, w, g = data.draw(runs(made, MIDDLE))
+    # Coefficients of ordinary size, so that nothing becomes subnormal.
+    sizes = {"learning_rate": 2.0**-20, "weight_decay": 2.0**-20, "momentum": 2.0**-20, "eps": 2.0**-20}
+    h = {name: 0.0 if name in sizes and value < sizes[name] else value for name, value in h.items()}
+    h["betas"] = tuple(b if b > 2.0**-10 else 0.0 for b in h["betas"]) if "betas" in h else None
+    for name in ("alpha", "rho"):
+        h[name] = h[name] if h.get(name, 0) > 2.0**-10 else 0.5
+    if "eps" in h:
+        h["eps"] = 0.0 if zero and issubclass(made, optim.Adam) else max(h["eps"], 2.0**-20)
+    h = {name: h[name] for name in inspect.signature(made).parameters}
+    if h.get("dampening", 0) > 0:
+        h["dampening"] = max(2.0**-10, min(h["dampening"], 1 - 2.0**-10))
+    powers = HOMOGENEOUS[made.__name__]
+    scaled = {**h, "eps": h["eps"] * 2.0 ** (k * powers["eps"])} if "eps" in h else h
+    plain = _run(made, h, w, g)
+    other = _run(made, scaled, w * np.float32(2.0 ** (k * powers["w"])), g * np.float32(2.0 ** (k * powers["g"])))
+    _same({name: x * np.float32(2.0 ** (k * powers["out"][name])) for name, x in plain.items()}, other)
+
+
+@EIGHT
+@settings(max_examples=50)
+@given(data=st.data())
+def test_the_fast_path_lies_in_the_interval_of_the_oracle(made, data):
+    """Random data and settings in the domain; β below ½ and 0 too, since the fast path never interpolates."""
+    h, w, g = data.draw(runs(made, DOMAIN, most=5))
+    if issubclass(made, optim.Adam) and data.draw(st.booleans()):
+        h["eps"] = 0.0
+    if h.get("weight_decay", 0) * h["learning_rate"] > 0.2:
+        h["weight_decay"] = 0.2
+    optimizer, model = made(**h), {"w": w.copy()}
+    exact = Exact()
+    for entry, gradient in zip(trajectory(made, w, g, **h), g, strict=True):
+        with np.errstate(all="ignore"):
+            optimizer.update(model, {"w": gradient})
+        for name, quantity in entry.quantities():
+            got = model["w"] if name == "parameter" else optimizer.state["w"][name]
+            known = np.isfinite(quantity.radius)
+            inside = (quantity.low <= got) & (got <= quantity.high)
+            assert inside[known].all(), (name, got, [exact.text(x) for x in quantity.exact])
+
+
+def _one(made, w, g, dtype="float32", **h):
+    """One element over the steps: its values as Python floats."""
+    optimizer, model, out = made(**h), {"w": np.array([w], dtype)}, []
+    with np.errstate(all="ignore"):
+        for gradient in g:
+            optimizer.update(model, {"w": np.array([gradient], dtype)})
+            out.append((float(model["w"][0]), *(float(optimizer.state["w"][slot][0]) for slot in made.slots)))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "h", "expected"),
+    [
+        # From w = 1 with g = 2, then −4, λ = ½; powers of two throughout, by hand.
+        ("RMSprop", {"alpha": 0.0, "eps": 2.0}, [(0.75, 4.0), (0.75 + 2 / 6, 16.0)]),
+        ("RMSprop", {"alpha": 1.0, "eps": 2.0}, [(0.5, 0.0), (1.5, 0.0)]),
+        ("RMSprop", {"alpha": 0.25, "eps": 1.0}, [(1 - 1 / (3**0.5 + 1), 3.0), None]),
+        ("AdaDelta", {"rho": 1.0, "eps": 1.0}, [(0.0, 0.0, 0.0), (2.0, 0.0, 0.0)]),
+        ("AdaDelta", {"rho": 0.0, "eps": 12.0}, [(1 - 3**0.5 / 2, 4.0, 3.0), None]),
+        ("Adam", {"betas": (0.0, 0.0), "eps": 2.0}, [(0.75, 2.0, 4.0), (0.75 + 2 / 6, -4.0, 16.0)]),
+        ("Adam", {"betas": (0.25, 0.0), "eps": 2.0}, [(0.8125, 1.5, 4.0), (0.8125 + 2.625 / 12, -2.625, 16.0)]),
+        ("AdamW", {"betas": (0.0, 0.0), "eps": 2.0, "weight_decay": 0.5}, [(0.5, 2.0, 4.0), None]),
+        ("Adamax", {"betas": (0.0, 0.0), "eps": 2.0}, [(0.75, 2.0, 2.0), (0.75 + 2 / 6, -4.0, 4.0)]),
+        ("Adamax", {"betas": (0.25, 0.25), "eps": 0.0}, [(0.625, 1.5, 2.0), (0.625 + 2.625 / 8, -2.625, 4.0)]),
+        ("Lion", {"betas": (0.0, 0.0)}, [(0.5, 2.0), (1.0, -4.0)]),
+        ("Lion", {"betas": (0.25, 0.0)}, [(0.5, 2.0), (1.0, -4.0)]),
+        ("Lion", {"betas": (0.0, 0.25), "weight_decay": 0.5}, [(0.25, 1.5), (0.6875, -2.625)]),
+    ],
+)
+def test_decays_of_0_of_a_quarter_and_of_1_by_hand(name, h, expected):
+    got = _one(getattr(optim, name), 1.0, [2.0, -4.0], learning_rate=0.5, **h)
+    for values, wanted in zip(got, expected, strict=True):
+        if wanted is not None:
+            # Exact in binary but for a quotient or root, which are rounded, and so is what they are added to.
+            assert values[1:] == pytest.approx(wanted[1:], rel=2.0**-23, abs=0)
+            assert values[0] == pytest.approx(wanted[0], abs=2.0**-22)
+
+
+SQUARING = [optim.RMSprop, optim.Adagrad, optim.AdaDelta, optim.Adam, optim.AdamW]
+LARGEST = 1.8446743e19
+"""The largest float32 whose square is finite; the next one is 2⁶⁴."""
+
+
+@pytest.mark.parametrize("made", SQUARING, ids=lambda made: made.__name__)
+def test_where_the_square_of_a_gradient_overflows_v_is_infinite_and_the_step_is_0_from_then_on(made):
+    below = _one(made, 1.0, [LARGEST], learning_rate=0.5)[0]
+    slot = 1 + made.slots.index("v")
+    assert np.isfinite(below[slot])
+    h = {"weight_decay": 0.0} if made is optim.AdamW else {}
+    assert np.nextafter(np.float32(LARGEST), np.float32(np.inf)) == 2.0**64
+    beyond = _one(made, 1.0, [2.0**64, 1.0, -2.0], learning_rate=0.5, **h)
+    assert [(values[0], values[slot]) for values in beyond] == [(1.0, np.inf)] * 3
+
+
+@pytest.mark.parametrize("made", [optim.SGD, optim.Adamax, optim.Lion], ids=lambda made: made.__name__)
+def test_those_that_do_not_square_go_on(made):
+    values = _one(made, 1.0, [1e30], learning_rate=0.5)[0]
+    assert np.isfinite(values).all() and values[0] < 1.0
+
+
+def test_where_the_square_underflows_the_gradient_counts_for_nothing_in_v():
+    """Half the smallest subnormal is 2⁻¹⁵⁰: the square of 2⁻⁷⁵ rounds to 0, that of the next float does not."""
+    edge = 2.0**-75
+    after = float(np.nextafter(np.float32(edge), np.float32(1)))
+    assert _one(optim.Adagrad, 0.0, [edge], learning_rate=1.0)[0][1] == 0.0
+    assert _one(optim.Adagrad, 0.0, [after], learning_rate=1.0)[0][1] == 2.0**-149
+    # With v = 0 the step is λg/ε.
+    for made in (optim.RMSprop, optim.Adagrad):
+        w, v = _one(made, 0.0, [edge], learning_rate=1.0, eps=2.0**-20)[0]
+        assert (w, v) == (-(2.0**-55), 0.0)
+    w, _, v = _one(optim.Adam, 0.0, [edge], learning_rate=1.0, betas=(0.5, 0.5), eps=2.0**-20)[0]
+    assert (w, v) == (-(2.0**-56), 0.0)
+
+
+@EIGHT
+def test_float16_where_epsilon_rounds_to_0_a_zero_gradient_gives_0_over_0(made):
+    lost = made in (optim.RMSprop, optim.Adagrad, optim.Adam, optim.AdamW, optim.Adamax)
+    ((w, *_),) = _one(made, 0.5, [0.0], "float16", learning_rate=0.25)
+    assert np.isnan(w) == lost
+    if lost:
+        ((w, *_),) = _one(made, 0.5, [0.0], "float16", learning_rate=0.25, eps=1e-3)
+        assert np.isfinite(w)
+        ((w, *_),) = _one(made, 0.5, [0.0], "float32", learning_rate=0.25)
+        assert np.isfinite(w)
+
+
+def test_bfloat16_where_a_decay_rounds_to_1_v_never_decays():
+    bfloat16 = require("ml_dtypes").bfloat16
+    for made in (optim.Adam, optim.AdamW, optim.Adamax):
+        rows = _one(made, 1.0, [4.0, *[0.0] * 50], bfloat16, learning_rate=0.0)
+        single = _one(made, 1.0, [4.0, *[0.0] * 50], "float32", learning_rate=0.0)
+        assert len({v for _, _, v in rows}) == 1 and rows[0][2] > 0
+        assert single[-1][2] < 0.96 * single[0][2]  # 0.999⁵⁰ is 0.951
+    # A step below half an ulp of the parameter is lost, every time.
+    assert _one(optim.SGD, 1.0, [1.0] * 20, bfloat16, learning_rate=1e-3)[-1][0] == 1.0
+    assert _one(optim.SGD, 1.0, [1.0] * 20, "float32", learning_rate=1e-3)[-1][0] < 0.981
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_without_momentum_there_is_no_buffer_and_no_dampening(data):
+    h, w, g = data.draw(runs(optim.SGD))
+    h |= {"momentum": 0.0, "nesterov": False}
+    got = _run(optim.SGD, h, w, g)
+    assert not got["v"].any()
+    _same(got, _run(optim.SGD, {**h, "dampening": 0.0}, w, g))
+    rate, kappa, expected = np.float32(h["learning_rate"]), np.float32(h["weight_decay"]), w.copy()
+    with np.errstate(all="ignore"):
+        for gradient in g:
+            expected = expected - rate * (gradient + kappa * expected if kappa else gradient)
+    _same({"w": got["w"]}, {"w": expected})
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_sgd_with_momentum_and_a_rate_of_0_moves_the_buffer_alone(data):
+    h, w, g = data.draw(runs(optim.SGD, MIDDLE))
+    h |= {"learning_rate": 0.0, "momentum": 0.5, "dampening": 0.0, "weight_decay": 0.0}
+    got = _run(optim.SGD, h, w, g)
+    assert np.array_equal(got["w"], w)
+    v = np.zeros_like(w)
+    for gradient in g:
+        v = np.float32(0.5) * v + gradient
+    assert np.array_equal(got["v"], v)
