@@ -1,0 +1,232 @@
+"""The ports in C and JavaScript: they conform in every case, and are the fast path bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlx_optimizers
+from mlx_optimizers.backends.command import Command, Failed
+from mlx_optimizers.backends.reference import Reference
+from mlx_optimizers.conformance import Case, Unsupported, all_cases, check
+from mlx_optimizers.oracle import format_of
+from tests.programs import SLOTS
+
+PORTS = Path(__file__).parents[2] / "docs" / "ports"
+OPTIMIZERS = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
+STEPS, ELEMENTS, SETTINGS = 20, 120, 25
+
+
+@pytest.fixture
+def port(adapter):
+    with Command(adapter, timeout=20) as backend:
+        yield backend
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_port_conforms_in_every_case(optimizer, port):
+    cases = [case for case in all_cases() if case.optimizer == optimizer]
+    report = check(port, cases)
+    assert {(result.verdict, result.scalars) for result in report.results} == {("conforms", "double")}
+    assert len(report.results) == len(cases)
+    assert report.broken is None
+
+
+def _uniform(draw, low, high):
+    """A number between two powers of ten."""
+    return 10 ** draw.uniform(low, high)
+
+
+def _hyperparameters(optimizer, draw):
+    """Hyperparameters all over what the classes accept, the ends included."""
+    rate = draw.choice([0.0, _uniform(draw, -5, 1), [_uniform(draw, -5, 1) for _ in range(STEPS)]])
+    eps = draw.choice([1e-8, _uniform(draw, -12, 0)])
+    betas = [draw.choice([0.0, draw.random(), 1 - _uniform(draw, -6, -1)]) for _ in range(2)]
+    unit = draw.choice([0.0, 1.0, draw.random(), 1 - _uniform(draw, -6, -1)])
+    decay = draw.choice([0.0, 1e-60, draw.random()])  # 1e-60 is 0 in float32
+    if optimizer == "SGD":
+        momentum = draw.choice([0.0, 1e-60, draw.random(), 2 * draw.random()])
+        nesterov = momentum > 0 and draw.random() < 0.5
+        dampening = 0.0 if nesterov else unit
+        return {
+            "learning_rate": rate,
+            "momentum": momentum,
+            "weight_decay": decay,
+            "dampening": dampening,
+            "nesterov": nesterov,
+        }
+    if optimizer == "RMSprop":
+        return {"learning_rate": rate, "alpha": unit, "eps": eps}
+    if optimizer == "Adagrad":
+        return {"learning_rate": rate, "eps": eps}
+    if optimizer == "AdaDelta":
+        return {"learning_rate": rate, "rho": unit, "eps": eps}
+    if optimizer == "Lion":
+        return {"learning_rate": rate, "betas": betas, "weight_decay": decay}
+    given = {"learning_rate": rate, "betas": betas, "eps": draw.choice([0.0, eps])}
+    return {**given, "weight_decay": decay} if optimizer == "AdamW" else given
+
+
+def _data(seed):
+    """Ordinary numbers, and every bit pattern at random: subnormal, huge, infinite, ±0, NaN."""
+    rng = np.random.default_rng(seed)
+    ordinary = rng.standard_normal((STEPS + 1, ELEMENTS)).astype(np.float32)
+    patterns = rng.integers(0, 2**32, (STEPS + 1, ELEMENTS), np.uint32).view(np.float32)
+    special = rng.choice(np.array([0.0, -0.0, np.inf, 1e-40, -1e-45, 3e38], np.float32), (STEPS + 1, ELEMENTS))
+    kinds = np.arange(ELEMENTS) % 6
+    return np.select([kinds < 3, kinds == 3, kinds == 4], [ordinary, patterns, special], np.float32(0))
+
+
+def _bits(array):
+    """Bit patterns, every NaN as the same one: which NaN an operation gives is the processor's choice."""
+    return np.where(np.isnan(array), np.float32(np.nan), array).view(np.uint32)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_port_is_the_fast_path_bit_for_bit_parameters_and_state(optimizer, port):
+    draw = random.Random(optimizer)
+    for setting in range(SETTINGS):
+        data = _data(setting)
+        h = _hyperparameters(optimizer, draw)
+        case = Case(f"{optimizer}/{setting}", optimizer, "any", "any", "float32", h, data[0], data[1:])
+        theirs, ours = port.run(case), Reference().run(case)
+        assert set(theirs.state) == set(SLOTS[optimizer])
+        for name, rows in {"parameter": ours.parameters, **ours.state}.items():
+            given = theirs.parameters if name == "parameter" else theirs.state[name]
+            np.testing.assert_array_equal(_bits(given), _bits(rows), f"{name}, {h}")
+
+
+def test_a_port_takes_an_array_of_no_element(port):
+    empty = np.zeros((2, 0), np.float32)
+    h = {"learning_rate": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}
+    outcome = port.run(Case("x", "Adam", "any", "any", "float32", h, empty[0], empty))
+    assert outcome.parameters.shape == (2, 0)
+
+
+def test_an_identifier_comes_back_whatever_it_holds(port):
+    one = np.ones((1, 1), np.float32)
+    for identifier in ('"}], \\" {[', "\\", "ü\u2028\0\n", "", '"optimizer": "Lion"'):
+        case = Case(identifier, "Adagrad", "any", "any", "float32", {"learning_rate": 0.1, "eps": 1e-8}, one[0], one)
+        assert port.run(case).parameters.shape == (1, 1)
+
+
+def test_what_a_port_has_not_is_unsupported(port):
+    for name, dtype in (("Adam", "float64"), ("Muon", "float32")):
+        array = np.ones((1, 1), format_of(dtype).dtype)
+        h = {"learning_rate": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}
+        with pytest.raises(Unsupported):
+            port.run(Case("x", name, "any", "any", dtype, h, array[0], array))
+
+
+RUN = {
+    "op": "run",
+    "id": "a/b/c",
+    "optimizer": "Adam",
+    "dtype": "float32",
+    "shape": [1],
+    "hyperparameters": {"learning_rate": 0.5, "betas": [0.5, 0.75], "eps": 0},
+    "parameter": ["3f800000"],
+    "gradients": [["40000000"]],
+}
+
+
+def _answers(command, text):
+    """What a program prints for lines that are written by hand, and its exit status."""
+    run = subprocess.run(
+        shlex.split(command), input=text, capture_output=True, text=True, encoding="utf-8", check=False, timeout=60
+    )
+    return [json.loads(line) for line in run.stdout.splitlines()], run.returncode
+
+
+def test_an_adapter_reads_keys_in_any_order_with_any_space_and_ends_with_its_input(adapter):
+    reversed_keys = json.dumps(dict(reversed(RUN.items())), indent=1).replace("\n", "\t ")
+    compact = json.dumps(RUN, separators=(",", ":"))
+    answers, status = _answers(adapter, f"{compact}\n{reversed_keys}\n  {compact}")
+    # By hand: g = 2, m = 0.5·2 = 1, v = 0.25·4 = 1, w = 1 − 0.5·1/√1 = 0.5.
+    expected = {"id": "a/b/c", "parameters": [["3f000000"]], "state": {"m": [["3f800000"]], "v": [["3f800000"]]}}
+    assert answers == [expected] * 3
+    assert status == 0
+
+
+BROKEN = {
+    "cut off": json.dumps(RUN)[:-30],
+    "a string that does not end": '{"op": "run',
+    "no object": "[1]",
+    "nothing": "",
+    "a key without a value": '{"op" "run"}',
+    "no gradients": json.dumps({key: value for key, value in RUN.items() if key != "gradients"}),
+    "a short gradient": json.dumps({**RUN, "gradients": [[]]}),
+    "a short pattern": json.dumps({**RUN, "parameter": ["3f8"]}),
+    "too few learning rates": json.dumps(
+        {**RUN, "hyperparameters": {"learning_rate": [], "betas": [0.5, 0.5], "eps": 0}}
+    ),
+    "one beta": json.dumps({**RUN, "hyperparameters": {"learning_rate": 1, "betas": [0.5], "eps": 0}}),
+    "a word for a number": json.dumps(
+        {**RUN, "hyperparameters": {"learning_rate": "x", "betas": [0.5, 0.5], "eps": 0}}
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_the_c_adapter_ends_on_a_request_that_is_none_and_says_why(what, c_adapter):
+    run = subprocess.run(
+        shlex.split(c_adapter), input=BROKEN[what] + "\n", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert run.returncode == 1
+    assert run.stderr.startswith("adapter: ")
+
+
+def test_the_javascript_adapter_answers_an_error_where_a_case_fails(javascript_adapter):
+    one = np.ones((1, 1), np.float32)
+    with Command(javascript_adapter) as backend:
+        with pytest.raises(Failed, match="TypeError"):
+            backend.run(Case("x", "Adam", "any", "any", "float32", {"learning_rate": 0.1}, one[0], one))
+        h = {"learning_rate": 0.1, "eps": 1e-8}
+        assert backend.run(Case("x", "Adagrad", "any", "any", "float32", h, one[0], one)).parameters.shape == (1, 1)
+
+
+BITS = """
+import { fromBits, init, optimizers, step, toBits } from "PATH";
+const patterns = ["00000000", "80000000", "00000001", "3f800000", "ff7fffff", "7f800000", "ff800000"];
+console.log(JSON.stringify({
+  back: patterns.map((pattern) => toBits(fromBits(pattern))),
+  numbers: [fromBits("3dcccccd"), fromBits("c0490fdb")],
+  nan: Number.isNaN(fromBits("7fc00000")),
+  defaults: Object.fromEntries(Object.entries(optimizers).map(([name, x]) => [name, [x.defaults, x.slots]])),
+  twice: [1, 2].reduce((state) => step("SGD", { ...optimizers.SGD.defaults, learning_rate: 0.5, momentum: 0.5 },
+    state.w, 1, state), { w: 1, ...init("SGD") }),
+}));
+"""
+
+
+def test_the_javascript_module_has_bits_defaults_and_pure_steps(node):
+    script = BITS.replace("PATH", (PORTS / "javascript" / "optimizers.mjs").as_uri())
+    run = subprocess.run(
+        [node, "--input-type=module", "-e", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    told = json.loads(run.stdout)
+    assert told["back"] == ["00000000", "80000000", "00000001", "3f800000", "ff7fffff", "7f800000", "ff800000"]
+    assert told["numbers"] == [float(np.float32(0.1)), float(np.float32(-np.pi))]
+    assert told["nan"]
+    assert told["twice"] == {"w": 1 - 0.5 * 1 - 0.5 * 1.5, "v": 1.5}
+    for optimizer in mlx_optimizers.OPTIMIZERS:
+        defaults, slots = told["defaults"][optimizer.__name__]
+        made = optimizer(learning_rate=0.1)
+        assert slots == list(SLOTS[optimizer.__name__])
+        for name, value in defaults.items():
+            ours = getattr(made, name)
+            assert value == (list(ours) if isinstance(ours, tuple) else ours)
+    assert list(told["defaults"]) == OPTIMIZERS
+
+
+def test_the_javascript_module_needs_nothing_of_node():
+    source = (PORTS / "javascript" / "optimizers.mjs").read_text(encoding="utf-8")
+    assert "import" not in source
+    assert "process" not in source
+    assert "require" not in source
