@@ -26,46 +26,88 @@ class AdaDelta(Optimizer):
         w_t &= w_{t-1} - \lambda d_t
         \end{aligned}
 
-    The fast path updates v, takes both roots, divides the one by the other, multiplies by g; updates u with the
-    square of that; and multiplies by λ. The paper has no λ, which is λ = 1 here.
+    Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` its gradient. The paper has no λ,
+    which is λ = 1 here.
 
     Args:
-        learning_rate: :math:`\lambda \ge 0`, a number, or a callable from the number of updates done to one.
-        rho: The decay :math:`\rho` of both running means, in [0, 1]; default 0.9.
-        eps: :math:`\epsilon > 0`, inside both roots; default 1e-6.
+        learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
+        rho: :math:`\rho`, the decay of both running means, in [0, 1]; default 0.9.
+        eps: :math:`\epsilon`, a number > 0, inside both roots; default 1e-6.
 
     State:
-        ``v``: the running mean :math:`v_t` of squared gradients; ``u``: the running mean :math:`u_t` of squared
-        steps. Both start as zeros of the parameter's shape and dtype.
+        - ``v``, the running mean :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
+        - ``u``, the running mean :math:`u_t` of squared steps: zeros at first, of the parameter's shape and dtype.
 
     Raises:
         ValueError: for a hyperparameter out of range.
         TypeError: for a hyperparameter that is no number.
+
+    Note:
+        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < 2.65e-23, it underflows to 0.
 
     Differences elsewhere:
         torch and optax compute the same. Keras does too, with ρ = 0.95 and ε = 1e-7 by default. Until version
         0.0.11 MLX never updated u.
 
     References:
-        [1] M. D. Zeiler, ADADELTA: An adaptive learning rate method, arXiv:1212.5701, 2012, :cite:p:`zeiler-2012`.
+        [1] M. D. Zeiler, ADADELTA: An adaptive learning rate method, 2012, arXiv:1212.5701, :cite:p:`zeiler-2012`.
 
     Example:
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.AdaDelta(learning_rate=1.0, rho=0.75, eps=1.0)
-        >>> optimizer.update(w, {"w": np.float32([0.0])})
+        >>> optimizer = optim.AdaDelta(learning_rate=1.0, rho=0.25, eps=1.0)
+        >>> optimizer.update(w, {"w": np.float32([2.0])})  # v = ¾·4, d = √1/√4·2, u = ¾·1
         >>> print(w["w"], optimizer.state["w"]["v"], optimizer.state["w"]["u"])
-        [1.] [0.] [0.]
+        [0.] [3.] [0.75]
 
-        The float32 result beside the exact value and the interval that rounding can explain:
+        What each hyperparameter does, from w = 1:
 
-        >>> from mlx_optimizers.oracle import trajectory
-        >>> optim.AdaDelta(1.0).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        array([0.99683774], dtype=float32)
-        >>> step, = trajectory("AdaDelta", [1.0], [[3.0]], learning_rate=1.0)
-        >>> print(f"{float(step.parameter.exact[0]):.16f} in {step.parameter.low} to {step.parameter.high}")
-        0.9968377240966511 in [0.9968377] to [0.9968378]
+        >>> def step(optimizer, *gradients):
+        ...     w = np.float32([1.0])
+        ...     for g in gradients:
+        ...         w = optimizer.apply_gradients(np.float32([g]), w)
+        ...     return w[0].item()
+        >>> step(optim.AdaDelta(learning_rate=0.5, rho=0.25, eps=1.0), 2)
+        0.5
+        >>> step(optim.AdaDelta(1.0, rho=1.0, eps=1.0), 2)  # v and u stay 0, and d = g
+        -1.0
+        >>> step(optim.AdaDelta(1.0, rho=0.25, eps=4.0), 4)  # v = ¾·16, d = √4/√16·4
+        -1.0
+
+        The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
+        value:
+
+        >>> from mlx_optimizers.oracle import Exact, trajectory
+        >>> new = optim.AdaDelta(1.0).apply_gradients(np.float32([3.0]), np.float32([1.0]))
+        >>> entry, = trajectory("AdaDelta", [1.0], [[3.0]], learning_rate=1.0)
+        >>> for x in (entry.parameter.low, new, entry.parameter.high):
+        ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
+        0.996837676 3f7f30c1
+        0.996837735 3f7f30c2
+        0.996837795 3f7f30c3
+        >>> print(Exact().text(entry.parameter.exact[0]))
+        0.996837724096651078688154345811
+
+        The order of the float32 operations, each rounded once; the class gives the same bits:
+
+        >>> numbers = [0.5, 0.9, 1 - 0.9, 1e-6]
+        >>> rate, rho, rest, eps = np.float32(numbers)
+        >>> def in_order(w, g, v, u):
+        ...     v = rho * v + rest * (g * g)
+        ...     d = np.sqrt(u + eps) / np.sqrt(v + eps) * g
+        ...     u = rho * u + rest * (d * d)
+        ...     w = w - rate * d
+        ...     return w, v, u
+        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> w, v, u = np.zeros((3, 1000), np.float32)
+        >>> optimizer, new = optim.AdaDelta(0.5), w
+        >>> for g in gradients:
+        ...     w, v, u = in_order(w, g, v, u)
+        ...     new = optimizer.apply_gradients(g, new)
+        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v), np.array_equal(optimizer.state["u"], u)
+        (True, True, True)
     """
 
     slots = ("v", "u")

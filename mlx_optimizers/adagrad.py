@@ -24,43 +24,84 @@ class Adagrad(Optimizer):
         w_t &= w_{t-1} - \lambda \frac{g_t}{\sqrt{v_t} + \epsilon}
         \end{aligned}
 
-    The fast path squares g and adds it to v; takes the root, adds ε; multiplies g by λ and divides.
+    Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` its gradient.
 
     Args:
-        learning_rate: :math:`\lambda \ge 0`, a number, or a callable from the number of updates done to one.
-        eps: :math:`\epsilon > 0`, added to the root; default 1e-8.
+        learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
+        eps: :math:`\epsilon`, a number > 0, added to the root; default 1e-8.
 
     State:
-        ``v``: the sum :math:`v_t` of squared gradients, zeros at first, of the parameter's shape and dtype.
+        - ``v``, the sum :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
 
     Raises:
         ValueError: for a hyperparameter out of range.
         TypeError: for a hyperparameter that is no number.
+
+    Note:
+        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
+        zero gives 0/0 = NaN.
 
     Differences elsewhere:
         torch computes the same, with ε = 1e-10 by default. optax and Keras start v at 0.1 and put ε inside the root.
 
     References:
         [1] J. Duchi, E. Hazan and Y. Singer, Adaptive subgradient methods for online learning and stochastic
-        optimization, Journal of Machine Learning Research 12 (2011), :cite:p:`duchi-2011`.
+        optimization, Journal of Machine Learning Research 12 (2011), 2121–2159, :cite:p:`duchi-2011`.
 
     Example:
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.Adagrad(learning_rate=0.5, eps=1.0)
-        >>> optimizer.update(w, {"w": np.float32([3.0])})  # v = 9, w = 1 − ½·3/(3 + 1)
-        >>> print(w["w"], optimizer.state["w"]["v"])
-        [0.625] [9.]
+        >>> optimizer = optim.Adagrad(learning_rate=0.5, eps=3.0)
+        >>> for gradient in (3.0, 4.0):  # v = 9, then 25; w = 1 − ½·3/(3 + 3), then less ½·4/(5 + 3)
+        ...     optimizer.update(w, {"w": np.float32([gradient])})
+        ...     print(w["w"], optimizer.state["w"]["v"])
+        [0.75] [9.]
+        [0.5] [25.]
 
-        The float32 result beside the exact value and the interval that rounding can explain:
+        What each hyperparameter does, from w = 1 with a gradient of 3:
 
-        >>> from mlx_optimizers.oracle import trajectory
-        >>> optim.Adagrad(0.01).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        array([0.99], dtype=float32)
-        >>> step, = trajectory("Adagrad", [1.0], [[3.0]], learning_rate=0.01)
-        >>> print(f"{float(step.parameter.exact[0]):.16f} in {step.parameter.low} to {step.parameter.high}")
-        0.9900000000333333 in [0.98999995] to [0.99000007]
+        >>> def step(optimizer, *gradients):
+        ...     w = np.float32([1.0])
+        ...     for g in gradients:
+        ...         w = optimizer.apply_gradients(np.float32([g]), w)
+        ...     return w[0].item()
+        >>> step(optim.Adagrad(learning_rate=1.0, eps=3.0), 3)
+        0.5
+        >>> step(optim.Adagrad(0.5, eps=1.0), 3)  # w = 1 − ½·3/(3 + 1)
+        0.625
+
+        The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
+        value:
+
+        >>> from mlx_optimizers.oracle import Exact, trajectory
+        >>> new = optim.Adagrad(0.01).apply_gradients(np.float32([3.0]), np.float32([1.0]))
+        >>> entry, = trajectory("Adagrad", [1.0], [[3.0]], learning_rate=0.01)
+        >>> for x in (entry.parameter.low, new, entry.parameter.high):
+        ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
+        0.989999950 3f7d70a3
+        0.990000010 3f7d70a4
+        0.990000069 3f7d70a5
+        >>> print(Exact().text(entry.parameter.exact[0]))
+        0.990000000033333333014055406867
+
+        The order of the float32 operations, each rounded once; the class gives the same bits:
+
+        >>> numbers = [0.01, 1e-8]
+        >>> rate, eps = np.float32(numbers)
+        >>> def in_order(w, g, v):
+        ...     v = v + g * g
+        ...     w = w - rate * g / (np.sqrt(v) + eps)
+        ...     return w, v
+        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> w, v = np.zeros((2, 1000), np.float32)
+        >>> optimizer, new = optim.Adagrad(0.01), w
+        >>> for g in gradients:
+        ...     w, v = in_order(w, g, v)
+        ...     new = optimizer.apply_gradients(g, new)
+        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v)
+        (True, True)
     """
 
     slots = ("v",)

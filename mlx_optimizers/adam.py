@@ -25,21 +25,26 @@ class Adam(Optimizer):
         w_t &= w_{t-1} - \lambda \frac{m_t}{\sqrt{v_t} + \epsilon}
         \end{aligned}
 
-    The fast path forms βm, (1−β)g and their sum, with 1−β from the doubles; g is squared before it is multiplied by
-    1−β₂; it takes the root, adds ε; multiplies m by λ and divides.
+    Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` its gradient.
 
     Args:
-        learning_rate: :math:`\lambda \ge 0`, a number, or a callable from the number of updates done to one.
-        betas: The decays :math:`(\beta_1, \beta_2)`, each in [0, 1); default (0.9, 0.999).
-        eps: :math:`\epsilon \ge 0`, added to the root; default 1e-8.
+        learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
+        betas: :math:`(\beta_1, \beta_2)`, the decays of m and v, each in [0, 1); default (0.9, 0.999).
+        eps: :math:`\epsilon`, a number ≥ 0, added to the root; default 1e-8.
 
     State:
-        ``m``: the running mean :math:`m_t` of gradients; ``v``: the running mean :math:`v_t` of squared gradients.
-        Both start as zeros of the parameter's shape and dtype.
+        - ``m``, the running mean :math:`m_t` of gradients: zeros at first, of the parameter's shape and dtype.
+        - ``v``, the running mean :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
 
     Raises:
-        ValueError: for a hyperparameter out of range, or another number of betas than two.
+        ValueError: for a hyperparameter out of range, or another number of betas than two, which MLX notices only at
+            the first step.
         TypeError: for a hyperparameter that is no number.
+
+    Note:
+        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
+        zero gives 0/0 = NaN. In bfloat16 the default β₂ rounds to 1, so that v never decays.
 
     Differences elsewhere:
         The paper, torch, optax and Keras correct the bias of both moments, so that their first steps are longer;
@@ -47,7 +52,8 @@ class Adam(Optimizer):
         from m = g and v = g².
 
     References:
-        [1] D. P. Kingma and J. Ba, Adam: A method for stochastic optimization, ICLR 2015, :cite:p:`kingma-ba-2015`.
+        [1] D. P. Kingma and J. Ba, Adam: A method for stochastic optimization, 3rd International Conference on
+        Learning Representations, 2015, arXiv:1412.6980, :cite:p:`kingma-ba-2015`.
 
     Example:
         >>> import numpy as np
@@ -58,14 +64,51 @@ class Adam(Optimizer):
         >>> print(w["w"], optimizer.state["w"]["m"], optimizer.state["w"]["v"])
         [0.75] [1.] [1.]
 
-        The float32 result beside the exact value and the interval that rounding can explain:
+        What each hyperparameter does, from w = 1 with a gradient of 2:
 
-        >>> from mlx_optimizers.oracle import trajectory
-        >>> optim.Adam(1e-3).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        array([0.99683774], dtype=float32)
-        >>> step, = trajectory("Adam", [1.0], [[3.0]], learning_rate=1e-3)
-        >>> print(f"{float(step.parameter.exact[0]):.16f} in {step.parameter.low} to {step.parameter.high}")
-        0.9968377226731649 in [0.9968377] to [0.9968378]
+        >>> def step(optimizer, *gradients):
+        ...     w = np.float32([1.0])
+        ...     for g in gradients:
+        ...         w = optimizer.apply_gradients(np.float32([g]), w)
+        ...     return w[0].item()
+        >>> step(optim.Adam(learning_rate=1.0, betas=(0.5, 0.75), eps=1.0), 2)
+        0.5
+        >>> step(optim.Adam(0.5, betas=(0.0, 0.75), eps=1.0), 2)  # m = 2
+        0.5
+        >>> step(optim.Adam(0.5, betas=(0.5, 0.75), eps=3.0), 2)  # w = 1 − ½·1/(1 + 3)
+        0.875
+
+        The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
+        value:
+
+        >>> from mlx_optimizers.oracle import Exact, trajectory
+        >>> new = optim.Adam(1e-3).apply_gradients(np.float32([3.0]), np.float32([1.0]))
+        >>> entry, = trajectory("Adam", [1.0], [[3.0]], learning_rate=1e-3)
+        >>> for x in (entry.parameter.low, new, entry.parameter.high):
+        ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
+        0.996837676 3f7f30c1
+        0.996837735 3f7f30c2
+        0.996837795 3f7f30c3
+        >>> print(Exact().text(entry.parameter.exact[0]))
+        0.996837722673164920905591294626
+
+        The order of the float32 operations, each rounded once; the class gives the same bits:
+
+        >>> numbers = [1e-3, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 1e-8]
+        >>> rate, b1, rest1, b2, rest2, eps = np.float32(numbers)
+        >>> def in_order(w, g, m, v):
+        ...     m = b1 * m + rest1 * g
+        ...     v = b2 * v + rest2 * (g * g)
+        ...     w = w - rate * m / (np.sqrt(v) + eps)
+        ...     return w, m, v
+        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> w, m, v = np.zeros((3, 1000), np.float32)
+        >>> optimizer, new = optim.Adam(1e-3), w
+        >>> for g in gradients:
+        ...     w, m, v = in_order(w, g, m, v)
+        ...     new = optimizer.apply_gradients(g, new)
+        >>> np.array_equal(new, w), np.array_equal(optimizer.state["m"], m), np.array_equal(optimizer.state["v"], v)
+        (True, True, True)
     """
 
     slots = ("m", "v")

@@ -25,30 +25,37 @@ class AdamW(Adam):
         w_t &= (1 - \lambda \kappa) w_{t-1} - \lambda \frac{m_t}{\sqrt{v_t} + \epsilon}
         \end{aligned}
 
-    The fast path multiplies w by :math:`1 - \lambda\kappa` first, which is formed in the parameter's dtype from λ and
-    κ rounded to it, as MLX does; the rest is :class:`Adam`.
+    Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` its gradient.
 
     Args:
-        learning_rate: :math:`\lambda \ge 0`, a number, or a callable from the number of updates done to one.
-        betas: The decays :math:`(\beta_1, \beta_2)`, each in [0, 1); default (0.9, 0.999).
-        eps: :math:`\epsilon \ge 0`, added to the root; default 1e-8.
-        weight_decay: :math:`\kappa \ge 0`; default 0.01.
+        learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
+        betas: :math:`(\beta_1, \beta_2)`, the decays of m and v, each in [0, 1); default (0.9, 0.999).
+        eps: :math:`\epsilon`, a number ≥ 0, added to the root; default 1e-8.
+        weight_decay: :math:`\kappa`, a number ≥ 0; the weight decay is decoupled, as the gradient and its means do
+            not see it; default 0.01.
 
     State:
-        ``m``: the running mean :math:`m_t` of gradients; ``v``: the running mean :math:`v_t` of squared gradients.
-        Both start as zeros of the parameter's shape and dtype.
+        - ``m``, the running mean :math:`m_t` of gradients: zeros at first, of the parameter's shape and dtype.
+        - ``v``, the running mean :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
 
     Raises:
-        ValueError: for a hyperparameter out of range, or another number of betas than two.
+        ValueError: for a hyperparameter out of range, or another number of betas than two, which MLX notices only at
+            the first step.
         TypeError: for a hyperparameter that is no number.
+
+    Note:
+        :math:`1 - \lambda\kappa` is formed in the parameter's dtype, from λ and κ rounded to it, as MLX does.
+        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
+        zero gives 0/0 = NaN. In bfloat16 the default β₂ rounds to 1, so that v never decays.
 
     Differences elsewhere:
         torch, optax and Keras correct the bias of both moments, and Keras adds ε before the correction. The default
         weight decay is 0.01 in torch too, 1e-4 in optax, 0.004 in Keras.
 
     References:
-        [1] I. Loshchilov and F. Hutter, Decoupled weight decay regularization, ICLR 2019,
-        :cite:p:`loshchilov-hutter-2019`.
+        [1] I. Loshchilov and F. Hutter, Decoupled weight decay regularization, 7th International Conference on
+        Learning Representations, 2019, arXiv:1711.05101, :cite:p:`loshchilov-hutter-2019`.
 
     Example:
         >>> import numpy as np
@@ -59,14 +66,54 @@ class AdamW(Adam):
         >>> print(w["w"], optimizer.state["w"]["m"], optimizer.state["w"]["v"])
         [0.5] [1.] [1.]
 
-        The float32 result beside the exact value and the interval that rounding can explain:
+        What each hyperparameter does, from w = 1 with a gradient of 2:
 
-        >>> from mlx_optimizers.oracle import trajectory
-        >>> optim.AdamW(1e-3).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        array([0.9968277], dtype=float32)
-        >>> step, = trajectory("AdamW", [1.0], [[3.0]], learning_rate=1e-3)
-        >>> print(f"{float(step.parameter.exact[0]):.16f} in {step.parameter.low} to {step.parameter.high}")
-        0.9968277226731649 in [0.9968275] to [0.99682796]
+        >>> def step(optimizer, *gradients):
+        ...     w = np.float32([1.0])
+        ...     for g in gradients:
+        ...         w = optimizer.apply_gradients(np.float32([g]), w)
+        ...     return w[0].item()
+        >>> step(optim.AdamW(learning_rate=1.0, betas=(0.5, 0.75), eps=1.0, weight_decay=0.5), 2)
+        0.0
+        >>> step(optim.AdamW(0.5, betas=(0.0, 0.75), eps=1.0, weight_decay=0.5), 2)  # m = 2
+        0.25
+        >>> step(optim.AdamW(0.5, betas=(0.5, 0.75), eps=3.0, weight_decay=0.5), 2)  # w = ¾ − ½·1/(1 + 3)
+        0.625
+        >>> step(optim.AdamW(0.5, betas=(0.5, 0.75), eps=1.0, weight_decay=0.0), 2)  # as Adam
+        0.75
+
+        The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
+        value:
+
+        >>> from mlx_optimizers.oracle import Exact, trajectory
+        >>> new = optim.AdamW(1e-3).apply_gradients(np.float32([3.0]), np.float32([1.0]))
+        >>> entry, = trajectory("AdamW", [1.0], [[3.0]], learning_rate=1e-3)
+        >>> for x in (entry.parameter.low, new, entry.parameter.high):
+        ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
+        0.996827483 3f7f3016
+        0.996827722 3f7f301a
+        0.996827960 3f7f301e
+        >>> print(Exact().text(entry.parameter.exact[0]))
+        0.996827722673164920905174960992
+
+        The order of the float32 operations, each rounded once; the class gives the same bits:
+
+        >>> numbers = [1, 1e-3, 0.01, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 1e-8]
+        >>> one, rate, kappa, b1, rest1, b2, rest2, eps = np.float32(numbers)
+        >>> def in_order(w, g, m, v):
+        ...     w = (one - rate * kappa) * w
+        ...     m = b1 * m + rest1 * g
+        ...     v = b2 * v + rest2 * (g * g)
+        ...     w = w - rate * m / (np.sqrt(v) + eps)
+        ...     return w, m, v
+        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> w, m, v = np.zeros((3, 1000), np.float32)
+        >>> optimizer, new = optim.AdamW(1e-3), w
+        >>> for g in gradients:
+        ...     w, m, v = in_order(w, g, m, v)
+        ...     new = optimizer.apply_gradients(g, new)
+        >>> np.array_equal(new, w), np.array_equal(optimizer.state["m"], m), np.array_equal(optimizer.state["v"], v)
+        (True, True, True)
     """
 
     weight_decay = Hyperparameter(at_least_zero, "Decoupled weight decay κ ≥ 0.")

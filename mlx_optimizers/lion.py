@@ -25,29 +25,34 @@ class Lion(Optimizer):
         w_t &= (1 - \lambda \kappa) w_{t-1} - \lambda \operatorname{sign}(c_t)
         \end{aligned}
 
-    The sign of zero is 0, that of NaN is NaN, so that a NaN is seen; MLX's sign of NaN is 0. The fast path forms c,
-    then m, from products rounded before they are added; multiplies w by :math:`1 - \lambda\kappa`, which is formed in
-    the parameter's dtype from λ and κ rounded to it, unless κ = 0; and subtracts λ sign(c).
+    Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` its gradient. The sign of zero is 0.
 
     Args:
-        learning_rate: :math:`\lambda \ge 0`, a number, or a callable from the number of updates done to one.
-        betas: The decays :math:`(\beta_1, \beta_2)`, each in [0, 1); default (0.9, 0.99).
-        weight_decay: :math:`\kappa \ge 0`; default 0.
+        learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
+        betas: :math:`(\beta_1, \beta_2)`, the decays of c and m, each in [0, 1); default (0.9, 0.99).
+        weight_decay: :math:`\kappa`, a number ≥ 0; the weight decay is decoupled, as the momentum does not see it;
+            default 0.
 
     State:
-        ``m``: the momentum :math:`m_t`, zeros at first, of the parameter's shape and dtype.
+        - ``m``, the momentum :math:`m_t`: zeros at first, of the parameter's shape and dtype.
 
     Raises:
-        ValueError: for a hyperparameter out of range, or another number of betas than two.
+        ValueError: for a hyperparameter out of range, or another number of betas than two, which MLX notices only at
+            the first step.
         TypeError: for a hyperparameter that is no number.
+
+    Note:
+        The sign of NaN is NaN, so that it is seen; MLX's is 0, which leaves w as it was and m NaN for ever.
+        :math:`1 - \lambda\kappa` is formed in the parameter's dtype, from λ and κ rounded to it, as MLX does.
 
     Differences elsewhere:
         optax and Keras compute the same; optax decays by 1e-3 by default. torch has no Lion. Before version 0.2.0
         MLX started from m = g.
 
     References:
-        [1] X. Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023, arXiv:2302.06675,
-        :cite:p:`chen-2023`.
+        [1] X. Chen, C. Liang, D. Huang, E. Real, K. Wang, H. Pham, X. Dong, T. Luong, C.-J. Hsieh, Y. Lu and Q. V. Le,
+        Symbolic discovery of optimization algorithms, Advances in Neural Information Processing Systems 36 (2023),
+        arXiv:2302.06675, :cite:p:`chen-2023`.
 
     Example:
         >>> import numpy as np
@@ -58,14 +63,54 @@ class Lion(Optimizer):
         >>> print(w["w"], optimizer.state["w"]["m"])
         [0.25] [0.5]
 
-        The float32 result beside the exact value and the interval that rounding can explain:
+        What each hyperparameter does, from w = 1:
 
-        >>> from mlx_optimizers.oracle import trajectory
-        >>> optim.Lion(1e-4).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        array([0.9999], dtype=float32)
-        >>> step, = trajectory("Lion", [1.0], [[3.0]], learning_rate=1e-4)
-        >>> print(f"{float(step.parameter.exact[0]):.16f} in {step.parameter.low} to {step.parameter.high}")
-        0.9999000000000000 in [0.99989986] to [0.99990016]
+        >>> def step(optimizer, *gradients):
+        ...     w = np.float32([1.0])
+        ...     for g in gradients:
+        ...         w = optimizer.apply_gradients(np.float32([g]), w)
+        ...     return w[0].item()
+        >>> step(optim.Lion(learning_rate=0.25), 2)
+        0.75
+        >>> step(optim.Lion(0.5, betas=(0.5, 0.75)), 2, -0.25)  # c = 1, then ½·½ − ½·¼ > 0
+        0.0
+        >>> step(optim.Lion(0.5, betas=(0.25, 0.75)), 2, -0.25)  # c = 1½, then ¼·½ − ¾·¼ < 0
+        1.0
+        >>> step(optim.Lion(0.5, weight_decay=0.5), 2)  # w = (1 − ½·½)·1 − ½
+        0.25
+
+        The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
+        value:
+
+        >>> from mlx_optimizers.oracle import Exact, trajectory
+        >>> new = optim.Lion(1e-4).apply_gradients(np.float32([3.0]), np.float32([1.0]))
+        >>> entry, = trajectory("Lion", [1.0], [[3.0]], learning_rate=1e-4)
+        >>> for x in (entry.parameter.low, new, entry.parameter.high):
+        ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
+        0.999899864 3f7ff970
+        0.999899983 3f7ff972
+        0.999900162 3f7ff975
+        >>> print(Exact().text(entry.parameter.exact[0]))
+        0.999899999999999999995207826398
+
+        The order of the float32 operations, each rounded once; the class gives the same bits:
+
+        >>> numbers = [1, 1e-4, 0.1, 0.9, 1 - 0.9, 0.99, 1 - 0.99]
+        >>> one, rate, kappa, b1, rest1, b2, rest2 = np.float32(numbers)
+        >>> def in_order(w, g, m):
+        ...     c = b1 * m + rest1 * g
+        ...     m = b2 * m + rest2 * g
+        ...     w = (one - rate * kappa) * w  # left out where κ = 0
+        ...     w = w - rate * np.sign(c)
+        ...     return w, m
+        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> w, m = np.zeros((2, 1000), np.float32)
+        >>> optimizer, new = optim.Lion(1e-4, weight_decay=0.1), w
+        >>> for g in gradients:
+        ...     w, m = in_order(w, g, m)
+        ...     new = optimizer.apply_gradients(g, new)
+        >>> np.array_equal(new, w), np.array_equal(optimizer.state["m"], m)
+        (True, True)
     """
 
     slots = ("m",)

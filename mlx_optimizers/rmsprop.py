@@ -24,26 +24,31 @@ class RMSprop(Optimizer):
         w_t &= w_{t-1} - \lambda \frac{g_t}{\sqrt{v_t} + \epsilon}
         \end{aligned}
 
-    The fast path squares g, multiplies by 1−α, adds to αv; takes the root, adds ε; multiplies g by λ and divides.
+    Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` its gradient.
 
     Args:
-        learning_rate: :math:`\lambda \ge 0`, a number, or a callable from the number of updates done to one.
-        alpha: The smoothing constant :math:`\alpha` in [0, 1]; default 0.99.
-        eps: :math:`\epsilon > 0`, added to the root; default 1e-8.
+        learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
+        alpha: :math:`\alpha`, the decay of the running mean, in [0, 1]; default 0.99.
+        eps: :math:`\epsilon`, a number > 0, added to the root; default 1e-8.
 
     State:
-        ``v``: the running mean :math:`v_t` of squared gradients, zeros at first, of the parameter's shape and dtype.
+        - ``v``, the running mean :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
 
     Raises:
         ValueError: for a hyperparameter out of range.
         TypeError: for a hyperparameter that is no number.
+
+    Note:
+        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
+        zero gives 0/0 = NaN.
 
     Differences elsewhere:
         torch computes the same. optax and Keras put ε inside the root, :math:`\sqrt{v_t + \epsilon}`, by default.
 
     References:
         [1] T. Tieleman and G. Hinton, Lecture 6.5, RMSProp: Divide the gradient by a running average of its recent
-        magnitude, Neural Networks for Machine Learning, 2012, :cite:p:`tieleman-hinton-2012`.
+        magnitude, COURSERA: Neural Networks for Machine Learning, 2012, :cite:p:`tieleman-hinton-2012`.
 
     Example:
         >>> import numpy as np
@@ -54,14 +59,50 @@ class RMSprop(Optimizer):
         >>> print(w["w"], optimizer.state["w"]["v"])
         [0.5] [1.]
 
-        The float32 result beside the exact value and the interval that rounding can explain:
+        What each hyperparameter does, from w = 1 with a gradient of 2:
 
-        >>> from mlx_optimizers.oracle import trajectory
-        >>> optim.RMSprop(0.01).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        array([0.9], dtype=float32)
-        >>> step, = trajectory("RMSprop", [1.0], [[3.0]], learning_rate=0.01)
-        >>> print(f"{float(step.parameter.exact[0]):.16f} in {step.parameter.low} to {step.parameter.high}")
-        0.9000000033333333 in [0.8999999] to [0.9000001]
+        >>> def step(optimizer, *gradients):
+        ...     w = np.float32([1.0])
+        ...     for g in gradients:
+        ...         w = optimizer.apply_gradients(np.float32([g]), w)
+        ...     return w[0].item()
+        >>> step(optim.RMSprop(learning_rate=1.0, alpha=0.75, eps=1.0), 2)
+        0.0
+        >>> step(optim.RMSprop(0.5, alpha=1.0, eps=1.0), 2)  # v stays 0
+        0.0
+        >>> step(optim.RMSprop(0.5, alpha=0.75, eps=3.0), 2)  # w = 1 − ½·2/(1 + 3)
+        0.75
+
+        The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
+        value:
+
+        >>> from mlx_optimizers.oracle import Exact, trajectory
+        >>> new = optim.RMSprop(0.01).apply_gradients(np.float32([3.0]), np.float32([1.0]))
+        >>> entry, = trajectory("RMSprop", [1.0], [[3.0]], learning_rate=0.01)
+        >>> for x in (entry.parameter.low, new, entry.parameter.high):
+        ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
+        0.899999917 3f666665
+        0.899999976 3f666666
+        0.900000095 3f666668
+        >>> print(Exact().text(entry.parameter.exact[0]))
+        0.900000003333333264549475918296
+
+        The order of the float32 operations, each rounded once; the class gives the same bits:
+
+        >>> numbers = [0.01, 0.99, 1 - 0.99, 1e-8]
+        >>> rate, alpha, rest, eps = np.float32(numbers)
+        >>> def in_order(w, g, v):
+        ...     v = alpha * v + rest * (g * g)
+        ...     w = w - rate * g / (np.sqrt(v) + eps)
+        ...     return w, v
+        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> w, v = np.zeros((2, 1000), np.float32)
+        >>> optimizer, new = optim.RMSprop(0.01), w
+        >>> for g in gradients:
+        ...     w, v = in_order(w, g, v)
+        ...     new = optimizer.apply_gradients(g, new)
+        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v)
+        (True, True)
     """
 
     slots = ("v",)

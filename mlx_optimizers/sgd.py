@@ -33,22 +33,23 @@ class SGD(Optimizer):
         w_t &= w_{t-1} - \lambda d_t
         \end{aligned}
 
-    The dampening τ plays no part without momentum. The fast path forms :math:`\kappa w`, adds g, then
-    :math:`\mu v`, then :math:`(1 - \tau) h` (h itself where τ = 0), then :math:`\lambda d`; every product is rounded
-    before it is added. Weight decay is left out where κ = 0.
+    Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` its gradient. Without momentum the
+    dampening plays no part. Of several cases that hold, the first counts.
 
     Args:
-        learning_rate: :math:`\lambda \ge 0`, a number, or a callable from the number of updates done to one.
-        momentum: :math:`\mu \ge 0`; default 0.
-        weight_decay: :math:`\kappa \ge 0`, added to the gradient as κw; default 0.
-        dampening: :math:`\tau` in [0, 1]; default 0.
+        learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
+        momentum: :math:`\mu`, a number ≥ 0; default 0.
+        weight_decay: :math:`\kappa`, a number ≥ 0; the weight decay is coupled, as it goes into the gradient;
+            default 0.
+        dampening: :math:`\tau`, a number in [0, 1]; default 0.
         nesterov: Whether to look ahead along the momentum; needs μ > 0 and τ = 0; default False.
 
     State:
-        ``v``: the momentum buffer :math:`v_t`, zeros at first, of the parameter's shape and dtype.
+        - ``v``, the momentum buffer :math:`v_t`: zeros at first, of the parameter's shape and dtype.
 
     Raises:
-        ValueError: for a hyperparameter out of range, or Nesterov momentum without momentum or with dampening.
+        ValueError: for a hyperparameter out of range, or Nesterov momentum without momentum or with dampening. MLX
+            accepts negative momentum and weight decay, and dampening outside [0, 1].
         TypeError: for a hyperparameter that is no number.
 
     Differences elsewhere:
@@ -57,9 +58,13 @@ class SGD(Optimizer):
 
     References:
         H. Robbins and S. Monro, A stochastic approximation method, Annals of Mathematical Statistics 22 (1951),
-        :cite:p:`robbins-monro-1951`; momentum: B. T. Polyak, Some methods of speeding up the convergence of
-        iteration methods (1964), :cite:p:`polyak-1964`; Nesterov momentum in this form: I. Sutskever et al., On the
-        importance of initialization and momentum in deep learning, ICML 2013, :cite:p:`sutskever-2013`.
+        400–407, :cite:p:`robbins-monro-1951`.
+
+        Momentum: B. T. Polyak, Some methods of speeding up the convergence of iteration methods, USSR Computational
+        Mathematics and Mathematical Physics 4 (1964), 1–17, :cite:p:`polyak-1964`.
+
+        Nesterov momentum in this form: I. Sutskever, J. Martens, G. Dahl and G. Hinton, On the importance of
+        initialization and momentum in deep learning, ICML 2013, 1139–1147, :cite:p:`sutskever-2013`.
 
     Example:
         >>> import numpy as np
@@ -72,14 +77,58 @@ class SGD(Optimizer):
         [0.5] [1.]
         [-0.25] [1.5]
 
-        The float32 result beside the exact value and the interval that rounding can explain:
+        What each hyperparameter does, from w = 1 with gradients of 1:
 
-        >>> from mlx_optimizers.oracle import trajectory
-        >>> optim.SGD(0.1).apply_gradients(np.float32([1.0]), np.float32([1.0]))
-        array([0.9], dtype=float32)
-        >>> step, = trajectory("SGD", [1.0], [[1.0]], learning_rate=0.1)
-        >>> print(f"{float(step.parameter.exact[0]):.16f} in {step.parameter.low} to {step.parameter.high}")
-        0.9000000000000000 in [0.8999999] to [0.9000001]
+        >>> def step(optimizer, *gradients):
+        ...     w = np.float32([1.0])
+        ...     for g in gradients:
+        ...         w = optimizer.apply_gradients(np.float32([g]), w)
+        ...     return w[0].item()
+        >>> step(optim.SGD(learning_rate=0.5), 1, 1)
+        0.0
+        >>> step(optim.SGD(learning_rate=lambda updates: 0.5 / 2**updates), 1, 1)  # ½, then ¼
+        0.25
+        >>> step(optim.SGD(0.5, weight_decay=0.5), 1)  # h = 1 + ½·1
+        0.25
+        >>> step(optim.SGD(0.5, momentum=0.5), 1, 1)  # v = 1, then ½ + 1
+        -0.25
+        >>> step(optim.SGD(0.5, momentum=0.5, dampening=0.5), 1, 1)  # v = ½, then ¼ + ½
+        0.375
+        >>> step(optim.SGD(0.5, momentum=0.5, nesterov=True), 1)  # d = 1 + ½·1
+        0.25
+
+        The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
+        value:
+
+        >>> from mlx_optimizers.oracle import Exact, trajectory
+        >>> new = optim.SGD(0.1).apply_gradients(np.float32([3.0]), np.float32([1.0]))
+        >>> entry, = trajectory("SGD", [1.0], [[3.0]], learning_rate=0.1)
+        >>> for x in (entry.parameter.low, new, entry.parameter.high):
+        ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
+        0.699999928 3f333332
+        0.699999988 3f333333
+        0.700000107 3f333335
+        >>> print(Exact().text(entry.parameter.exact[0]))
+        0.699999999999999983346654630623
+
+        The order of the float32 operations, each rounded once; the class gives the same bits:
+
+        >>> numbers = [0.1, 0.9, 0.01, 1 - 0.5]
+        >>> rate, mu, kappa, rest = np.float32(numbers)
+        >>> def in_order(w, g, v):
+        ...     h = kappa * w + g  # g itself where κ = 0
+        ...     v = mu * v + rest * h  # h itself where τ = 0
+        ...     d = v  # h where μ = 0; mu * v + h with Nesterov momentum
+        ...     w = w - rate * d
+        ...     return w, v
+        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> w, v = np.zeros((2, 1000), np.float32)
+        >>> optimizer, new = optim.SGD(0.1, momentum=0.9, weight_decay=0.01, dampening=0.5), w
+        >>> for g in gradients:
+        ...     w, v = in_order(w, g, v)
+        ...     new = optimizer.apply_gradients(g, new)
+        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v)
+        (True, True)
     """
 
     slots = ("v",)
