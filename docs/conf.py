@@ -32,6 +32,7 @@ extensions = [
     "sphinx_design",
     "sphinxcontrib.bibtex",
     "sphinxcontrib.katex",
+    "tables",
 ]
 exclude_patterns = ["_static", "_templates"]
 templates_path = ["_templates"]
@@ -90,6 +91,7 @@ katex_js_path = str(KATEX / "katex.min.js")
 html_theme = "pydata_sphinx_theme"
 html_title = f"mlx-optimizers {version}"
 html_static_path = ["_static", str(KATEX.parent)]
+html_sidebars = {key: [] for key in ("index", "results", "references", "changelog")}  # nothing to list there
 html_css_files = ["site.css"]
 html_last_updated_fmt = None  # the same source gives the same pages
 html_copy_source = False

@@ -1,0 +1,166 @@
+"""Tables that are made from the code and from the committed reports while the site is built.
+
+Directives without arguments: ``backend-results``, ``backend-claims``, ``unsupported-cases``, ``formula-axes``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from mlx_optimizers import OPTIMIZERS
+from mlx_optimizers.backends import BACKENDS
+from mlx_optimizers.conformance import formulas
+from mlx_optimizers.conformance.human import number
+
+REPORTS = Path(__file__).parents[1] / "reports"
+NAMES = [optimizer.__name__ for optimizer in OPTIMIZERS]
+
+Cell = str | Sequence[nodes.Node]
+
+
+def reports() -> dict[str, dict[str, Any]]:
+    """The committed reports by backend, in the order of the command line."""
+    loaded = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(REPORTS.glob("*.json"))]
+    by_name = {report["backend"]["name"]: report for report in loaded}
+    return {name: by_name[name] for name in BACKENDS if name in by_name}
+
+
+def summary(report: dict[str, Any], optimizer: str) -> tuple[str, str, str]:
+    """Verdict, scalar profile and greatest excess of one optimizer in a report; dashes where nothing was judged."""
+    results = [result for result in report["results"] if result["optimizer"] == optimizer]
+    verdicts = [result["verdict"] for result in results]
+    order = ("deviates", "failed", "conforms", "unsupported")
+    verdict = min(verdicts, key=order.index)
+    judged = [result for result in results if result["worst"]]
+    scalars = max((result["scalars"] for result in judged), key=("double", "float32").index, default="–")
+    infinite = any(result["worst"]["excess"] is None for result in judged)
+    excess = float("inf") if infinite else max((result["worst"]["excess"] for result in judged), default=None)
+    counted = verdict if len(set(verdicts)) == 1 else f"{verdict} ({verdicts.count(verdict)} of {len(verdicts)})"
+    return counted, scalars, "–" if excess is None else number(excess)
+
+
+def literal(text: str) -> list[nodes.Node]:
+    """Text that stands for itself."""
+    return [nodes.literal(text, text)]
+
+
+def _listed(texts: Iterable[str]) -> list[nodes.Node]:
+    out: list[nodes.Node] = []
+    for text in texts:
+        out += [nodes.Text(" or "), *literal(text)] if out else literal(text)
+    return out
+
+
+class Table(SphinxDirective):
+    """A table of ``rows()`` under ``header``."""
+
+    header: tuple[str, ...]
+    kind = "generated"
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """The cells, row by row."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table's nodes."""
+        for source in (Path(__file__), Path(formulas.__file__), *sorted(REPORTS.glob("*.json"))):
+            self.env.note_dependency(str(source))  # a page is made anew when what it is made from has changed
+        group = nodes.tgroup(cols=len(self.header))
+        group += [nodes.colspec(colwidth=1) for _ in self.header]
+        group += nodes.thead("", self._row(self.header))
+        group += nodes.tbody("", *map(self._row, self.rows()))
+        return [nodes.container("", nodes.table("", group, classes=[self.kind]), classes=["wide"])]
+
+    @staticmethod
+    def _row(cells: Sequence[Cell]) -> nodes.row:
+        row = nodes.row()
+        for cell in cells:
+            content = [nodes.Text(cell)] if isinstance(cell, str) else list(cell)
+            row += nodes.entry("", nodes.paragraph("", "", *content))
+        return row
+
+
+class BackendResults(Table):
+    """Each optimizer by each backend: verdict, scalar profile, greatest excess."""
+
+    header = ("", *NAMES)
+    kind = "results"
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a backend."""
+        for name, report in reports().items():
+            backend = report["backend"]
+            head = [nodes.literal(name, name), nodes.Text(f" {backend['version']}, {backend['device']}")]
+            yield [head, *(self._cell(*summary(report, optimizer)) for optimizer in NAMES)]
+
+    @staticmethod
+    def _cell(verdict: str, scalars: str, excess: str) -> list[nodes.Node]:
+        word = nodes.inline(verdict, verdict, classes=[verdict.split(maxsplit=1)[0]])
+        figures = f"{scalars} {excess}"
+        return [word] if excess == "–" else [word, nodes.Text(" "), nodes.inline(figures, figures, classes=["figures"])]
+
+
+class Claims(Table):
+    """The formula that each backend is held to, where it is not the one of the page."""
+
+    header = ("backend", "formulas it is held to that are not the documented ones")
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a backend that has one."""
+        for name, report in reports().items():
+            held = dict.fromkeys(
+                result["formula"] for result in report["results"] if result["formula"] != result["optimizer"]
+            )
+            if held:
+                words = [node for formula in held for node in (*literal(formula), nodes.Text(" "))]
+                yield [literal(name), words]
+
+
+class UnsupportedCases(Table):
+    """What each backend cannot express."""
+
+    header = ("backend", "optimizer", "cases", "reason")
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a backend, optimizer and reason."""
+        for name, report in reports().items():
+            results = report["results"]
+            totals = {optimizer: sum(result["optimizer"] == optimizer for result in results) for optimizer in NAMES}
+            unsupported = [result for result in results if result["verdict"] == "unsupported"]
+            for optimizer, reason in dict.fromkeys((result["optimizer"], result["reason"]) for result in unsupported):
+                count = sum((result["optimizer"], result["reason"]) == (optimizer, reason) for result in unsupported)
+                yield [literal(name), optimizer, f"{count} of {totals[optimizer]}", reason]
+
+
+class FormulaAxes(Table):
+    """Every axis and value that a formula's name can have."""
+
+    header = ("axis", "value", "of", "computes it with …", "found in")
+    kind = "axes"
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a value that is not the default; the first row of an axis names it and its default."""
+        for axis in formulas.AXES:
+            defaults = dict.fromkeys(values[0] for values in axis.values.values())
+            name: Cell = [*literal(axis.name), nodes.Text(" default "), *_listed(defaults)]
+            for value, meaning in axis.meaning.items():
+                having = [one for one, values in axis.values.items() if value in values[1:] or value == "NAME:VALUE"]
+                everyone = len(having) == len(NAMES)
+                yield [name, literal(value), "all" if everyone else ", ".join(having), meaning.words, meaning.found]
+                name = ""
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Register with Sphinx."""
+    app.add_directive("backend-results", BackendResults)
+    app.add_directive("backend-claims", Claims)
+    app.add_directive("unsupported-cases", UnsupportedCases)
+    app.add_directive("formula-axes", FormulaAxes)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

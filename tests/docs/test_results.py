@@ -1,0 +1,116 @@
+"""The page of results, the table of what is unsupported and that of the axes: they say what is so today."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from mlx_optimizers import OPTIMIZERS, __version__
+from mlx_optimizers.backends import BACKENDS, open_backend
+from mlx_optimizers.conformance import all_cases, check
+from mlx_optimizers.conformance.formulas import AXES
+from mlx_optimizers.conformance.report import schema
+from tests.docs.copies import ROOT
+from tests.support import require
+
+REPORTS = ROOT / "docs" / "reports"
+LIBRARIES = dict.fromkeys(BACKENDS, "torch")
+LIBRARIES |= {"mlx": "mlx.core", "keras": "keras", "optax": "optax", "reference": "numpy"}
+NAMES = [optimizer.__name__ for optimizer in OPTIMIZERS]
+
+
+def load(backend: str) -> dict:
+    return json.loads((REPORTS / f"{backend}.json").read_text("utf-8"))
+
+
+def test_there_is_a_report_of_every_backend():
+    assert {path.stem for path in REPORTS.iterdir()} == set(BACKENDS)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_report_is_of_todays_suite_and_of_the_pinned_version(backend):
+    """Run scripts/write_reports.py when this fails: the suite or a pin has moved on."""
+    report = load(backend)
+    jsonschema.validate(report, schema())
+    assert report["backend"]["name"] == backend
+    assert report["suite"]["version"] == __version__
+    assert [result["case"] for result in report["results"]] == [case.id for case in all_cases()]
+    if backend == "reference":
+        assert report["backend"]["version"] == __version__
+        return
+    library = backend.partition("-")[0]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    pin = next(line for line in extras[library] if line.startswith(library)).split(";")[0].partition("==")[2]
+    assert report["backend"]["version"].split("+")[0].split()[0] == pin.strip()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_report_says_what_the_backend_does_today(backend, monkeypatch):
+    """Run scripts/write_reports.py when this fails: a formula, the interval or the backend has changed."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    require(LIBRARIES[backend])
+    committed, today = load(backend), check(open_backend(backend), all_cases()).to_json()
+    told = ("case", "optimizer", "formula", "verdict", "scalars", "diagnosis", "reason")
+    assert [{key: result[key] for key in told} for result in today["results"]] == [
+        {key: result[key] for key in told} for result in committed["results"]
+    ]
+    if backend == "reference":  # IEEE arithmetic alone: the same bits on every machine
+        assert today["results"] == committed["results"]
+
+
+def rows_of(site: Path, page: str, number: int) -> list[list[str]]:
+    soup = require("bs4").BeautifulSoup((site / page).read_text("utf-8"), "html.parser")
+    body = soup.find_all("table")[number].tbody
+    return [[" ".join(cell.text.split()) for cell in row.find_all("td")] for row in body.find_all("tr")]
+
+
+def test_the_page_shows_the_matrix(site):
+    rows = rows_of(site, "results.html", 0)
+    assert [row[0].split()[0] for row in rows] == list(BACKENDS)
+    for row in rows:
+        report = load(row[0].split()[0])
+        assert row[0].split(maxsplit=1)[1] == f"{report['backend']['version']}, {report['backend']['device']}"
+        for name, cell in zip(NAMES, row[1:], strict=True):
+            results = [result for result in report["results"] if result["optimizer"] == name]
+            verdicts = {result["verdict"] for result in results}
+            assert verdicts <= {"conforms", "unsupported"}  # a real backend that deviates is a finding of its own
+            conforming = sum(result["verdict"] == "conforms" for result in results)
+            if not conforming:
+                assert cell == "unsupported"
+                continue
+            words = cell.split()
+            assert words[0] == "conforms"
+            assert conforming == len(results) or f"({conforming} of {len(results)})" in cell
+            judged = [result for result in results if result["worst"]]
+            profiles = {result["scalars"] for result in judged}
+            assert words[-2] == ("float32" if "float32" in profiles else "double")
+            assert words[-1] == f"{max(result['worst']['excess'] for result in judged):.2f}"
+
+
+def test_the_page_shows_every_unsupported_case_with_its_reason(site):
+    shown = {(row[0], row[1]): row[2:] for row in rows_of(site, "results.html", 2)}
+    expected = {}
+    for backend in BACKENDS:
+        results = load(backend)["results"]
+        for name in NAMES:
+            of_name = [result for result in results if result["optimizer"] == name]
+            reasons = [result["reason"] for result in of_name if result["verdict"] == "unsupported"]
+            if reasons:
+                assert len(set(reasons)) == 1
+                expected[backend, name] = [f"{len(reasons)} of {len(of_name)}", reasons[0]]
+    assert shown == expected
+
+
+def test_the_page_of_formulas_lists_every_value_of_every_axis(site):
+    shown, axis = set(), ""
+    for row in rows_of(site, "guides/formulas.html", 0):
+        axis = row[0].split()[0] if row[0] else axis
+        shown.add((axis, row[1]))
+        assert all(row[1:])
+    assert shown == {(axis.name, value) for axis in AXES for value in axis.meaning}
+    values = {(axis.name, value) for axis in AXES for values in axis.values.values() for value in values[1:]}
+    assert {pair for pair in values if pair[0] != "ignored"} == {pair for pair in shown if pair[0] != "ignored"}
