@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Any
 
 import mlx_optimizers
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend
-from mlx_optimizers.conformance import Report, check, matching, parse
+from mlx_optimizers.conformance import Report, check, matching, parse, vectors
 from mlx_optimizers.conformance.cases import default_rate
 from mlx_optimizers.conformance.human import human
 from mlx_optimizers.conformance.junit import junit
@@ -75,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a file that cannot be read or written
+        print(f"{arguments.parser.prog}: error: {error}", file=sys.stderr)
+        return USAGE
 
 
 class _UsageError(Exception):
@@ -101,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_check(commands.add_parser("check", help="check a backend against the documented formulas"))
     _add_trace(commands.add_parser("trace", help="show every step of one element"))
+    _add_vectors(commands.add_parser("vectors", help="write or verify the published vectors"))
     return parser
 
 
@@ -142,8 +147,6 @@ def _seconds(text: str) -> float:
 
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.schema:
-        import json
-
         print(json.dumps(schema(), indent=2))
         return 0
     if arguments.backend is None:
@@ -253,3 +256,30 @@ def _trace(arguments: argparse.Namespace) -> int:
         raise _UsageError(str(error)) from error
     print(text, end="")
     return 0
+
+
+def _add_vectors(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write the published vectors into a folder, or derive them again and compare with what it holds. "
+        "Exit status: 0 written, or every byte right; 1 something differs."
+    )
+    parser.set_defaults(run=_vectors, parser=parser)
+    parser.add_argument("folder", metavar="DIR", nargs="?", help="where to write them")
+    parser.add_argument("--verify", metavar="DIR", help="the folder to compare with")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a file and stop")
+
+
+def _vectors(arguments: argparse.Namespace) -> int:
+    if [arguments.folder is not None, arguments.verify is not None, arguments.schema].count(True) != 1:
+        raise _UsageError("one of DIR, --verify DIR and --schema is required")
+    if arguments.schema:
+        print(json.dumps(vectors.schema(), indent=2))
+        return 0
+    progress = _progress("vectors", sum(len(vectors.vectors_of(name)) for name in _OPTIMIZERS))
+    if arguments.verify is None:
+        for path in vectors.write_vectors(arguments.folder, progress):
+            print(path)
+        return 0
+    problems = vectors.verify_vectors(arguments.verify, progress)
+    print("\n".join(problems) or f"{arguments.verify}: every byte is right")
+    return 1 if problems else 0
