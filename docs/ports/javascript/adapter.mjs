@@ -13,9 +13,9 @@ function run({ optimizer, dtype, hyperparameters, parameter, gradients }) {
   gradients.forEach((gradient, t) => {
     const rate = [hyperparameters.learning_rate].flat(); // one number, or one a step
     const h = { ...hyperparameters, learning_rate: rate[rate.length > 1 ? t : 0] };
-    elements = elements.map((element, i) => step(optimizer, h, element.w, fromBits(gradient[i]), element));
-    parameters.push(elements.map(({ w }) => toBits(w)));
-    for (const slot of slots) state[slot].push(elements.map((element) => toBits(element[slot])));
+    elements = elements.map((e, i) => step(optimizer, h, e.w, fromBits(gradient[i]), e));
+    parameters.push(elements.map((e) => toBits(e.w)));
+    for (const slot of slots) state[slot].push(elements.map((e) => toBits(e[slot])));
   });
   return { parameters, state };
 }

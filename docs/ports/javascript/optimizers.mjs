@@ -87,11 +87,12 @@ export function step(name, hyperparameters, w, g, state) {
 }
 
 const view = new DataView(new ArrayBuffer(4));
+const half = (offset) => view.getUint16(offset).toString(16).padStart(4, "0");
 
-/** The bit pattern of a float32 number: 8 hexadecimal digits. */
+/** The bit pattern of a float32 number: 8 hexadecimal digits. (By halves, as JavaScript prints small integers faster.) */
 export function toBits(x) {
   view.setFloat32(0, x);
-  return view.getUint32(0).toString(16).padStart(8, "0");
+  return half(0) + half(2);
 }
 
 /** The float32 number of a bit pattern. */
