@@ -54,34 +54,38 @@ class AdaDelta(Optimizer):
         [1] M. D. Zeiler, ADADELTA: An adaptive learning rate method, 2012, arXiv:1212.5701, :cite:p:`zeiler-2012`.
 
     Example:
+        From w = 1 with a gradient of 2: v = ¾·4, d = √1/√4·2, u = ¾·1.
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.AdaDelta(learning_rate=1.0, rho=0.25, eps=1.0)
-        >>> optimizer.update(w, {"w": np.float32([2.0])})  # v = ¾·4, d = √1/√4·2, u = ¾·1
-        >>> print(w["w"], optimizer.state["w"]["v"], optimizer.state["w"]["u"])
+        >>> given = dict(learning_rate=1.0, rho=0.25, eps=1.0)
+        >>> optimizer = optim.AdaDelta(**given)
+        >>> w = np.float32([1.0])
+        >>> optimizer.update(w, np.float32([2]))
+        >>> print(w, optimizer.state["v"], optimizer.state["u"])
         [0.] [3.] [0.75]
 
-        What each hyperparameter does, from w = 1:
+        What each hyperparameter does, from w = 1, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.AdaDelta(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.AdaDelta(learning_rate=0.5, rho=0.25, eps=1.0), 2)
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(2, learning_rate=0.5)
         0.5
-        >>> step(optim.AdaDelta(1.0, rho=1.0, eps=1.0), 2)  # v and u stay 0, and d = g
+        >>> step(2, rho=1.0)  # v and u stay 0, and d = g
         -1.0
-        >>> step(optim.AdaDelta(1.0, rho=0.25, eps=4.0), 4)  # v = ¾·16, d = √4/√16·4
+        >>> step(4, eps=4.0)  # v = ¾·16, d = √4/√16·4
         -1.0
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.AdaDelta(1.0).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("AdaDelta", [1.0], [[3.0]], learning_rate=1.0)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.AdaDelta(1.0).apply_gradients(g, w)
+        >>> entry, = trajectory("AdaDelta", w, [g], learning_rate=1.0)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.996837676 3f7f30c1
@@ -90,7 +94,7 @@ class AdaDelta(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.996837724096651078688154345811
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [0.5, 0.9, 1 - 0.9, 1e-6]
         >>> rate, rho, rest, eps = np.float32(numbers)
@@ -100,14 +104,16 @@ class AdaDelta(Optimizer):
         ...     u = rho * u + rest * (d * d)
         ...     w = w - rate * d
         ...     return w, v, u
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, v, u = np.zeros((3, 1000), np.float32)
-        >>> optimizer, new = optim.AdaDelta(0.5), w
-        >>> for g in gradients:
+        >>> optimizer = optim.AdaDelta(0.5)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, v, u = in_order(w, g, v, u)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v), np.array_equal(optimizer.state["u"], u)
-        (True, True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["v"], state["u"]], [w, v, u])
+        True
     """
 
     slots = ("v", "u")

@@ -50,34 +50,38 @@ class Adagrad(Optimizer):
         optimization, Journal of Machine Learning Research 12 (2011), 2121–2159, :cite:p:`duchi-2011`.
 
     Example:
+        From w = 1 with gradients of 3 and 4: w = 1 − ½·3/(3 + 3), then less ½·4/(5 + 3).
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.Adagrad(learning_rate=0.5, eps=3.0)
-        >>> for gradient in (3.0, 4.0):  # v = 9, then 25; w = 1 − ½·3/(3 + 3), then less ½·4/(5 + 3)
-        ...     optimizer.update(w, {"w": np.float32([gradient])})
-        ...     print(w["w"], optimizer.state["w"]["v"])
+        >>> given = dict(learning_rate=0.5, eps=3.0)
+        >>> optimizer = optim.Adagrad(**given)
+        >>> w = np.float32([1.0])
+        >>> for g in (3, 4):
+        ...     optimizer.update(w, np.float32([g]))
+        ...     print(w, optimizer.state["v"])
         [0.75] [9.]
         [0.5] [25.]
 
-        What each hyperparameter does, from w = 1 with a gradient of 3:
+        What each hyperparameter does, from w = 1 with a gradient of 3, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.Adagrad(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.Adagrad(learning_rate=1.0, eps=3.0), 3)
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(3, learning_rate=1.0)
         0.5
-        >>> step(optim.Adagrad(0.5, eps=1.0), 3)  # w = 1 − ½·3/(3 + 1)
+        >>> step(3, eps=1.0)  # w = 1 − ½·3/(3 + 1)
         0.625
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.Adagrad(0.01).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("Adagrad", [1.0], [[3.0]], learning_rate=0.01)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.Adagrad(0.01).apply_gradients(g, w)
+        >>> entry, = trajectory("Adagrad", w, [g], learning_rate=0.01)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.989999950 3f7d70a3
@@ -86,7 +90,7 @@ class Adagrad(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.990000000033333333014055406867
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [0.01, 1e-8]
         >>> rate, eps = np.float32(numbers)
@@ -94,14 +98,16 @@ class Adagrad(Optimizer):
         ...     v = v + g * g
         ...     w = w - rate * g / (np.sqrt(v) + eps)
         ...     return w, v
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, v = np.zeros((2, 1000), np.float32)
-        >>> optimizer, new = optim.Adagrad(0.01), w
-        >>> for g in gradients:
+        >>> optimizer = optim.Adagrad(0.01)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, v = in_order(w, g, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v)
-        (True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["v"]], [w, v])
+        True
     """
 
     slots = ("v",)

@@ -56,34 +56,38 @@ class Adam(Optimizer):
         Learning Representations, 2015, arXiv:1412.6980, :cite:p:`kingma-ba-2015`.
 
     Example:
+        From w = 1 with a gradient of 2: m = ½·2, v = ¼·4, w = 1 − ½·1/(1 + 1).
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.Adam(learning_rate=0.5, betas=(0.5, 0.75), eps=1.0)
-        >>> optimizer.update(w, {"w": np.float32([2.0])})  # m = 1, v = 1, w = 1 − ½·1/(1 + 1)
-        >>> print(w["w"], optimizer.state["w"]["m"], optimizer.state["w"]["v"])
+        >>> given = dict(learning_rate=0.5, betas=(0.5, 0.75), eps=1.0)
+        >>> optimizer = optim.Adam(**given)
+        >>> w = np.float32([1.0])
+        >>> optimizer.update(w, np.float32([2]))
+        >>> print(w, optimizer.state["m"], optimizer.state["v"])
         [0.75] [1.] [1.]
 
-        What each hyperparameter does, from w = 1 with a gradient of 2:
+        What each hyperparameter does, from w = 1 with a gradient of 2, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.Adam(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.Adam(learning_rate=1.0, betas=(0.5, 0.75), eps=1.0), 2)
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(2, learning_rate=1.0)
         0.5
-        >>> step(optim.Adam(0.5, betas=(0.0, 0.75), eps=1.0), 2)  # m = 2
+        >>> step(2, betas=(0.0, 0.75))  # m = 2
         0.5
-        >>> step(optim.Adam(0.5, betas=(0.5, 0.75), eps=3.0), 2)  # w = 1 − ½·1/(1 + 3)
+        >>> step(2, eps=3.0)  # w = 1 − ½·1/(1 + 3)
         0.875
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.Adam(1e-3).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("Adam", [1.0], [[3.0]], learning_rate=1e-3)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.Adam(1e-3).apply_gradients(g, w)
+        >>> entry, = trajectory("Adam", w, [g], learning_rate=1e-3)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.996837676 3f7f30c1
@@ -92,7 +96,7 @@ class Adam(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.996837722673164920905591294626
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [1e-3, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 1e-8]
         >>> rate, b1, rest1, b2, rest2, eps = np.float32(numbers)
@@ -101,14 +105,16 @@ class Adam(Optimizer):
         ...     v = b2 * v + rest2 * (g * g)
         ...     w = w - rate * m / (np.sqrt(v) + eps)
         ...     return w, m, v
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, m, v = np.zeros((3, 1000), np.float32)
-        >>> optimizer, new = optim.Adam(1e-3), w
-        >>> for g in gradients:
+        >>> optimizer = optim.Adam(1e-3)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, m, v = in_order(w, g, m, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["m"], m), np.array_equal(optimizer.state["v"], v)
-        (True, True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["m"], state["v"]], [w, m, v])
+        True
     """
 
     slots = ("m", "v")

@@ -53,34 +53,38 @@ class Adamax(Adam):
         Conference on Learning Representations, 2015, arXiv:1412.6980, :cite:p:`kingma-ba-2015`.
 
     Example:
+        From w = 1 with a gradient of −2: m = −½·2, v = 2, w = 1 + ½·1/(2 + 2).
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.Adamax(learning_rate=0.5, betas=(0.5, 0.75), eps=2.0)
-        >>> optimizer.update(w, {"w": np.float32([-2.0])})  # m = −1, v = 2, w = 1 + ½·1/(2 + 2)
-        >>> print(w["w"], optimizer.state["w"]["m"], optimizer.state["w"]["v"])
+        >>> given = dict(learning_rate=0.5, betas=(0.5, 0.75), eps=2.0)
+        >>> optimizer = optim.Adamax(**given)
+        >>> w = np.float32([1.0])
+        >>> optimizer.update(w, np.float32([-2]))
+        >>> print(w, optimizer.state["m"], optimizer.state["v"])
         [1.125] [-1.] [2.]
 
-        What each hyperparameter does, from w = 1 with a gradient of −2:
+        What each hyperparameter does, from w = 1 with a gradient of −2, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.Adamax(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.Adamax(learning_rate=1.0, betas=(0.5, 0.75), eps=2.0), -2)
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(-2, learning_rate=1.0)
         1.25
-        >>> step(optim.Adamax(0.5, betas=(0.0, 0.75), eps=2.0), -2)  # m = −2
+        >>> step(-2, betas=(0.0, 0.75))  # m = −2
         1.25
-        >>> step(optim.Adamax(0.5, betas=(0.5, 0.75), eps=6.0), -2)  # w = 1 + ½·1/(2 + 6)
+        >>> step(-2, eps=6.0)  # w = 1 + ½·1/(2 + 6)
         1.0625
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.Adamax(1e-3).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("Adamax", [1.0], [[3.0]], learning_rate=1e-3)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.Adamax(1e-3).apply_gradients(g, w)
+        >>> entry, = trajectory("Adamax", w, [g], learning_rate=1e-3)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.999899924 3f7ff971
@@ -89,7 +93,7 @@ class Adamax(Adam):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.999900000000333333352345014487
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [2e-3, 0.9, 1 - 0.9, 0.999, 1e-8]
         >>> rate, b1, rest1, b2, eps = np.float32(numbers)
@@ -98,14 +102,16 @@ class Adamax(Adam):
         ...     v = np.maximum(b2 * v, np.abs(g))
         ...     w = w - rate * m / (v + eps)
         ...     return w, m, v
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, m, v = np.zeros((3, 1000), np.float32)
-        >>> optimizer, new = optim.Adamax(2e-3), w
-        >>> for g in gradients:
+        >>> optimizer = optim.Adamax(2e-3)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, m, v = in_order(w, g, m, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["m"], m), np.array_equal(optimizer.state["v"], v)
-        (True, True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["m"], state["v"]], [w, m, v])
+        True
     """
 
     def apply_single(

@@ -58,36 +58,41 @@ class AdamW(Adam):
         Learning Representations, 2019, arXiv:1711.05101, :cite:p:`loshchilov-hutter-2019`.
 
     Example:
+        From w = 1 with a gradient of 2: m = ½·2, v = ¼·4, w = (1 − ½·½)·1 − ½·1/(1 + 1).
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.AdamW(learning_rate=0.5, betas=(0.5, 0.75), eps=1.0, weight_decay=0.5)
-        >>> optimizer.update(w, {"w": np.float32([2.0])})  # w = (1 − ½·½)·1 − ½·1/(1 + 1)
-        >>> print(w["w"], optimizer.state["w"]["m"], optimizer.state["w"]["v"])
+        >>> given = dict(learning_rate=0.5, betas=(0.5, 0.75), eps=1.0,
+        ...              weight_decay=0.5)
+        >>> optimizer = optim.AdamW(**given)
+        >>> w = np.float32([1.0])
+        >>> optimizer.update(w, np.float32([2]))
+        >>> print(w, optimizer.state["m"], optimizer.state["v"])
         [0.5] [1.] [1.]
 
-        What each hyperparameter does, from w = 1 with a gradient of 2:
+        What each hyperparameter does, from w = 1 with a gradient of 2, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.AdamW(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.AdamW(learning_rate=1.0, betas=(0.5, 0.75), eps=1.0, weight_decay=0.5), 2)
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(2, learning_rate=1.0)  # w = (1 − ½)·1 − 1·1/(1 + 1)
         0.0
-        >>> step(optim.AdamW(0.5, betas=(0.0, 0.75), eps=1.0, weight_decay=0.5), 2)  # m = 2
+        >>> step(2, betas=(0.0, 0.75))  # m = 2
         0.25
-        >>> step(optim.AdamW(0.5, betas=(0.5, 0.75), eps=3.0, weight_decay=0.5), 2)  # w = ¾ − ½·1/(1 + 3)
+        >>> step(2, eps=3.0)  # w = ¾ − ½·1/(1 + 3)
         0.625
-        >>> step(optim.AdamW(0.5, betas=(0.5, 0.75), eps=1.0, weight_decay=0.0), 2)  # as Adam
+        >>> step(2, weight_decay=0.0)  # as Adam
         0.75
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.AdamW(1e-3).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("AdamW", [1.0], [[3.0]], learning_rate=1e-3)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.AdamW(1e-3).apply_gradients(g, w)
+        >>> entry, = trajectory("AdamW", w, [g], learning_rate=1e-3)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.996827483 3f7f3016
@@ -96,7 +101,7 @@ class AdamW(Adam):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.996827722673164920905174960992
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [1, 1e-3, 0.01, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 1e-8]
         >>> one, rate, kappa, b1, rest1, b2, rest2, eps = np.float32(numbers)
@@ -106,14 +111,16 @@ class AdamW(Adam):
         ...     v = b2 * v + rest2 * (g * g)
         ...     w = w - rate * m / (np.sqrt(v) + eps)
         ...     return w, m, v
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, m, v = np.zeros((3, 1000), np.float32)
-        >>> optimizer, new = optim.AdamW(1e-3), w
-        >>> for g in gradients:
+        >>> optimizer = optim.AdamW(1e-3)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, m, v = in_order(w, g, m, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["m"], m), np.array_equal(optimizer.state["v"], v)
-        (True, True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["m"], state["v"]], [w, m, v])
+        True
     """
 
     weight_decay = Hyperparameter(at_least_zero, "Decoupled weight decay κ ≥ 0.")

@@ -55,36 +55,40 @@ class Lion(Optimizer):
         arXiv:2302.06675, :cite:p:`chen-2023`.
 
     Example:
+        From w = 1 with a gradient of 2: c = ½·2, m = ¼·2, w = (1 − ½·½)·1 − ½.
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.Lion(learning_rate=0.5, betas=(0.5, 0.75), weight_decay=0.5)
-        >>> optimizer.update(w, {"w": np.float32([2.0])})  # c = 1, w = (1 − ½·½)·1 − ½, m = ½
-        >>> print(w["w"], optimizer.state["w"]["m"])
+        >>> given = dict(learning_rate=0.5, betas=(0.5, 0.75), weight_decay=0.5)
+        >>> optimizer = optim.Lion(**given)
+        >>> w = np.float32([1.0])
+        >>> optimizer.update(w, np.float32([2]))
+        >>> print(w, optimizer.state["m"])
         [0.25] [0.5]
 
-        What each hyperparameter does, from w = 1:
+        What each hyperparameter does, from w = 1, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.Lion(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.Lion(learning_rate=0.25), 2)
-        0.75
-        >>> step(optim.Lion(0.5, betas=(0.5, 0.75)), 2, -0.25)  # c = 1, then ½·½ − ½·¼ > 0
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(2, learning_rate=0.25)  # w = (1 − ¼·½)·1 − ¼
+        0.625
+        >>> step(2, weight_decay=0.0)
+        0.5
+        >>> step(2, -0.25, weight_decay=0.0)  # then ½·½ − ½·¼ > 0
         0.0
-        >>> step(optim.Lion(0.5, betas=(0.25, 0.75)), 2, -0.25)  # c = 1½, then ¼·½ − ¾·¼ < 0
+        >>> step(2, -0.25, betas=(0.25, 0.75), weight_decay=0.0)  # ¼·½ − ¾·¼ < 0
         1.0
-        >>> step(optim.Lion(0.5, weight_decay=0.5), 2)  # w = (1 − ½·½)·1 − ½
-        0.25
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.Lion(1e-4).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("Lion", [1.0], [[3.0]], learning_rate=1e-4)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.Lion(1e-4).apply_gradients(g, w)
+        >>> entry, = trajectory("Lion", w, [g], learning_rate=1e-4)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.999899864 3f7ff970
@@ -93,7 +97,7 @@ class Lion(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.999899999999999999995207826398
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [1, 1e-4, 0.1, 0.9, 1 - 0.9, 0.99, 1 - 0.99]
         >>> one, rate, kappa, b1, rest1, b2, rest2 = np.float32(numbers)
@@ -103,14 +107,16 @@ class Lion(Optimizer):
         ...     w = (one - rate * kappa) * w  # left out where κ = 0
         ...     w = w - rate * np.sign(c)
         ...     return w, m
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, m = np.zeros((2, 1000), np.float32)
-        >>> optimizer, new = optim.Lion(1e-4, weight_decay=0.1), w
-        >>> for g in gradients:
+        >>> optimizer = optim.Lion(1e-4, weight_decay=0.1)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, m = in_order(w, g, m)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["m"], m)
-        (True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["m"]], [w, m])
+        True
     """
 
     slots = ("m",)

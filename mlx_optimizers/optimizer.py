@@ -44,18 +44,33 @@ class _Leaf:
 class Optimizer:
     """The base class of all optimizers: it applies a rule for one array to a tree of parameters.
 
-    A subclass sets ``slots`` and advances a parameter in place in :meth:`apply_single`; or, as for MLX, it fills the
-    state in :meth:`init_single` and returns a new array.
+    Parameters and gradients are nested dictionaries, lists and tuples of arrays, or one bare array; the gradients may
+    cover a part of the parameters. The arrays are NumPy's or MLX's, of dtype float32, float64, float16 or bfloat16;
+    each is computed in its own dtype, and keeps it. :meth:`update` changes a model, :meth:`apply_gradients` returns
+    new parameters.
 
-    The state is ``{"step": …, "learning_rate": …}`` and, under the path of each parameter, its slots, as in MLX. Where
-    the tree is a bare array the slots stand at the top. A parameter at the top whose own name is ``step`` or
-    ``learning_rate`` has its slots under that name with an underscore behind it.
+    State:
+        - ``step``: the number of updates done, 0-d, uint64.
+        - ``learning_rate``: the learning rate λ, 0-d, float32; :attr:`learning_rate` is the double that was given.
+        - Under the path of each parameter, such as ``state["layers"][0]["weight"]``: its slots, of its shape and dtype.
+          Where the tree is a bare array the slots stand at the top. A parameter at the top whose own name is ``step``
+          or ``learning_rate`` has its slots under that name with an underscore behind it.
 
     Example:
-        An optimizer of one's own:
-
         >>> import numpy as np
         >>> import mlx_optimizers as optim
+        >>> optimizer = optim.SGD(learning_rate=0.5, momentum=0.5)
+        >>> model = {"layers": [{"weight": np.float32([1, 2])}, {"weight": np.float32([3])}]}
+        >>> optimizer.update(model, {"layers": [{"weight": np.float32([1, 1])}]})
+        >>> model
+        {'layers': [{'weight': array([0.5, 1.5], dtype=float32)}, {'weight': array([3.], dtype=float32)}]}
+        >>> optimizer.state["layers"]
+        [{'weight': {'v': array([1., 1.], dtype=float32)}}]
+        >>> optimizer.state["step"], optimizer.state["learning_rate"]
+        (array(1, dtype=uint64), array(0.5, dtype=float32))
+
+        An optimizer of one's own, written as for MLX: it returns the new array.
+
         >>> class SignSGD(optim.Optimizer):
         ...     def __init__(self, learning_rate):
         ...         super().__init__()
@@ -67,13 +82,49 @@ class Optimizer:
         >>> SignSGD(0.5).update(model, {"w": np.float32([3, -4])})
         >>> model
         {'w': array([0.5, 2.5], dtype=float32)}
+
+        One written as those of this package. It names its slots, which start as zeros, changes parameter and slots in
+        place, and has its formula a second time, over the numbers of an oracle:
+
+        >>> class Signum(optim.Optimizer):
+        ...     slots = ("v",)
+        ...     def __init__(self, learning_rate, momentum=0.5):
+        ...         super().__init__()
+        ...         self.learning_rate = learning_rate
+        ...         self.momentum = float(momentum)
+        ...     def apply_single(self, gradient, parameter, state):
+        ...         real, v = parameter.dtype.type, state["v"]
+        ...         v *= real(self.momentum)
+        ...         v += gradient
+        ...         parameter -= real(self.learning_rate) * np.sign(v)
+        ...         return parameter
+        ...     @staticmethod
+        ...     def exact(n, h, t, w, g, v):
+        ...         v = h.momentum * v + g
+        ...         return w - h.learning_rate * n.sign(v), v
+        >>> w, gradients = np.float32([1, 2]), np.float32([[3, -4], [-1, 4]])
+        >>> optimizer = Signum(0.1)
+        >>> for gradient in gradients:  # v = [3, −4], then [½, 2]
+        ...     w = optimizer.apply_gradients(gradient, w)
+        >>> w, optimizer.state["v"]
+        (array([0.79999995, 1.9999999 ], dtype=float32), array([0.5, 2. ], dtype=float32))
+
+        The oracle then says where the float32 result may lie:
+
+        >>> from mlx_optimizers.oracle import Formula, trajectory
+        >>> formula = Formula("Signum", Signum, Signum.exact)
+        >>> first, last = trajectory(formula, [1, 2], gradients, learning_rate=0.1)
+        >>> print(last.parameter.low, last.parameter.high)
+        [0.79999983 1.9999996 ] [0.80000013 2.0000002 ]
+        >>> bool(np.all((last.parameter.low <= w) & (w <= last.parameter.high)))
+        True
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the state arrays of one parameter; each starts as zeros of the parameter's shape and dtype."""
 
     exact: ClassVar[Callable[..., Any]]
-    """One step over the numbers of an oracle context, ``exact(n, h, t, w, g, *slots)``: the new w, then the slots."""
+    """One step over the numbers of an oracle context; ``exact(n, h, t, w, g, *slots)`` returns the new w and slots."""
 
     def __init__(self) -> None:
         self._state = OptimizerState(step=np.array(0, np.uint64))
@@ -177,7 +228,7 @@ class Optimizer:
             state: Its slots, which are changed.
 
         Returns:
-            The parameter after the step: the same array, or a new one.
+            The parameter after the step, as the same array or a new one.
 
         Raises:
             NotImplementedError: in the base class.

@@ -51,34 +51,38 @@ class RMSprop(Optimizer):
         magnitude, COURSERA: Neural Networks for Machine Learning, 2012, :cite:p:`tieleman-hinton-2012`.
 
     Example:
+        From w = 1 with a gradient of 2: v = ¼·4, w = 1 − ½·2/(1 + 1).
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.RMSprop(learning_rate=0.5, alpha=0.75, eps=1.0)
-        >>> optimizer.update(w, {"w": np.float32([2.0])})  # v = 4/4, w = 1 − ½·2/(1 + 1)
-        >>> print(w["w"], optimizer.state["w"]["v"])
+        >>> given = dict(learning_rate=0.5, alpha=0.75, eps=1.0)
+        >>> optimizer = optim.RMSprop(**given)
+        >>> w = np.float32([1.0])
+        >>> optimizer.update(w, np.float32([2]))
+        >>> print(w, optimizer.state["v"])
         [0.5] [1.]
 
-        What each hyperparameter does, from w = 1 with a gradient of 2:
+        What each hyperparameter does, from w = 1 with a gradient of 2, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.RMSprop(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.RMSprop(learning_rate=1.0, alpha=0.75, eps=1.0), 2)
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(2, learning_rate=1.0)
         0.0
-        >>> step(optim.RMSprop(0.5, alpha=1.0, eps=1.0), 2)  # v stays 0
+        >>> step(2, alpha=1.0)  # v stays 0
         0.0
-        >>> step(optim.RMSprop(0.5, alpha=0.75, eps=3.0), 2)  # w = 1 − ½·2/(1 + 3)
+        >>> step(2, eps=3.0)  # w = 1 − ½·2/(1 + 3)
         0.75
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.RMSprop(0.01).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("RMSprop", [1.0], [[3.0]], learning_rate=0.01)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.RMSprop(0.01).apply_gradients(g, w)
+        >>> entry, = trajectory("RMSprop", w, [g], learning_rate=0.01)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.899999917 3f666665
@@ -87,7 +91,7 @@ class RMSprop(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.900000003333333264549475918296
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [0.01, 0.99, 1 - 0.99, 1e-8]
         >>> rate, alpha, rest, eps = np.float32(numbers)
@@ -95,14 +99,16 @@ class RMSprop(Optimizer):
         ...     v = alpha * v + rest * (g * g)
         ...     w = w - rate * g / (np.sqrt(v) + eps)
         ...     return w, v
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, v = np.zeros((2, 1000), np.float32)
-        >>> optimizer, new = optim.RMSprop(0.01), w
-        >>> for g in gradients:
+        >>> optimizer = optim.RMSprop(0.01)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, v = in_order(w, g, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v)
-        (True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["v"]], [w, v])
+        True
     """
 
     slots = ("v",)

@@ -67,42 +67,46 @@ class SGD(Optimizer):
         initialization and momentum in deep learning, ICML 2013, 1139–1147, :cite:p:`sutskever-2013`.
 
     Example:
+        From w = 1 with gradients of 1 and 1: v = 1, then ½·1 + 1.
+
         >>> import numpy as np
         >>> import mlx_optimizers as optim
-        >>> w = {"w": np.float32([1.0])}
-        >>> optimizer = optim.SGD(learning_rate=0.5, momentum=0.5)
-        >>> for gradient in (1.0, 1.0):
-        ...     optimizer.update(w, {"w": np.float32([gradient])})
-        ...     print(w["w"], optimizer.state["w"]["v"])
+        >>> given = dict(learning_rate=0.5, momentum=0.5)
+        >>> optimizer = optim.SGD(**given)
+        >>> w = np.float32([1.0])
+        >>> for g in (1, 1):
+        ...     optimizer.update(w, np.float32([g]))
+        ...     print(w, optimizer.state["v"])
         [0.5] [1.]
         [-0.25] [1.5]
 
-        What each hyperparameter does, from w = 1 with gradients of 1:
+        What each hyperparameter does, from w = 1 with gradients of 1, the others as above:
 
-        >>> def step(optimizer, *gradients):
-        ...     w = np.float32([1.0])
+        >>> def step(*gradients, **changed):
+        ...     optimizer, w = optim.SGD(**(given | changed)), np.float32(1)
         ...     for g in gradients:
-        ...         w = optimizer.apply_gradients(np.float32([g]), w)
-        ...     return w[0].item()
-        >>> step(optim.SGD(learning_rate=0.5), 1, 1)
-        0.0
-        >>> step(optim.SGD(learning_rate=lambda updates: 0.5 / 2**updates), 1, 1)  # ½, then ¼
-        0.25
-        >>> step(optim.SGD(0.5, weight_decay=0.5), 1)  # h = 1 + ½·1
-        0.25
-        >>> step(optim.SGD(0.5, momentum=0.5), 1, 1)  # v = 1, then ½ + 1
-        -0.25
-        >>> step(optim.SGD(0.5, momentum=0.5, dampening=0.5), 1, 1)  # v = ½, then ¼ + ½
+        ...         w = optimizer.apply_gradients(np.float32(g), w)
+        ...     return w.item()
+        >>> step(1, 1, learning_rate=0.25)  # v = 1, then 1½
         0.375
-        >>> step(optim.SGD(0.5, momentum=0.5, nesterov=True), 1)  # d = 1 + ½·1
+        >>> step(1, 1, learning_rate=lambda updates: 0.5 / 2**updates)
+        0.125
+        >>> step(1, 1, momentum=0.0)
+        0.0
+        >>> step(1, weight_decay=0.5)  # h = 1 + ½·1
+        0.25
+        >>> step(1, 1, dampening=0.5)  # v = ½, then ¼ + ½
+        0.375
+        >>> step(1, nesterov=True)  # d = 1 + ½·1
         0.25
 
         The float32 result with its bits, between the ends of the interval that rounding can explain; then the exact
         value:
 
         >>> from mlx_optimizers.oracle import Exact, trajectory
-        >>> new = optim.SGD(0.1).apply_gradients(np.float32([3.0]), np.float32([1.0]))
-        >>> entry, = trajectory("SGD", [1.0], [[3.0]], learning_rate=0.1)
+        >>> g, w = np.float32([[3], [1]])
+        >>> new = optim.SGD(0.1).apply_gradients(g, w)
+        >>> entry, = trajectory("SGD", w, [g], learning_rate=0.1)
         >>> for x in (entry.parameter.low, new, entry.parameter.high):
         ...     print(f"{x[0]:.9f} {x.view(np.uint32)[0]:08x}")
         0.699999928 3f333332
@@ -111,7 +115,7 @@ class SGD(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.699999999999999983346654630623
 
-        The order of the float32 operations, each rounded once; the class gives the same bits:
+        The order of the float32 operations, each rounded once. The class gives the same bits:
 
         >>> numbers = [0.1, 0.9, 0.01, 1 - 0.5]
         >>> rate, mu, kappa, rest = np.float32(numbers)
@@ -121,14 +125,16 @@ class SGD(Optimizer):
         ...     d = v  # h where μ = 0; mu * v + h with Nesterov momentum
         ...     w = w - rate * d
         ...     return w, v
-        >>> gradients = np.random.default_rng(0).normal(size=(5, 1000)).astype(np.float32)
+        >>> rng = np.random.default_rng(0)
         >>> w, v = np.zeros((2, 1000), np.float32)
-        >>> optimizer, new = optim.SGD(0.1, momentum=0.9, weight_decay=0.01, dampening=0.5), w
-        >>> for g in gradients:
+        >>> optimizer = optim.SGD(0.1, momentum=0.9, weight_decay=0.01, dampening=0.5)
+        >>> new = w
+        >>> for g in np.float32(rng.normal(size=(5, 1000))):
         ...     w, v = in_order(w, g, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> np.array_equal(new, w), np.array_equal(optimizer.state["v"], v)
-        (True, True)
+        >>> state = optimizer.state
+        >>> np.array_equal([new, state["v"]], [w, v])
+        True
     """
 
     slots = ("v",)

@@ -26,6 +26,13 @@ class OptimizerState(defaultdict[Any, Any]):
         3
         >>> state
         {'layer': {'weight': {}}, 'step': 3}
+
+        Asking whether a key is there makes nothing, and the dictionaries within are of the same kind:
+
+        >>> "bias" in state["layer"], type(state["layer"]["weight"]).__name__
+        (False, 'OptimizerState')
+        >>> state == {"layer": {"weight": {}}, "step": 3}
+        True
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -2,6 +2,8 @@
 
 Public are the names in ``__all__`` of the modules in the setting ``documented_modules``, and the methods and properties
 that a public class defines under a name without a leading underscore.
+
+The module also has the summary tables, which show each name's signature but a dictionary's.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.ext.autosummary import Autosummary, import_by_name
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
@@ -42,8 +45,23 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
             logger.warning("the public name %s has no docstring", name)
 
 
+class Table(Autosummary):
+    """A summary table that shows a dictionary by its name alone, as its signature takes anything and says nothing."""
+
+    def get_items(self, names: list[str]) -> list[tuple[str, str | None, str, str]]:
+        """Return the rows."""
+        rows = []
+        for name, signature, summary, full_name in super().get_items(names):
+            value = import_by_name(full_name)[1]
+            plain = inspect.isclass(value) and issubclass(value, dict)
+            rows.append((name, "" if plain else signature, summary, full_name))
+        return rows
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     """Register with Sphinx."""
     app.add_config_value("documented_modules", [], "env")
     app.connect("env-check-consistency", check)
+    app.setup_extension("sphinx.ext.autosummary")  # whose directive is replaced
+    app.add_directive("autosummary", Table, override=True)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -99,14 +99,16 @@ def settings(optimizer: type[mlx_optimizers.Optimizer]) -> Iterator[dict[str, An
 def difference(
     optimizer: type[mlx_optimizers.Optimizer], page: Page, tree: latex.Tree, taken: set[latex.Tree] | None = None
 ) -> str | None:
-    """Where the displayed formula first differs from the exact step, or None."""
+    """Where the displayed formula first differs from the exact step, in words that name the optimizer, or None."""
     rng = np.random.default_rng(1)
     for hyperparameters in settings(optimizer):
-        w = rng.normal(size=ELEMENTS)
-        gradients = rng.normal(size=(STEPS, ELEMENTS))
+        w, gradients = rng.normal(size=ELEMENTS), rng.normal(size=(STEPS, ELEMENTS))
         gradients[:, 0] = 0
         exact = walk(formula_named(optimizer), Exact(BITS, "mpmath"), w, gradients, hyperparameters)
-        shown = carried(optimizer, page, tree, w, gradients, hyperparameters, taken)
+        try:
+            shown = list(carried(optimizer, page, tree, w, gradients, hyperparameters, taken))
+        except (KeyError, ValueError, ZeroDivisionError) as error:  # no value, no root, no quotient
+            return f"{optimizer.__name__}: the displayed formula cannot be evaluated: {error}, with {hyperparameters}"
         for step, (wanted, got) in enumerate(zip(exact, shown, strict=True), start=1):
             for name, these, those in zip(("the parameter", *optimizer.slots), got, wanted, strict=True):
                 for a, b in zip(these, those.values, strict=True):
@@ -182,14 +184,7 @@ def test_every_change_of_a_displayed_formula_is_noticed(optimizer, page):
     found = page(optimizer)
     changes = list(latex.mutants(latex.parse(found.latex)))
     assert len(changes) >= 20
-    assert [words for words, tree in changes if not noticed(optimizer, found, tree)] == []
-
-
-def noticed(optimizer, page, tree):
-    try:
-        return difference(optimizer, page, tree) is not None
-    except (KeyError, ValueError, ZeroDivisionError):
-        return True  # a symbol has no value, or a number no root or quotient
+    assert [words for words, tree in changes if difference(optimizer, found, tree) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -205,7 +200,7 @@ def test_a_change_in_the_text_is_noticed(page, old, new):
     found = page(mlx_optimizers.Adam)
     assert found.latex.count(old) == 1
     tree = latex.parse(found.latex.replace(old, new))
-    assert difference(mlx_optimizers.Adam, found, tree).startswith("Adam: the displayed formula gives ")
+    assert difference(mlx_optimizers.Adam, found, tree).startswith("Adam: the displayed formula ")
 
 
 def test_a_sign_changed_in_a_docstring_is_named_by_the_tests_of_its_page(project):
@@ -224,7 +219,7 @@ def test_a_sign_changed_in_a_docstring_is_named_by_the_tests_of_its_page(project
     )
     assert tests.returncode == 1, tests.stdout + tests.stderr
     assert "test_the_displayed_formula_is_the_exact_step[Adam]" in tests.stdout
-    assert "Adam: the displayed formula gives " in tests.stdout
+    assert "Adam: the displayed formula cannot be evaluated: root of a negative number" in tests.stdout
     assert "1 failed, 2 passed" in tests.stdout, "AdamW and Adamax have formulas of their own"
 
 
