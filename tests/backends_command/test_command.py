@@ -585,3 +585,42 @@ def test_what_finished_before_the_protocol_broke_is_reported(program):
     assert [result.verdict for result in report.results] == ["deviates", "deviates"]
     assert report.broken == str(backend.error)
     assert report.status == 4
+
+
+# The command line.
+
+
+def command_line(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mlx_optimizers", "check", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=command.TIMEOUT / 2,
+    )
+
+
+@pytest.mark.parametrize("text", ["yes", f"{shlex.quote(sys.executable)} -c 'print(1)'"])
+def test_the_command_ends_at_once_with_status_4_on_programs_that_are_no_adapters(text):
+    run = command_line(f"cmd:{text}")
+    assert run.returncode == 4
+    assert "broke the protocol in its reply to 'start'" in run.stderr
+
+
+def test_the_command_ends_with_status_3_when_there_is_no_such_program():
+    assert command_line("cmd:no-such-program").returncode == 3
+
+
+def test_the_command_ends_with_status_2_when_there_is_no_command():
+    assert command_line("cmd:").returncode == 2
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_the_command_still_writes_the_report_of_what_finished(jobs, program):
+    adapter = program("start(); send(reply(receive())); receive(); time.sleep(1000)")
+    run = command_line(f"cmd:{adapter}", "--timeout", "1", "--format", "json", "-j", jobs, "--case", "lion/plain/*")
+    assert run.returncode == 4
+    assert "no end of the line after 1 s" in run.stderr
+    assert json.loads(run.stdout)["summary"]["cases"] == 1
+    assert all(ends(pid) for pid in program.running())
