@@ -111,7 +111,7 @@ def details(report: Report) -> list[str]:
     """What the table cannot say: which formulas were meant, what deviates and how, what could not be done."""
     rows = summaries(report)
     meant = [row.formula for row in rows if row.formula != row.optimizer]
-    out = [f"Held to what it claims: {', '.join(meant)}."] if meant else []
+    out = [f"Held to {', '.join(meant)}."] if meant else []
     for row in rows:
         if found := row.having("deviates"):
             out.append("\n".join([_headline(row, found), *map("  {}".format, _explained(report, row, found))]))
