@@ -48,7 +48,7 @@ MANIFEST = "mlx-optimizers-manifest/1"
 DTYPES = ("float16", "bfloat16", "float64")
 """The dtypes in which the defaults are published, beside float32."""
 
-SHOWN = 20
+SHOWN = 50
 """Differences that `verify_vectors` names in one file; of the rest it gives the number."""
 
 Level = Literal["required", "informative"]
@@ -444,15 +444,16 @@ def _words(place: Place, ids: list[str]) -> str:
 
 def _items(got: str, right: str) -> Iterator[str]:
     """The elements in which two lines differ; the lines themselves where that is not all."""
-    ours, theirs = ([*re.finditer(r'"[^"]*"|[^][ ,"]+', line)] for line in (right, got))
-    changed = [index for index, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a[0] != b[0]]
-    if len(ours) != len(theirs) or not changed or not right.lstrip().startswith(("[", '"')):
+    ours, theirs = ([item[0] for item in re.finditer(r'"[^"]*"|[^][ ,:"]+', line)] for line in (right, got))
+    changed = [index for index, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]]
+    keyed = right.lstrip().startswith('"')  # the first item is the key
+    if len(ours) != len(theirs) or not changed or (keyed and changed[0] == 0) or not right.startswith(" "):
         yield f"found {_cut(got.strip())}, and {_cut(right.strip())} is right"
         return
-    keyed = right.lstrip().startswith('"')
+    array = right.rstrip(",").endswith("]")
     for index in changed:
-        element = f"element {index - keyed}: " if right.rstrip(",").endswith("]") else ""
-        yield f"{element}found {_cut(theirs[index][0])}, and {_cut(ours[index][0])} is right"
+        element = f"element {index - keyed}: " if array else ""
+        yield f"{element}found {_cut(theirs[index])}, and {_cut(ours[index])} is right"
 
 
 def _cut(text: str) -> str:

@@ -1,0 +1,29 @@
+"""The vectors, written once for all tests of this folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_optimizers.conformance.vectors import write_vectors
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files, as the command writes them; a test that changes one copies it first."""
+    target = tmp_path_factory.mktemp("vectors")
+    write_vectors(target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def cases(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every case by its id, with the optimizer of its file."""
+    found = {}
+    for path in sorted(folder.glob("[a-z]*.json")):
+        file = json.loads(path.read_text("utf-8"))
+        found |= {case["id"]: {"optimizer": file["optimizer"], **case} for case in file["cases"]}
+    return found

@@ -1,0 +1,94 @@
+"""The programs of the guide load the vectors, in C, JavaScript and Rust, and find a wrong optimizer."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import program
+
+pytestmark = pytest.mark.xdist_group("vectors")
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "vectors.md").read_text("utf-8")
+
+WRONG = {  # ε inside the root
+    "c": ("sqrtf(v[i]) + (float)eps", "sqrtf(v[i] + (float)eps)"),
+    "javascript": ("fround(sqrt(v[i])) + fround(eps)", "fround(sqrt(v[i] + eps))"),
+    "rust": ("v[i].sqrt() + eps as f32", "(v[i] + eps as f32).sqrt()"),
+}
+
+
+def source(language):
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    return text
+
+
+def build(language, text, folder):
+    """The command that runs a program of the guide."""
+    path = folder / {"c": "load.c", "javascript": "load.mjs", "rust": "load.rs"}[language]
+    path.write_text(text, "utf-8")
+    built = folder / "load"
+    if language == "javascript":
+        return [program("node"), path]
+    if language == "c":
+        command = [program("gcc", "cc"), "-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", path, "-o", built, "-lm"]
+    else:
+        command = [program("rustc"), "-D", "warnings", "-O", path, "-o", built]
+    subprocess.run(command, check=True)
+    return [built]
+
+
+def run(command, path):
+    return subprocess.run([*command, path], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("language", WRONG)
+def test_a_program_of_the_guide_conforms_in_every_case_of_float32(language, folder, cases, tmp_path):
+    count = sum(case["optimizer"] == "Adam" and case["dtype"] == "float32" for case in cases.values())
+    result = run(build(language, source(language), tmp_path), folder / "adam.json")
+    assert (result.stdout, result.returncode) == (f"{count} cases, 0 deviate\n", 0), result.stderr
+
+
+@pytest.mark.parametrize("language", WRONG)
+def test_a_program_with_another_formula_deviates(language, folder, cases, tmp_path):
+    """ε inside the root shows wherever gradients are near ε, and nothing is asked of the informative cases."""
+    right, wrong = WRONG[language]
+    assert source(language).count(right) == 1
+    result = run(build(language, source(language).replace(right, wrong), tmp_path), folder / "adam.json")
+    assert result.returncode == 1
+    found = set(re.findall(r"^(\S+) deviates$", result.stdout, re.MULTILINE))
+    assert found >= {name for name in cases if name.startswith("adam/tiny/") and cases[name]["dtype"] == "float32"}
+    assert not {name for name in found if cases[name]["level"] == "informative"}
+    assert result.stdout.endswith(f" cases, {len(found)} deviate\n")
+
+
+@pytest.mark.parametrize("language", WRONG)
+def test_a_program_reads_every_step_and_element(language, folder, tmp_path):
+    """An interval that nothing can meet is put at the ends of a case, and the case deviates."""
+    text = (folder / "adam.json").read_text("utf-8")
+    command = build(language, source(language), tmp_path)
+    case = re.search(r"^  \{\n(?:(?!  \}).*\n)*   \"id\": \"adam/wide/defaults\",\n", text, re.MULTILINE)
+    lows = list(re.finditer(r'^      "low": \[.*\]', case[0], re.MULTILINE))
+    for step, element in ((0, 0), (0, 23), (7, 0), (7, 23)):
+        words = re.findall(r'"([0-9a-f]{8})"', lows[step][0])
+        words[element] = "7f800000"  # ∞
+        line = '      "low": [' + ", ".join(f'"{word}"' for word in words) + "]"
+        start = case.start() + lows[step].start()
+        (tmp_path / "adam.json").write_text(text[:start] + line + text[start + len(lows[step][0]) :], "utf-8")
+        result = run(command, tmp_path / "adam.json")
+        assert result.stdout.startswith("adam/wide/defaults deviates\n"), (step, element)
+        assert result.returncode == 1
+
+
+def test_the_guide_says_that_the_swift_program_is_not_compiled():
+    before = GUIDE[: GUIDE.index("```swift")]
+    assert "**not compiled here**" in before[before.rindex("### ") :]
+
+
+def test_the_labels_of_the_special_regime_are_those_of_the_files(cases):
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (required|informative) \|", GUIDE, re.MULTILINE)
+    levels = {case["id"].split("/")[2]: case["level"] for case in cases.values() if case["regime"] == "special"}
+    assert dict(rows) == levels
