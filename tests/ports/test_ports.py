@@ -103,7 +103,7 @@ def test_a_port_is_the_fast_path_bit_for_bit_parameters_and_state(optimizer, por
 
 
 def test_a_port_takes_the_sign_of_minus_zero_for_plus_zero(port):
-    # In the second step c = 0.5·m + 0.5·g = −0, as half of the smallest subnormal number rounds to 0; w is −0 all along.
+    # In the second step c = 0.5·m + 0.5·g = −0, as half of the smallest subnormal number rounds to 0; w stays −0.
     zero, tiny = np.float32(-0.0), np.float32(-(2.0**-149))
     h = {"learning_rate": 0.1, "betas": (0.5, 0.2), "weight_decay": 0.0}
     case = Case("x", "Lion", "any", "any", "float32", h, np.array([zero]), np.array([[tiny], [zero]]))
