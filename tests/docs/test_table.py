@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup, Tag
 from sphinx.util.inventory import InventoryFile
@@ -70,6 +73,37 @@ def test_the_papers_behind_a_summary_are_given_in_full_on_its_page(rows, site):
         if "[1]" in text(cells[1]):
             body = text(parse(site / cells[0].find("a")["href"].partition("#")[0]).find("article"))
             assert body.count("[1]") >= 2, f"the page of {name} cites a paper that it does not list"
+
+
+@pytest.fixture(params=mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+def optimizer(request) -> type[mlx_optimizers.Optimizer]:
+    return request.param
+
+
+def test_the_page_of_an_optimizer_has_every_part(optimizer, site):
+    body = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html").select_one("dl.py.class > dd")
+    parts = [text(tag).rstrip(":") for tag in body.select(":scope > p.rubric, :scope > dl.field-list > dt")]
+    assert parts == ["Parameters", "State", "Raises", *parts[3:]]
+    assert set(parts[3:]) == {"Differences elsewhere", "References", "Example"}
+    assert len(body.find_all("div", "math", recursive=False)) == 1
+    assert body.select('a[href*="references.html#id"]'), "a paper, listed in full"
+
+
+def test_every_hyperparameter_has_an_example_of_its_own(optimizer, site):
+    body = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html")
+    called = [line for block in body.select("div.doctest") for line in block.get_text().splitlines()]
+    for name in inspect.signature(optimizer).parameters:
+        assert any(line.startswith(">>> step(") and f"{name}=" in line for line in called), name
+
+
+def test_float32_bits_stand_between_the_ends_of_their_interval_on_every_page(optimizer, site):
+    body = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html")
+    (block,) = (tag.get_text() for tag in body.select("div.doctest") if "trajectory" in tag.get_text())
+    printed = [line for line in block.splitlines() if line and not line.startswith((">>>", "..."))]
+    low, new, high = (np.uint32(int(line.split()[1], 16)).view(np.float32) for line in printed[:3])
+    assert [f"{x:.9f}" for x in (low, new, high)] == [line.split()[0] for line in printed[:3]]
+    assert low < new < high
+    assert Decimal(float(low)) < Decimal(printed[3]) < Decimal(float(high))
 
 
 def test_title_and_label(site, page):
