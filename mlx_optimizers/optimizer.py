@@ -60,12 +60,12 @@ class Optimizer:
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> optimizer = optim.SGD(learning_rate=0.5, momentum=0.5)
-        >>> model = {"layers": [{"weight": np.float32([1, 2])}, {"weight": np.float32([3])}]}
-        >>> optimizer.update(model, {"layers": [{"weight": np.float32([1, 1])}]})
+        >>> model = {"w": np.float32([1, 2]), "rest": [np.float32([3])]}
+        >>> optimizer.update(model, {"w": np.float32([1, 1])})
         >>> model
-        {'layers': [{'weight': array([0.5, 1.5], dtype=float32)}, {'weight': array([3.], dtype=float32)}]}
-        >>> optimizer.state["layers"]
-        [{'weight': {'v': array([1., 1.], dtype=float32)}}]
+        {'w': array([0.5, 1.5], dtype=float32), 'rest': [array([3.], dtype=float32)]}
+        >>> optimizer.state["w"]
+        {'v': array([1., 1.], dtype=float32)}
         >>> optimizer.state["step"], optimizer.state["learning_rate"]
         (array(1, dtype=uint64), array(0.5, dtype=float32))
 
@@ -102,21 +102,23 @@ class Optimizer:
         ...     def exact(n, h, t, w, g, v):
         ...         v = h.momentum * v + g
         ...         return w - h.learning_rate * n.sign(v), v
-        >>> w, gradients = np.float32([1, 2]), np.float32([[3, -4], [-1, 4]])
+        >>> w = np.float32([1, 2])
+        >>> gradients = np.float32([[3, -4], [-1, 4]])
         >>> optimizer = Signum(0.1)
         >>> for gradient in gradients:  # v = [3, −4], then [½, 2]
         ...     w = optimizer.apply_gradients(gradient, w)
-        >>> w, optimizer.state["v"]
-        (array([0.79999995, 1.9999999 ], dtype=float32), array([0.5, 2. ], dtype=float32))
+        >>> print(w, optimizer.state["v"])
+        [0.79999995 1.9999999 ] [0.5 2. ]
 
         The oracle then says where the float32 result may lie:
 
         >>> from mlx_optimizers.oracle import Formula, trajectory
         >>> formula = Formula("Signum", Signum, Signum.exact)
-        >>> first, last = trajectory(formula, [1, 2], gradients, learning_rate=0.1)
-        >>> print(last.parameter.low, last.parameter.high)
+        >>> steps = trajectory(formula, [1, 2], gradients, learning_rate=0.1)
+        >>> low, high = steps[-1].parameter.low, steps[-1].parameter.high
+        >>> print(low, high)
         [0.79999983 1.9999996 ] [0.80000013 2.0000002 ]
-        >>> bool(np.all((last.parameter.low <= w) & (w <= last.parameter.high)))
+        >>> bool(np.all((low <= w) & (w <= high)))
         True
     """
 
