@@ -9,10 +9,11 @@ import math
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import mlx_optimizers
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         v  0.0             00000000 0                      0.0            0.0
         0
     """
+    if argv is None:  # the process is ours
+        signal.signal(signal.SIGTERM, _terminated)
     parser = _parser()
     arguments = parser.parse_args(_with_negative_numbers(sys.argv[1:] if argv is None else argv))
     try:
@@ -186,6 +189,11 @@ def _check(arguments: argparse.Namespace) -> int:
     if report.broken is not None:
         print(f"mlx-optimizers: {report.broken}", file=sys.stderr)
     return report.status
+
+
+def _terminated(*_: object) -> NoReturn:
+    """End with the status of a program that a signal ended, but by way of the handlers that end an adapter too."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _nothing(reason: str) -> int:

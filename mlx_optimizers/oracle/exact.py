@@ -223,7 +223,9 @@ class Exact(Context):
 
     def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """``|values|`` in float64, within one rounding."""
-        return np.abs(values.astype(np.float64))
+        with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
+            out: npt.NDArray[np.float64] = np.abs(values.astype(np.float64))
+        return out
 
     def round(self, x: Any, form: Format, direction: Direction = "nearest") -> float:
         """A number rounded once into a float format; see `Format.round`."""

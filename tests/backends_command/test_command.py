@@ -576,6 +576,18 @@ def test_nothing_is_left_running_after_a_keyboard_interrupt(program):
     assert all(ends(pid) for pid in program.running())
 
 
+@pytest.mark.parametrize("body", ["time.sleep(1000)", "start()\nreceive()\ntime.sleep(1000)"])
+def test_nothing_is_left_running_when_the_command_is_terminated(body, program):
+    adapter = program(body)
+    parent = subprocess.Popen([sys.executable, "-m", "mlx_optimizers", "check", f"cmd:{adapter}"])
+    while not program.pids.exists() or not program.pids.read_text():
+        assert parent.poll() is None
+        time.sleep(0.01)
+    parent.terminate()
+    assert parent.wait(timeout=command.TIMEOUT / 2) == 128 + signal.SIGTERM
+    assert all(ends(pid) for pid in program.running())
+
+
 # A report of what finished.
 
 
