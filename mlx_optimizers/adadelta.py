@@ -32,7 +32,7 @@ class AdaDelta(Optimizer):
     Args:
         learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
         rho: :math:`\rho`, the decay of both running means, in [0, 1]; default 0.9.
-        eps: :math:`\epsilon`, a number > 0, inside both roots; default 1e-6.
+        eps: :math:`\epsilon`, a number > 0, inside both roots; default ``1e-6``.
 
     State:
         - ``v``, the running mean :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
@@ -43,11 +43,11 @@ class AdaDelta(Optimizer):
         TypeError: for a hyperparameter that is no number.
 
     Note:
-        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
-        after. Where \|g\| < 2.65e-23, it underflows to 0.
+        In float32, :math:`g^2` overflows where \|g\| > ``1.8446743e19``; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < ``2.65e-23``, it underflows to 0.
 
     Differences elsewhere:
-        torch and optax compute the same. Keras does too, with ρ = 0.95 and ε = 1e-7 by default. Until version
+        torch and optax compute the same. Keras does too, with ρ = 0.95 and ε = ``1e-7`` by default. Until version
         0.0.11 MLX never updated u.
 
     References:

@@ -28,7 +28,7 @@ class Adagrad(Optimizer):
 
     Args:
         learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
-        eps: :math:`\epsilon`, a number > 0, added to the root; default 1e-8.
+        eps: :math:`\epsilon`, a number > 0, added to the root; default ``1e-8``.
 
     State:
         - ``v``, the sum :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
@@ -38,12 +38,13 @@ class Adagrad(Optimizer):
         TypeError: for a hyperparameter that is no number.
 
     Note:
-        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
-        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
-        zero gives 0/0 = NaN.
+        In float32, :math:`g^2` overflows where \|g\| > ``1.8446743e19``; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < ``2.65e-23``, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient
+        of zero gives 0/0 = NaN.
 
     Differences elsewhere:
-        torch computes the same, with ε = 1e-10 by default. optax and Keras start v at 0.1 and put ε inside the root.
+        torch computes the same, with ε = ``1e-10`` by default. optax and Keras start v at 0.1 and put ε inside the
+        root.
 
     References:
         [1] J. Duchi, E. Hazan and Y. Singer, Adaptive subgradient methods for online learning and stochastic

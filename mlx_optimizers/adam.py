@@ -30,7 +30,7 @@ class Adam(Optimizer):
     Args:
         learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
         betas: :math:`(\beta_1, \beta_2)`, the decays of m and v, each in [0, 1); default (0.9, 0.999).
-        eps: :math:`\epsilon`, a number ≥ 0, added to the root; default 1e-8.
+        eps: :math:`\epsilon`, a number ≥ 0, added to the root; default ``1e-8``.
 
     State:
         - ``m``, the running mean :math:`m_t` of gradients: zeros at first, of the parameter's shape and dtype.
@@ -42,9 +42,9 @@ class Adam(Optimizer):
         TypeError: for a hyperparameter that is no number.
 
     Note:
-        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
-        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
-        zero gives 0/0 = NaN. In bfloat16 the default β₂ rounds to 1, so that v never decays.
+        In float32, :math:`g^2` overflows where \|g\| > ``1.8446743e19``; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < ``2.65e-23``, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient
+        of zero gives 0/0 = NaN. In bfloat16 the default β₂ rounds to 1, so that v never decays.
 
     Differences elsewhere:
         The paper, torch, optax and Keras correct the bias of both moments, so that their first steps are longer;

@@ -29,7 +29,7 @@ class Adamax(Adam):
     Args:
         learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
         betas: :math:`(\beta_1, \beta_2)`, the decays of m and v, each in [0, 1); default (0.9, 0.999).
-        eps: :math:`\epsilon`, a number ≥ 0, added to the maximum; default 1e-8.
+        eps: :math:`\epsilon`, a number ≥ 0, added to the maximum; default ``1e-8``.
 
     State:
         - ``m``, the running mean :math:`m_t` of gradients: zeros at first, of the parameter's shape and dtype.

@@ -30,7 +30,7 @@ class AdamW(Adam):
     Args:
         learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
         betas: :math:`(\beta_1, \beta_2)`, the decays of m and v, each in [0, 1); default (0.9, 0.999).
-        eps: :math:`\epsilon`, a number ≥ 0, added to the root; default 1e-8.
+        eps: :math:`\epsilon`, a number ≥ 0, added to the root; default ``1e-8``.
         weight_decay: :math:`\kappa`, a number ≥ 0; the weight decay is decoupled, as the gradient and its means do
             not see it; default 0.01.
 
@@ -45,13 +45,13 @@ class AdamW(Adam):
 
     Note:
         :math:`1 - \lambda\kappa` is formed in the parameter's dtype, from λ and κ rounded to it, as MLX does.
-        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
-        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
-        zero gives 0/0 = NaN. In bfloat16 the default β₂ rounds to 1, so that v never decays.
+        In float32, :math:`g^2` overflows where \|g\| > ``1.8446743e19``; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < ``2.65e-23``, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient
+        of zero gives 0/0 = NaN. In bfloat16 the default β₂ rounds to 1, so that v never decays.
 
     Differences elsewhere:
         torch, optax and Keras correct the bias of both moments, and Keras adds ε before the correction. The default
-        weight decay is 0.01 in torch too, 1e-4 in optax, 0.004 in Keras.
+        weight decay is 0.01 in torch too, ``1e-4`` in optax, 0.004 in Keras.
 
     References:
         [1] I. Loshchilov and F. Hutter, Decoupled weight decay regularization, 7th International Conference on

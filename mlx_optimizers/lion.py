@@ -46,7 +46,7 @@ class Lion(Optimizer):
         :math:`1 - \lambda\kappa` is formed in the parameter's dtype, from λ and κ rounded to it, as MLX does.
 
     Differences elsewhere:
-        optax and Keras compute the same; optax decays by 1e-3 by default. torch has no Lion. Before version 0.2.0
+        optax and Keras compute the same; optax decays by ``1e-3`` by default. torch has no Lion. Before version 0.2.0
         MLX started from m = g.
 
     References:

@@ -29,7 +29,7 @@ class RMSprop(Optimizer):
     Args:
         learning_rate: :math:`\lambda`, a number ≥ 0, or a schedule: a callable from the number of updates done to one.
         alpha: :math:`\alpha`, the decay of the running mean, in [0, 1]; default 0.99.
-        eps: :math:`\epsilon`, a number > 0, added to the root; default 1e-8.
+        eps: :math:`\epsilon`, a number > 0, added to the root; default ``1e-8``.
 
     State:
         - ``v``, the running mean :math:`v_t` of squared gradients: zeros at first, of the parameter's shape and dtype.
@@ -39,9 +39,9 @@ class RMSprop(Optimizer):
         TypeError: for a hyperparameter that is no number.
 
     Note:
-        In float32, :math:`g^2` overflows where \|g\| > 1.8446743e19; v is infinite then, and the quotient 0 ever
-        after. Where \|g\| < 2.65e-23, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient of
-        zero gives 0/0 = NaN.
+        In float32, :math:`g^2` overflows where \|g\| > ``1.8446743e19``; v is infinite then, and the quotient 0 ever
+        after. Where \|g\| < ``2.65e-23``, it underflows to 0. In float16 the default ε rounds to 0, so that a gradient
+        of zero gives 0/0 = NaN.
 
     Differences elsewhere:
         torch computes the same. optax and Keras put ε inside the root, :math:`\sqrt{v_t + \epsilon}`, by default.

@@ -32,7 +32,7 @@ EXAMPLES = {
     "mlx_optimizers/cli.py": 2,
     "mlx_optimizers/conformance/formulas.py": 6,
     "mlx_optimizers/lion.py": 28,
-    "mlx_optimizers/optimizer.py": 30,
+    "mlx_optimizers/optimizer.py": 32,
     "mlx_optimizers/oracle/exact.py": 3,
     "mlx_optimizers/oracle/formats.py": 5,
     "mlx_optimizers/oracle/rounded.py": 5,
