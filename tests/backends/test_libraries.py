@@ -1,0 +1,321 @@
+"""The libraries that are checked: what they claim, what they cannot express, and that they conform."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import version
+
+import pytest
+
+import mlx_optimizers
+from mlx_optimizers.backends import BACKENDS, Unavailable, open_backend
+from mlx_optimizers.cli import main
+from mlx_optimizers.conformance import all_cases, check, matching
+from mlx_optimizers.conformance.cases import recast
+from tests.support import require
+
+LIBRARIES = {
+    "reference": (),
+    "mlx": ("mlx.core",),
+    "torch": ("torch",),
+    "torch-foreach": ("torch",),
+    "torch-fused": ("torch",),
+    "optax": ("optax",),
+    "keras": ("mlx_optimizers.backends.keras",),  # alone, Keras would look for TensorFlow
+}
+"""What each backend needs."""
+
+# One worker runs all tests of a backend, so that its report is made once.
+each = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"backend {name}")) for name in LIBRARIES]
+)
+
+_TORCH = {
+    "SGD": "SGD[dampening=not_first]",
+    "Adam": "Adam[bias_correction=true]",
+    "AdamW": "AdamW[bias_correction=true]",
+    "Adamax": "Adamax[bias_correction=true,eps=inside_max]",
+}
+CLAIMS = {
+    "reference": {},
+    "mlx": {},
+    "torch": _TORCH,
+    "torch-foreach": _TORCH,
+    "torch-fused": _TORCH,
+    "optax": {
+        "RMSprop": "RMSprop[eps=inside_sqrt]",
+        "Adagrad": "Adagrad[eps=inside_sqrt,initial=0.1]",
+        "Adam": "Adam[bias_correction=true]",
+        "AdamW": "AdamW[bias_correction=true]",
+        "Adamax": "Adamax[bias_correction=true,eps=inside_max]",
+    },
+    "keras": {
+        "SGD": "SGD[buffer=scaled,weight_decay=decoupled]",
+        "RMSprop": "RMSprop[eps=inside_sqrt]",
+        "Adagrad": "Adagrad[eps=inside_sqrt,initial=0.1]",
+        "Adam": "Adam[bias_correction=true,eps=before_correction]",
+        "AdamW": "AdamW[bias_correction=true,eps=before_correction]",
+        "Adamax": "Adamax[bias_correction=true]",
+    },
+}
+"""What each says it computes, where that is not the page's formula."""
+
+_NO_LION = {"lion/*": "torch.optim has no Lion"}
+UNSUPPORTED = {
+    "reference": {},
+    "mlx": {},
+    "torch": _NO_LION,
+    "torch-foreach": _NO_LION,
+    "torch-fused": {
+        **_NO_LION,
+        "rmsprop/*": "torch.optim has no fused RMSprop",
+        "adadelta/*": "torch.optim has no fused AdaDelta",
+        "adamax/*": "torch.optim has no fused Adamax",
+    },
+    "optax": {"sgd/*dampening=*": "optax.sgd has no dampening"},
+    "keras": {"sgd/*dampening=*": "keras.optimizers.SGD has no dampening"},
+}
+"""Everything that a library cannot express in float32, by the identifiers of the cases."""
+
+FLOAT32_SCALARS = {"optax": {"Adam", "AdamW"}, "keras": {"Adam", "AdamW", "Lion"}}
+"""Where a coefficient is formed in float32: 1−β₂ᵗ in both, and in the Lion of Keras 1−β."""
+
+
+def opened(name):
+    for library in LIBRARIES[name]:
+        require(library)
+    return open_backend(name)
+
+
+@cache
+def report(name):
+    return check(opened(name), all_cases())
+
+
+def test_every_backend_is_here():
+    assert list(BACKENDS) == list(LIBRARIES) == list(CLAIMS) == list(UNSUPPORTED)
+
+
+@each
+def test_claims(name):
+    backend = opened(name)
+    for optimizer in mlx_optimizers.OPTIMIZERS:
+        assert backend.claim(optimizer.__name__) == CLAIMS[name].get(optimizer.__name__, optimizer.__name__)
+
+
+@each
+def test_conforms_to_what_it_claims_in_every_case(name):
+    results = report(name).results
+    assert [(r.case, r.verdict, r.first, r.reason) for r in results if r.verdict in ("deviates", "failed")] == []
+    assert [r.case for r in results if r.verdict == "conforms" and r.untested] == []
+    assert {r.formula for r in results} == {
+        CLAIMS[name].get(optimizer.__name__, optimizer.__name__) for optimizer in mlx_optimizers.OPTIMIZERS
+    }
+
+
+@each
+def test_what_is_unsupported_is_what_is_documented(name):
+    documented = {
+        case.id: reason for pattern, reason in UNSUPPORTED[name].items() for case in matching(pattern=pattern)
+    }
+    assert {r.case: r.reason for r in report(name).results if r.verdict == "unsupported"} == documented
+
+
+@each
+def test_a_changing_learning_rate_works_in_every_optimizer(name):
+    changing = [r for r in report(name).results if "learning_rate=changing" in r.case and r.verdict == "conforms"]
+    missing = {"lion"} if name.startswith("torch") else set()
+    if name == "torch-fused":
+        missing |= {"rmsprop", "adadelta", "adamax"}
+    there = {r.case.partition("/")[0] for r in changing}
+    assert there == {optimizer.__name__.lower() for optimizer in mlx_optimizers.OPTIMIZERS} - missing
+
+
+@each
+def test_the_profile_of_scalars_that_was_needed(name):
+    needed = {r.optimizer for r in report(name).results if r.verdict == "conforms" and r.scalars == "float32"}
+    assert needed == FLOAT32_SCALARS.get(name, set())
+
+
+@each
+def test_version_and_device_are_in_the_report(name):
+    versions = {
+        "reference": mlx_optimizers.__version__,
+        "keras": rf"{re.escape(version('keras'))} on (jax|torch)" if name == "keras" else "",
+    }
+    package = name.partition("-")[0]
+    expected = versions.get(name) or re.escape(version(package)) + (r"(\+\w+)?" if package == "torch" else "")
+    backend = report(name).to_json()["backend"]
+    assert (backend["name"], backend["device"]) == (name, "cpu")
+    assert re.fullmatch(expected, backend["version"])
+
+
+@each
+def test_state_is_shown_and_held_to_the_interval(name):
+    backend = opened(name)
+    for case in matching(pattern="*/plain/*"):
+        if any(r.case == case.id and r.verdict == "conforms" for r in report(name).results):
+            kept = {"SGD": ("v",)}.get(case.optimizer)
+            slots = next(o for o in mlx_optimizers.OPTIMIZERS if o.__name__ == case.optimizer).slots
+            shown = set(backend.run(case).state)
+            if kept and not case.hyperparameters["momentum"]:
+                assert shown <= set(slots)  # without momentum most keep no buffer
+            else:
+                assert shown == set(slots)
+
+
+LOW = ("float16", "bfloat16")
+
+
+def by_dtype(name, dtype, pattern):
+    return check(opened(name), [recast(case, dtype) for case in matching(pattern=pattern)])
+
+
+@pytest.mark.parametrize("name", ["reference", "mlx", "torch", "torch-foreach", "torch-fused"])
+def test_float64(name):
+    counts = by_dtype(name, "float64", "*/tiny/*").counts()
+    expected = report(name).results
+    assert counts["deviates"] == counts["failed"] == 0
+    assert counts["conforms"] == sum(r.verdict == "conforms" and "/tiny/" in r.case for r in expected)
+
+
+@pytest.mark.parametrize("name", ["optax", "keras"])
+def test_float64_is_unsupported_where_the_library_computes_in_float32(name):
+    result = by_dtype(name, "float64", "adam/plain/defaults").results[0]
+    assert result.verdict == "unsupported"
+    assert (
+        result.reason
+        == {
+            "optax": "jax computes float64 only when it is started with jax_enable_x64",
+            "keras": "Keras keeps the learning rate in float32",
+        }[name]
+    )
+
+
+@pytest.mark.parametrize("dtype", LOW)
+@pytest.mark.parametrize("name", ["reference", "mlx", "torch", "torch-foreach"])
+def test_low_precision(name, dtype):
+    counts = by_dtype(name, dtype, "*/plain/*").counts()
+    assert counts["deviates"] == counts["failed"] == 0
+    assert counts["conforms"] == sum("/plain/" in r.case and r.verdict == "conforms" for r in report(name).results)
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_low_precision_in_optax(dtype):
+    counts = by_dtype("optax", dtype, "*/plain/learning_rate=changing").counts()
+    assert counts["conforms"] == len(matching(pattern="*/plain/learning_rate=changing"))
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_fused_sgd_of_torch_leaves_full_vectors_of_low_precision_where_they_are(dtype):
+    """A bug of torch 2.13.0 on the CPU, pytorch issue 191763: what is wrong in fact deviates; the others conform."""
+    results = by_dtype("torch-fused", dtype, "*/plain/*").results
+    assert {r.optimizer for r in results if r.verdict == "deviates"} == {"SGD"}
+    assert {r.optimizer for r in results if r.verdict == "conforms"} == {"Adagrad", "Adam", "AdamW"}
+
+
+def test_keras_on_torch():
+    opened("keras")
+    require("torch")
+    run = subprocess.run(
+        [sys.executable, "-m", "mlx_optimizers", "check", "keras", "--format", "json"],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(run.stdout)
+    assert found["backend"]["version"] == f"{version('keras')} on torch"
+    assert found["summary"]["deviates"] == found["summary"]["failed"] == 0
+    unsupported = {r["case"] for r in found["results"] if r["verdict"] == "unsupported"}
+    assert unsupported == {case.id for case in matching(pattern="sgd/*dampening=*")}
+
+
+def test_opening_one_imports_its_library_alone():
+    program = (
+        "import sys; from mlx_optimizers import cli, testing; from mlx_optimizers.backends import open_backend; "
+        "open_backend('reference'); "
+        "print([x for x in ('jax', 'keras', 'mlx', 'optax', 'rich', 'torch') if x in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "extra"),
+    [
+        ("mlx", "mlx", "mlx"),
+        ("torch", "torch", "torch"),
+        ("torch-fused", "torch", "torch"),
+        ("torch:torch.optim:Adam", "torch", "torch"),
+        ("optax", "optax", "optax"),
+        ("optax", "jax", "optax"),
+        ("optax:optax:adam", "optax", "optax"),
+        ("keras", "keras", "keras"),
+    ],
+)
+def test_a_missing_library_is_unavailable_and_names_the_extra(name, library, extra, monkeypatch, capsys):
+    for module in list(sys.modules):
+        if module == library or module.startswith(f"{library}."):
+            monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"mlx_optimizers.backends.{extra}", raising=False)
+    with pytest.raises(Unavailable, match=re.escape(f"pip install 'mlx-optimizers[{extra}]'")):
+        open_backend(name)
+    assert main(["check", name, "--optimizer", "Adam"]) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "nothing was executed" in printed.err and f"mlx-optimizers[{extra}]" in printed.err
+    monkeypatch.undo()
+    importlib.invalidate_caches()
+
+
+def test_the_extras_named_exist():
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = {module for module, _, _ in BACKENDS.values()} - {"reference"}
+    assert extras <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("name", ["reference", "mlx", "torch", "optax", "keras"])
+def test_a_device_that_is_not_there_is_unavailable(name, capsys):
+    for library in LIBRARIES[name]:
+        require(library)
+    if name == "torch" and require("torch").cuda.is_available():
+        assert open_backend(name, "gpu").device == "gpu"
+        return
+    with pytest.raises(Unavailable, match=r"(?i)gpu"):
+        open_backend(name, "gpu")
+    assert main(["check", name, "--device", "gpu"]) == 3
+    assert "nothing was executed" in capsys.readouterr().err
+
+
+def test_torch_held_to_the_page_is_named_bias_corrected(capsys):
+    opened("torch")
+    assert main(["check", "torch", "--as", "Adam"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "It computes Adam with bias correction: Adam[bias_correction=true]" in printed
+    assert "or, by these cases" not in printed
+
+
+def test_optax_held_to_the_page_is_named_with_eps_inside_the_root(capsys):
+    opened("optax")
+    assert main(["check", "optax", "--as", "RMSprop", "--format", "json"]) == 1
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert {r["optimizer"] for r in results} == {"RMSprop"}
+    assert {tuple(r["diagnosis"]) for r in results if r["verdict"] == "deviates"} == {("RMSprop[eps=inside_sqrt]",)}
+
+
+def test_an_unknown_backend_is_a_usage_error(capsys):
+    with pytest.raises(ValueError, match="unknown backend 'nonesuch'; known are reference, mlx, torch"):
+        open_backend("nonesuch")
+    assert main(["check", "nonesuch"]) == 2
+    assert "unknown backend 'nonesuch'" in capsys.readouterr().err
