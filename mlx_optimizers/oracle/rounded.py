@@ -199,6 +199,8 @@ class Rounded:
         self.scalar_roundoff = scalar_form.roundoff
         self.scalar_underflow = scalar_form.underflow
         self._same_format = scalar_form == form
+        self.unsure = False
+        """Whether a sign was uncertain: the centres of its ball, and of what follows from it, are no exact values."""
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """What to enter around a computation."""
@@ -287,13 +289,15 @@ class Rounded:
         unsure = ~(self._least(x) > 0) & ~self._zero(x)
         centre = self.centre.sign(x.centre)
         blank = np.array(self.centre.number(0), object if isinstance(self.centre, Exact) else np.float64)
+        self.unsure |= bool(unsure.any())
         radius = np.where(np.isfinite(x.radius), np.where(unsure, 1.0, 0.0), np.inf)
         return Ball(self, Array(self.centre, np.where(unsure, blank, centre.values)), radius)
 
     @staticmethod
     def _least(x: Ball) -> Radius:
         """A lower bound of ``|x|`` over the ball, not positive where the ball may hold zero."""
-        return x.size * (1 - _OWN) - x.radius
+        with np.errstate(invalid="ignore"):  # the size and the radius of an infinity
+            return x.size * (1 - _OWN) - x.radius
 
     @staticmethod
     def _zero(x: Ball) -> npt.NDArray[np.bool_]:

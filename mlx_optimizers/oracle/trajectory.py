@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import mlx_optimizers
-from mlx_optimizers.oracle.exact import Exact, Library
+from mlx_optimizers.oracle.exact import Array, Exact, Library
 from mlx_optimizers.oracle.formats import format_of
 from mlx_optimizers.oracle.rounded import Ball, Rounded, Scalars
 
@@ -67,7 +67,8 @@ class Quantity:
         nearest: The same, correctly rounded to the dtype.
         low: The smallest accepted value; −∞ where nothing is known.
         high: The largest accepted value; +∞ where nothing is known.
-        radius: Half the width of the accepted interval before it is rounded to floats of the dtype.
+        radius: How far the accepted interval reaches from the exact value, before its ends are rounded to the dtype.
+            To both sides, but where the sign in Lion is uncertain; infinite where nothing is known.
     """
 
     exact: npt.NDArray[Any]
@@ -102,6 +103,9 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any]
     Raises:
         TypeError, ValueError: as the class raises them, and for a learning rate sequence of another length.
     """
+    names = inspect.signature(optimizer).parameters
+    if unknown := sorted(set(given) - set(names)):
+        raise TypeError(f"{optimizer.__name__} has no hyperparameter {', '.join(unknown)}")
     rates: Any = given.get("learning_rate")
     changing = isinstance(rates, Sequence) and not isinstance(rates, str)
     if changing and len(rates) != steps:
@@ -110,7 +114,7 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any]
     for step in range(steps):
         wanted = {**given, "learning_rate": rates[step]} if changing else dict(given)
         made = optimizer(**{name: _plain(value) for name, value in wanted.items()})
-        out.append({name: wanted.get(name, getattr(made, name)) for name in inspect.signature(optimizer).parameters})
+        out.append({name: wanted.get(name, getattr(made, name)) for name in names})
     return out
 
 
@@ -201,29 +205,33 @@ def trajectory(
             raise ValueError(f"the gradient of step {t} has shape {gradient.shape}, the parameter {w.shape}")
     n = Rounded(form, centre, scalars)
     with n.active():
+        balls = list(walk(made, n, w, steps, hyperparameters))
+        values = [tuple(ball.centre for ball in row) for row in balls]
+        if n.unsure:
+            with np.errstate(all="ignore"):
+                values = list(walk(made, centre, w, steps, hyperparameters))
         return [
-            Entry(
-                _quantity(n, balls[0], w.shape),
-                {name: _quantity(n, ball, w.shape) for name, ball in zip(made.slots, balls[1:], strict=True)},
+            Entry(parameter, dict(zip(made.slots, state, strict=True)))
+            for parameter, *state in (
+                [_quantity(n, value, ball, w.shape) for value, ball in zip(*row, strict=True)]
+                for row in zip(values, balls, strict=True)
             )
-            for balls in walk(made, n, w, steps, hyperparameters)
         ]
 
 
-def _quantity(n: Rounded, ball: Ball, shape: tuple[int, ...]) -> Quantity:
-    """A ball's values, rounded, and the outermost floats in it."""
+def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Quantity:
+    """Exact values, the same rounded, and the outermost floats in their ball."""
     exact, form = n.exact, n.form
-    values, radius = np.broadcast_arrays(ball.centre.values, ball.radius)
+    values, centres, radius = np.broadcast_arrays(value.values, ball.centre.values, ball.radius)
 
     def rounded(numbers: list[float]) -> npt.NDArray[Any]:
         return np.array(numbers, np.float64).astype(form.dtype).reshape(shape)
 
     nearest = [exact.round(value, form) for value in values]
     low, high = [], []
-    for value, reach in zip(values, radius.tolist(), strict=True):
-        known = math.isfinite(reach)
-        low.append(exact.round(value - exact.number(reach), form, "up") if known else -math.inf)
-        high.append(exact.round(value + exact.number(reach), form, "down") if known else math.inf)
-    return Quantity(
-        values.reshape(shape), rounded(nearest), rounded(low), rounded(high), np.array(radius).reshape(shape)
-    )
+    for middle, size in zip(centres, radius.tolist(), strict=True):
+        known = math.isfinite(size)
+        low.append(exact.round(middle - exact.number(size), form, "up") if known else -math.inf)
+        high.append(exact.round(middle + exact.number(size), form, "down") if known else math.inf)
+    reach = radius + exact.magnitude(values - centres) if n.unsure else np.array(radius)
+    return Quantity(values.reshape(shape), rounded(nearest), rounded(low), rounded(high), reach.reshape(shape))

@@ -97,5 +97,5 @@ def test_float32_scalars_give_a_wider_interval():
 def test_bad_hyperparameters(given, message):
     with pytest.raises(ValueError, match=message):
         trace(optim.Adam, 0.0, [1.0], given)
-    with pytest.raises(TypeError, match="rho"):
+    with pytest.raises(TypeError, match="Adam has no hyperparameter rho"):
         trace(optim.Adam, 0.0, [1.0], {"learning_rate": default_rate("Adam"), "rho": 0.5})

@@ -189,7 +189,7 @@ def test_data_are_rounded_to_the_dtype_before_the_first_step():
         (("Adam", [1.0], [[1.0]]), {"learning_rate": [0.1, 0.1]}, ValueError, "2 entries for 1 steps"),
         (("Adam", [1.0], [[1.0]]), {"learning_rate": "-0.1"}, ValueError, "learning_rate must be at least 0"),
         (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "betas": ("1", "0.5")}, ValueError, "betas"),
-        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "rho": 0.5}, TypeError, "rho"),
+        (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "rho": 0.5}, TypeError, "Adam has no hyperparameter rho"),
         (("Adam", [1.0], [[1.0]]), {}, TypeError, "learning_rate"),
         (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "dtype": "int8"}, TypeError, "'int8' is none of float16"),
         (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "bits": 32}, ValueError, "bits must be at least 64"),
@@ -213,6 +213,19 @@ def test_what_cannot_be_bounded_is_open_to_any_answer():
     for bad in (np.nan, np.inf):
         first, second = trajectory("SGD", [1.0, 1.0], [[bad, 1.0], [1.0, 1.0]], learning_rate=0.1)
         assert np.isinf(first.parameter.radius).tolist() == np.isinf(second.parameter.radius).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_numbers_that_float32_cannot_go_on_with_are_unknown_and_stay_in_their_element(name, bad):
+    """Quietly, as warnings are errors here; and the other elements are what they are without them."""
+    data = [[0.5, bad], [0.25, 1.0], [bad, 1.0]]
+    entries = trajectory(name, [1.0, 1.0], data, learning_rate=0.1)
+    alone = trajectory(name, [1.0], [[0.5], [0.25]], learning_rate=0.1)
+    for x, y in _pairs(entries[:2], alone):
+        assert (x.low[0], x.nearest[0], x.high[0]) == (y.low[0], y.nearest[0], y.high[0])
+    if not np.isfinite(bad):
+        assert all(np.isinf(entry.parameter.radius[1]) for entry in entries)
 
 
 def test_float32_scalars_widen_the_interval_and_never_move_its_centre():
