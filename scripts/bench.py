@@ -1,0 +1,284 @@
+"""Measure the optimizers beside those of other libraries: time, memory, and the bound that the memory bus sets.
+
+Every contender runs in a process of its own (``bench_worker.py``) with the same number of threads. In each round all of
+them take their turn, so that what else the machine does falls on all alike; compared are the times of one round, and
+shown is the median of these ratios. Prints Markdown; ``-o FILE`` writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FORMAT = "mlx-optimizers-bench/1"
+
+SLOTS = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "AdaDelta": 2, "Adam": 2, "AdamW": 2, "Adamax": 2, "Lion": 1}
+"""Number of state arrays; each is read and written once a step, as the parameter is, and the gradient is read."""
+
+OURS = ("numpy", "compiled")
+PEERS = ("torch", "torch-foreach", "torch-fused", "optax", "mlx", "mlx-compiled")
+
+ROUND = 0.06
+"""Seconds that a contender runs in a round, or one step."""
+
+Shapes = list[list[int]]
+
+
+def gpt2() -> Shapes:
+    """The parameters of GPT-2 small, 124 million."""
+    layer = [[768], [768], [768, 2304], [2304], [768, 768], [768]]
+    layer += [[768], [768], [768, 3072], [3072], [3072, 768], [768]]
+    return [[50257, 768], [1024, 768], *(layer * 12), [768], [768]]
+
+
+WORKLOADS: dict[str, Shapes] = {
+    "1e7": [[10_000_000]],
+    "300x3072": [[3072]] * 300,
+    "mlp": [[784, 512], [512], [512, 512], [512], [512, 10], [10]],
+    "gpt2": gpt2(),
+}
+"""Shapes of the parameters: one large array, many small ones, an MLP 784-512-512-10, GPT-2 small."""
+
+LARGE = {"gpt2"}
+"""Workloads of which one peer at a time is held in memory."""
+
+
+class Worker:
+    """A contender in its own process."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        environment = dict(os.environ)
+        environment |= {key: str(threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MLX_OPTIMIZERS_THREADS")}
+        environment["MLX_OPTIMIZERS_COMPILED"] = "0" if name == "numpy" else "1"
+        cores = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_setaffinity") else []
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("bench_worker.py")), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        )
+        if cores:  # jax takes as many threads as the process has cores
+            os.sched_setaffinity(self._process.pid, cores)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """One request and its reply."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise RuntimeError(f"{self.name}: {reply['error']}")
+        return reply
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+class Bench:
+    """The workers of one run, and what they measured."""
+
+    def __init__(self, names: Sequence[str], threads: int, rounds: int) -> None:
+        self.rounds = rounds
+        self.cells: list[dict[str, Any]] = []
+        self._workers = {name: Worker(name, threads) for name in names}
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers.values():
+            worker.close()
+
+    def ask(self, name: str, **request: Any) -> dict[str, Any]:
+        """One request to one worker."""
+        return self._workers[name].ask(**request)
+
+    def measure(self, optimizer: str, workload: str) -> None:
+        """All contenders on one optimizer and workload."""
+        peers = [name for name in self._workers if name in PEERS]
+        fixed = [name for name in self._workers if name not in PEERS]
+        groups = [[peer] for peer in peers] or [[]] if workload in LARGE else [peers]
+        for number, group in enumerate(groups):
+            self._group(optimizer, workload, [*fixed, *group], report=fixed if number == 0 else [])
+
+    def _group(self, optimizer: str, workload: str, names: list[str], report: list[str]) -> None:
+        """The contenders that are in memory together; ours are reported once."""
+        shapes = WORKLOADS[workload]
+        replies = {
+            name: self.ask(
+                name, op="setup", optimizer=optimizer, shapes=[] if name == "triad" and not shapes else shapes
+            )
+            for name in names
+        }
+        runs = {name: 1 for name in names if "missing" not in replies[name]}
+        for name in runs:
+            runs[name] = max(1, math.ceil(ROUND / self.ask(name, op="run", steps=1)["seconds"]))
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        order = list(runs)
+        for number in range(self.rounds):
+            for name in order[number % len(order) :] + order[: number % len(order)]:
+                times[name].append(self.ask(name, op="run", steps=runs[name])["seconds"])
+        for name in names:
+            self.ask(name, op="clear")
+            if name in report or name in PEERS:
+                self.cells.append(self._cell(optimizer, workload, name, times, replies[name]))
+
+    def _cell(
+        self, optimizer: str, workload: str, name: str, times: dict[str, list[float]], reply: dict[str, Any]
+    ) -> dict[str, Any]:
+        cell: dict[str, Any] = {"optimizer": optimizer, "workload": workload, "contender": name}
+        if name not in times:
+            return {**cell, "missing": reply["missing"]}
+        elements = sum(math.prod(shape) for shape in WORKLOADS[workload])
+        cell |= {"seconds": statistics.median(times[name]), "beyond": reply["beyond"], "elements": elements}
+        for own in OURS:
+            if name in PEERS and own in times:
+                cell[f"{own}_ratio"] = ratio(times[name], times[own])
+        if name in OURS and "triad" in times:
+            moved = 4 * elements * (3 + 2 * SLOTS[optimizer])
+            measured = 4 * (elements * (2 + SLOTS[optimizer]) // 2) * 3
+            floors = [seconds * moved / measured for seconds in times["triad"]]
+            cell |= {"floor": statistics.median(floors), "over_floor": ratio(times[name], floors)}
+        return cell
+
+
+def ratio(above: Iterable[float], below: Iterable[float]) -> float:
+    """The median over the rounds of one time by another."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What was measured on, and with what."""
+    versions = {}
+    for name in ("numpy", "numba", "torch", "jax", "optax", "mlx", "mpmath", "gmpy2"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": processor(),
+        "caches": caches(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def caches() -> dict[str, str]:
+    """The sizes of the caches of data of one core."""
+    out = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        kind, level, size = ((folder / name).read_text().strip() for name in ("type", "level", "size"))
+        if kind != "Instruction":
+            out[f"L{level}"] = size
+    return out
+
+
+def geometric(values: Sequence[float]) -> float:
+    """The geometric mean."""
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as tables, a workload each."""
+    lines = []
+    cells = {(cell["workload"], cell["optimizer"], cell["contender"]): cell for cell in result["cells"]}
+    for workload in dict.fromkeys(cell["workload"] for cell in result["cells"]):
+        for own in [own for own in OURS if any(key[2] == own for key in cells)]:
+            peers = [peer for peer in PEERS if any(key[2] == peer for key in cells)]
+            lines += ["", f"{workload}, {own}: time of the peer / ours", ""]
+            header = ["optimizer", "ms", "over the floor", "beyond, MB", *peers]
+            lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+            ratios: dict[str, list[float]] = {peer: [] for peer in peers}
+            for optimizer in SLOTS:
+                cell = cells.get((workload, optimizer, own))
+                if cell is None or "missing" in cell:
+                    continue
+                row = [optimizer, f"{1e3 * cell['seconds']:.2f}", f"{cell.get('over_floor', math.nan):.2f}"]
+                row.append("" if cell["beyond"] is None else f"{cell['beyond'] / 1e6:.1f}")
+                for peer in peers:
+                    value = cells.get((workload, optimizer, peer), {}).get(f"{own}_ratio")
+                    if value is not None:
+                        ratios[peer].append(value)
+                    row.append("–" if value is None else f"{value:.2f}")
+                lines.append("| " + " | ".join(row) + " |")
+            means = [f"{geometric(values):.2f}" if values else "–" for values in ratios.values()]
+            lines.append("| " + " | ".join(["geometric mean", "", "", "", *means]) + " |")
+    for library, seconds in result.get("oracle", {}).items():
+        lines += ["", f"oracle with {library}: {1e6 * seconds:.1f} µs an element and step"]
+    if "checker" in result:
+        lines += ["", f"checker: {1e3 * result['checker']:.1f} ms a case of Adam"]
+    return "\n".join(lines[1:])
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description="Measure the optimizers beside those of other libraries.")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, without GPT-2; ends within two minutes")
+    parser.add_argument("--rounds", type=int, help="rounds of every cell; default 9, or 3 with --quick")
+    parser.add_argument("--threads", type=int, help="threads of every contender; default the cores there are")
+    parser.add_argument("--optimizer", action="append", choices=SLOTS, help="default all")
+    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="default all")
+    parser.add_argument("--contender", action="append", choices=[*OURS, *PEERS], help="default all")
+    parser.add_argument("--no-oracle", action="store_true", help="leave out the oracle and the checker")
+    parser.add_argument("-o", "--output", type=Path, help="write JSON to this file")
+    arguments = parser.parse_args()
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = arguments.threads or available
+    global ROUND  # noqa: PLW0603 - the script's own setting
+    if arguments.quick:
+        ROUND = 0.02
+    workloads = arguments.workload or [name for name in WORKLOADS if not (arguments.quick and name in LARGE)]
+    bench = Bench(
+        [*(arguments.contender or [*OURS, *PEERS]), "triad"], threads, arguments.rounds or (3 if arguments.quick else 9)
+    )
+    result: dict[str, Any] = {"format": FORMAT, "machine": machine(threads), "rounds": bench.rounds}
+    try:
+        for workload in workloads:
+            for optimizer in arguments.optimizer or SLOTS:
+                print(f"{workload} {optimizer}", file=sys.stderr, flush=True)
+                bench.measure(optimizer, workload)
+        result["cells"] = bench.cells
+        if not arguments.no_oracle:
+            result["oracle"] = bench.ask("triad", op="oracle")["seconds"]
+            result["checker"] = bench.ask("triad", op="checker")["seconds"]
+    finally:
+        bench.close()
+    print(markdown(result))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""One contender of ``scripts/bench.py`` in a process of its own: JSON requests in, one reply a line out.
+
+Each library so has its threads and its memory to itself, and an idle one waits without using the processor.
+
+Requests: ``{"op": "setup", "optimizer", "shapes"}``, ``{"op": "run", "steps"}``, ``{"op": "oracle"}``, ``{"op": "checker"}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RATE = 1e-3
+MOMENTUM = 0.9
+"""SGD is measured with momentum; without it has no state."""
+
+Step = Callable[[], object]
+Shapes = list[tuple[int, ...]]
+
+
+class Missing(Exception):
+    """The contender has no such optimizer."""
+
+
+def arrays(shapes: Shapes, seed: int) -> list[np.ndarray]:
+    """Normal float32 numbers; beyond a million of them they repeat, which no optimizer notices."""
+    block = np.random.default_rng(seed).standard_normal(1_000_003, np.float32)
+    return [np.resize(block, shape) for shape in shapes]
+
+
+def ours(name: str, shapes: Shapes) -> Step:
+    """The class of this package; MLX_OPTIMIZERS_COMPILED says on which path."""
+    import mlx_optimizers
+
+    made = getattr(mlx_optimizers, name)
+    optimizer = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
+    w, g = arrays(shapes, 0), arrays(shapes, 1)
+    return lambda: optimizer.update(w, g)
+
+
+def torch_step(name: str, shapes: Shapes, **switches: bool) -> Step:
+    """``torch.optim`` in one of its implementations."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    made = getattr(torch.optim, {"AdaDelta": "Adadelta"}.get(name, name), None)
+    if made is None:
+        raise Missing(f"torch.optim has no {name}")
+    w = [torch.from_numpy(array) for array in arrays(shapes, 0)]
+    for parameter, gradient in zip(w, arrays(shapes, 1), strict=True):
+        parameter.grad = torch.from_numpy(gradient)
+    extra = {"momentum": MOMENTUM} if name == "SGD" else {}
+    try:
+        optimizer = made(w, lr=RATE, **extra, **switches)
+    except TypeError as error:
+        raise Missing(str(error)) from None
+    return optimizer.step
+
+
+def optax_step(name: str, shapes: Shapes) -> Step:
+    """``optax``, jitted, with parameters and state donated."""
+    import jax
+    import optax
+
+    made = getattr(optax, name.lower())
+    transform = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
+    w = [jax.numpy.array(array) for array in arrays(shapes, 0)]
+    g = [jax.numpy.array(array) for array in arrays(shapes, 1)]
+    state = transform.init(w)
+
+    def advance(w: Any, state: Any, g: Any) -> Any:
+        updates, state = transform.update(g, state, w)
+        return optax.apply_updates(w, updates), state
+
+    jitted = jax.jit(advance, donate_argnums=(0, 1))
+
+    def step() -> None:
+        nonlocal w, state
+        w, state = jax.block_until_ready(jitted(w, state, g))
+
+    return step
+
+
+def mlx_step(name: str, shapes: Shapes, *, compiled: bool) -> Step:
+    """``mlx.optimizers`` on the CPU, eager or compiled."""
+    import mlx.core as mx
+    import mlx.optimizers
+
+    mx.set_default_device(mx.cpu)
+    made = getattr(mlx.optimizers, name)
+    optimizer = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
+    w = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes, 0))}
+    g = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes, 1))}
+    optimizer.init(w)
+    mx.eval(w, g, optimizer.state)
+
+    def advance(w: Any, g: Any) -> Any:
+        return optimizer.apply_gradients(g, w)
+
+    if compiled:
+        advance = mx.compile(advance, inputs=optimizer.state, outputs=optimizer.state)
+
+    def step() -> None:
+        nonlocal w
+        w = advance(w, g)
+        mx.eval(w, optimizer.state)
+
+    return step
+
+
+def triad(name: str, shapes: Shapes) -> Step:
+    """``a ← a + s·b``, compiled where numba is installed: two reads and a write, as large as the optimizer's arrays."""
+    import mlx_optimizers
+
+    slots = len(getattr(mlx_optimizers, name).slots)
+    size = sum(map(int, map(np.prod, shapes))) * (2 + slots) // 2
+    a, b = np.ones(size, np.float32), np.ones(size, np.float32)
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    try:
+        import numba
+
+        part = numba.njit(_triad, nogil=True)
+    except ImportError:
+        part = _numpy_triad
+    pool = ThreadPoolExecutor(threads)
+    cuts = [size * index // threads for index in range(threads + 1)]
+    parts = [(a[start:stop], b[start:stop]) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    scale = np.float32(1e-9)
+    return lambda: list(pool.map(lambda both: part(*both, scale), parts))
+
+
+def _triad(a: np.ndarray, b: np.ndarray, scale: np.float32) -> None:
+    for index in range(a.size):
+        a[index] += scale * b[index]
+
+
+def _numpy_triad(a: np.ndarray, b: np.ndarray, scale: np.float32) -> None:
+    spare = np.empty(65536, np.float32)
+    for start in range(0, a.size, spare.size):
+        x, y = a[start : start + spare.size], b[start : start + spare.size]
+        np.multiply(y, scale, out=spare[: y.size])
+        x += spare[: y.size]
+
+
+CONTENDERS: dict[str, Callable[[str, Shapes], Step]] = {
+    "numpy": ours,
+    "compiled": ours,
+    "torch": lambda name, shapes: torch_step(name, shapes, foreach=False),
+    "torch-foreach": lambda name, shapes: torch_step(name, shapes, foreach=True),
+    "torch-fused": lambda name, shapes: torch_step(name, shapes, fused=True),
+    "optax": optax_step,
+    "mlx": lambda name, shapes: mlx_step(name, shapes, compiled=False),
+    "mlx-compiled": lambda name, shapes: mlx_step(name, shapes, compiled=True),
+    "triad": triad,
+}
+"""What takes part, by name; ``torch`` is its loop over the parameters."""
+
+
+def memory(key: str) -> int | None:
+    """``VmRSS`` or ``VmHWM`` in bytes; None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def forget_peak() -> None:
+    """Start the peak of resident memory anew."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def oracle() -> dict[str, float]:
+    """Seconds an element and step of an Adam trajectory, by library."""
+    from mlx_optimizers.oracle import trajectory
+
+    rng = np.random.default_rng(0)
+    w, g = rng.standard_normal(64).astype(np.float32), rng.standard_normal((8, 64)).astype(np.float32)
+    out = {}
+    for library in ("mpmath", "gmpy2"):
+        try:
+            trajectory("Adam", w[:2], g[:1, :2], library=library, learning_rate=RATE)
+        except ImportError:
+            continue
+        begun = time.perf_counter()
+        trajectory("Adam", w, g, library=library, learning_rate=RATE)
+        out[library] = (time.perf_counter() - begun) / g.size
+    return out
+
+
+def checker() -> float:
+    """Seconds a case of checking our own classes."""
+    from mlx_optimizers.backends import open_backend
+    from mlx_optimizers.conformance import all_cases, check
+
+    cases = [case for case in all_cases() if case.optimizer == "Adam"]
+    begun = time.perf_counter()
+    check(open_backend("reference"), cases)
+    return (time.perf_counter() - begun) / len(cases)
+
+
+def answer(contender: str, request: dict[str, Any], held: dict[str, Step]) -> dict[str, Any]:
+    """The reply to one request; ``held`` keeps the step between them."""
+    if request["op"] == "oracle":
+        return {"seconds": oracle()}
+    if request["op"] == "checker":
+        return {"seconds": checker()}
+    if request["op"] == "run":
+        step = held["step"]
+        begun = time.perf_counter()
+        for _ in range(request["steps"]):
+            step()
+        return {"seconds": (time.perf_counter() - begun) / request["steps"]}
+    held.clear()
+    if request["op"] == "clear":
+        return {}
+    shapes = [tuple(shape) for shape in request["shapes"]]
+    try:
+        held["step"] = CONTENDERS[contender](request["optimizer"], shapes)
+        # What a library sets up or compiles once, with tiny arrays, is no memory of the step.
+        warm = CONTENDERS[contender](request["optimizer"], [(4,)])
+        warm()
+        warm()
+    except Missing as missing:
+        return {"missing": str(missing)}
+    forget_peak()
+    before = memory("VmRSS")
+    held["step"]()
+    held["step"]()
+    peak = memory("VmHWM")
+    return {"beyond": None if before is None or peak is None else peak - before}
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    parser = argparse.ArgumentParser(description="One contender of bench.py.")
+    parser.add_argument("contender", choices=CONTENDERS)
+    contender = parser.parse_args().contender
+    replies, sys.stdout = sys.stdout, sys.stderr  # a library that prints does not disturb the replies
+    held: dict[str, Step] = {}
+    for line in sys.stdin:
+        try:
+            reply = answer(contender, json.loads(line), held)
+        except ImportError as error:
+            reply = {"missing": str(error)}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()
