@@ -233,5 +233,6 @@ def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Q
         known = math.isfinite(size)
         low.append(exact.round(middle - exact.number(size), form, "up") if known else -math.inf)
         high.append(exact.round(middle + exact.number(size), form, "down") if known else math.inf)
-    reach = radius + exact.magnitude(values - centres) if n.unsure else np.array(radius)
+    apart = exact.magnitude(values - centres) if n.unsure else 0.0
+    reach = np.where(np.isfinite(radius), radius + apart, np.inf)
     return Quantity(values.reshape(shape), rounded(nearest), rounded(low), rounded(high), reach.reshape(shape))

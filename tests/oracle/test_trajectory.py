@@ -271,3 +271,15 @@ def test_every_case_of_the_suite_can_be_bounded():
     for case in all_cases():
         for entry in _computed(case, 200, None)[-1:]:
             assert all(np.isfinite(quantity.radius).all() for _, quantity in entry.quantities()), case.id
+
+
+@pytest.mark.parametrize("second", ["-0.09000001", "-0.08999999"])
+def test_where_the_sign_in_lion_is_uncertain_the_exact_value_is_still_exact(second):
+    """The interval holds what either sign leads to; the exact value is what the exact sign leads to."""
+    g, (b1, b2) = np.float32([1.0, second]), (Fraction(0.9), Fraction(0.99))
+    c = b1 * (1 - b2) * Fraction(1) + (1 - b1) * Fraction(float(g[1]))
+    expected = Fraction(1) - Fraction("0.5") - (Fraction("0.5") if c > 0 else -Fraction("0.5"))
+    _, entry = trajectory("Lion", [1.0], g[:, None], learning_rate=0.5)
+    assert entry.parameter.exact[0] == entry.parameter.nearest[0] == expected
+    assert entry.parameter.low[0] < 0 < 1 < entry.parameter.high[0]
+    assert entry.parameter.radius[0] >= 1  # from the exact value to the farther end
