@@ -200,7 +200,7 @@ class Rounded:
         self.scalar_underflow = scalar_form.underflow
         self._same_format = scalar_form == form
         self.unsure = False
-        """Whether a sign was uncertain; the centres of its ball, and of what follows from it, are no exact values then."""
+        """Whether a sign was uncertain; the centres of its ball, and of what follows from it, are no exact values."""
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """What to enter around a computation."""
