@@ -195,7 +195,7 @@ def trajectory(
         >>> from mlx_optimizers.oracle import trajectory
         >>> first, = trajectory("SGD", [1.0], [[0.5]], learning_rate="0.1")
         >>> first.parameter.nearest, first.parameter.low, first.parameter.high
-        (array([0.95], dtype=float32), array([0.9499999], dtype=float32), array([0.9500001], dtype=float32))
+        (array([0.95], dtype=float32), array([0.9499999], dtype=float32), array([0.95000005], dtype=float32))
     """
     made, form, centre = formula_named(formula), format_of(dtype), Exact(bits, library)
     w = np.asarray(parameter).astype(form.dtype)
