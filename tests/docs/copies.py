@@ -44,7 +44,7 @@ def build(project: Path, **environment: str | None) -> subprocess.CompletedProce
 
 
 def copy_project(target: Path) -> Path:
-    """Copy what the site and the examples are made from, with the files of KaTeX where they are here already."""
+    """Copy what the site and the examples are made from, with KaTeX and the vectors where they are here already."""
     ignored = shutil.ignore_patterns("__pycache__", "generated")
     for name in COPIED:
         source = ROOT / name
@@ -53,6 +53,7 @@ def copy_project(target: Path) -> Path:
         else:
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target / name)
-    if (ROOT / "build" / "katex").is_dir():
-        shutil.copytree(ROOT / "build" / "katex", target / "build" / "katex")
+    for made in ("katex", "vectors"):
+        if (ROOT / "build" / made).is_dir():
+            shutil.copytree(ROOT / "build" / made, target / "build" / made)
     return target
