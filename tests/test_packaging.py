@@ -36,7 +36,9 @@ def test_the_backends_are_pinned_to_what_was_checked(requirements):
 def test_types_and_schemas_are_part_of_the_package():
     package = resources.files("mlx_optimizers")
     assert package.joinpath("py.typed").is_file()
-    assert package.joinpath("conformance", "schemas", "report.schema.json").is_file()
+    for schema in ("report", "vectors"):
+        assert package.joinpath("conformance", "schemas", f"{schema}.schema.json").is_file()
+    assert package.joinpath("vectors", "CHANGES.txt").is_file()
 
 
 def test_the_command_is_installed():
