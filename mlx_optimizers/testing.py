@@ -10,6 +10,7 @@ from mlx_optimizers.conformance import check, matching, parse
 from mlx_optimizers.conformance.cases import REGIMES, make_case, recast
 from mlx_optimizers.conformance.check import Profile
 from mlx_optimizers.conformance.human import details
+from mlx_optimizers.oracle.trajectory import settings
 
 __all__ = ["assert_conforms"]
 
@@ -60,6 +61,7 @@ def assert_conforms(
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in hyperparameters.items()}
         regimes = [regime for regime in REGIMES if regime != "edge" or optimizer.__name__ == "Lion"]
         cases = [make_case(optimizer, regime, given, dtype) for regime in regimes]
+        settings(optimizer, cases[0].hyperparameters, len(cases[0].gradients))  # refuses what the class refuses
     else:
         cases = [recast(case, dtype) for case in matching([optimizer.__name__])]
     report = check(StepFunction(my_step), cases, formula=formula, scalars=scalars)

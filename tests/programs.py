@@ -275,3 +275,73 @@ def right_programs() -> dict[str, tuple[str, Program]]:
     for way in ("plain", "fma", "double"):
         out[f"SGD {way}"] = "SGD", sgd(way)
     return out
+
+
+# Orders that the interval does not cover: the formula in real arithmetic, rounded more than the model grants.
+
+
+def truncated(x: Any, ulps: int) -> Any:
+    """A float32 result that is some ulps too small, as that of an approximate instruction may be."""
+    return (np.asarray(x, np.float32).view(np.int32) - ulps).view(np.float32)
+
+
+def adam_by(way: str, ulps: int = 0) -> Program:
+    """Adam in an order that is not covered."""
+
+    def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
+        b1, b2 = h.betas
+        if way == "g + β(m − g)":
+            m, v = g + b1 * (m - g), g * g + b2 * (v - g * g)
+        elif way == "overflow of its own":
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * ((g * single(2.0**60)) ** 2 * single(2.0**-120))
+        elif way == "interpolation":
+            m, v = m + (1 - b1) * (g - m), v + (1 - b2) * (g * g - v)
+        else:
+            root = single(float(1 - b2) ** 0.5) * g
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (root * root if way == "(√(1−β)·g)²" else (1 - b2) * g * g)
+        root = np.sqrt(v)
+        if way == "√":
+            root = np.where(root > 0, truncated(root, ulps), root)
+        d = m / (root + single(h.eps))
+        if way == "÷":
+            d = np.where(d != 0, truncated(d, ulps), d)
+        return w - h.learning_rate * d, m, v
+
+    return Program(step)
+
+
+def sgd_in_two_roundings(way: str) -> Program:
+    """SGD with w updated twice."""
+
+    def step(h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+        rate = h.learning_rate
+        if way == "(1−λκ)w − λg":
+            return (1 - rate * h.weight_decay) * w - rate * g, v
+        g = g + h.weight_decay * w
+        v = h.momentum * v + g
+        return (w - rate * h.momentum * v) - rate * g, v
+
+    return Program(step)
+
+
+HALF_WAY = 1 - ((1 + 12345.49 * 2.0**-23) / 8) ** 2
+"""A β for which √(1−β) lies nearly half-way between two float32."""
+
+
+def not_covered() -> dict[str, tuple[str, dict[str, Any], Program]]:
+    """Orders that are not covered, by name: optimizer, hyperparameters under which they show it, and the program."""
+    return {
+        "interpolation with β = 1/8": ("Adam", {"betas": (0.125, 0.125)}, adam_by("interpolation")),
+        "interpolation with β = 1/32": ("Adam", {"betas": (1 / 32, 1 / 32)}, adam_by("interpolation")),
+        "g + β(m − g)": ("Adam", {}, adam_by("g + β(m − g)")),
+        "(√(1−β)·g)²": ("Adam", {"betas": (0.9, HALF_WAY)}, adam_by("(√(1−β)·g)²")),
+        "Nesterov as w −= λμv; w −= λg": (
+            "SGD",
+            {"momentum": 0.9, "nesterov": True},
+            sgd_in_two_roundings("nesterov"),
+        ),
+        "decay of SGD as (1−λκ)w − λg": ("SGD", {"weight_decay": 0.1}, sgd_in_two_roundings("(1−λκ)w − λg")),
+        "÷ 16 ulp off": ("Adam", {}, adam_by("÷", 16)),
+        "√ 16 ulp off": ("Adam", {}, adam_by("√", 16)),
+        "(2⁶⁰g)²·2⁻¹²⁰": ("Adam", {}, adam_by("overflow of its own")),
+    }

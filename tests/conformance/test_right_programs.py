@@ -1,0 +1,121 @@
+"""No false alarm: correct programs conform, whatever their order of evaluation; what the orders not covered cost."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+import mlx_optimizers
+from mlx_optimizers.conformance import Case, check, matching, parse
+from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.oracle import Double, Exact, Rounded, format_of
+from mlx_optimizers.oracle.trajectory import walk
+from tests.programs import not_covered, right_programs
+
+RIGHT = right_programs()
+
+COVERED = {
+    "the model's own order": ["Adam (λa)/d", "AdamW (1−λκ)w in float32", "SGD plain"],
+    "any FMA": [
+        "Adam fma",
+        "Adam m by fma of βm",
+        "Adam m by fma of (1−β)x",
+        "Adam v by fma",
+        "Adagrad fma",
+        "SGD fma",
+    ],
+    "(λa)/d": ["Adam (λa)/d", "RMSprop (λa)/d", "Adagrad (λa)/d", "Adamax (λa)/d"],
+    "λ(a/d)": ["Adam λ(a/d)", "RMSprop λ(a/d)", "Adagrad λ(a/d)", "Adamax λ(a/d)"],
+    "a(λ/d)": ["Adam a(λ/d)", "RMSprop a(λ/d)", "Adagrad a(λ/d)", "Adamax a(λ/d)"],
+    "a/(d/λ)": ["Adam a/(d/λ)", "RMSprop a/(d/λ)", "Adagrad a/(d/λ)", "Adamax a/(d/λ)"],
+    "a·(1/d)": ["Adam a(1/d)", "RMSprop a(1/d)", "Adagrad a(1/d)", "Adamax a(1/d)"],
+    "double intermediates": ["Adam double", "Adam v by double", "AdaDelta double", "SGD double", "Lion by double"],
+    "((1−β)g)g": ["Adam v by ((1−β)g)g", "RMSprop v by ((1−β)g)g", "AdaDelta v by ((1−β)g)g"],
+    "five ways of bias correction": [name for name in RIGHT if name.startswith("corrected Adam ")],
+    "m, v by interpolation with β > 1/2": [
+        "Adam m by interpolation",
+        "Adam v by interpolation",
+        "Lion by interpolation",
+    ],
+    "w − λκw": ["AdamW w − λκw", "AdamW w − λ(κw)", "Lion w − λκw"],
+    "1−λκ in float32": ["AdamW (1−λκ)w in float32", "Lion (1−λκ)w in float32"],
+    "1−λκ in double": ["AdamW (1−λκ)w in double", "Lion (1−λκ)w in double"],
+    "w − λ(x + κw)": ["AdamW w − λ(x + κw)", "Lion w − λ(x + κw)"],
+}
+"""The published list of orders, and programs written in each."""
+
+
+def test_every_published_order_has_a_program():
+    assert {name for names in COVERED.values() for name in names} <= set(RIGHT)
+    assert all(COVERED.values())
+    assert len(COVERED["five ways of bias correction"]) == 5
+    assert len(RIGHT) >= 30
+    assert {optimizer for optimizer, _ in RIGHT.values()} == {o.__name__ for o in mlx_optimizers.OPTIMIZERS}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_program_conforms(name):
+    """In every case, parameter and state, with coefficients in double as these programs form them."""
+    optimizer, program = RIGHT[name]
+    results = check(program, matching([optimizer]), scalars="double").results
+    assert [(r.case, r.first) for r in results if r.verdict != "conforms"] == []
+
+
+SIZES = {
+    "interpolation with β = 1/8": 1.58,
+    "interpolation with β = 1/32": 6.91,
+    "g + β(m − g)": 269,
+    "(√(1−β)·g)²": 1.08,
+    "Nesterov as w −= λμv; w −= λg": 0.724,
+    "decay of SGD as (1−λκ)w − λg": 1.3,
+    "÷ 16 ulp off": 1.79,
+    "√ 16 ulp off": 2.81,
+    "(2⁶⁰g)²·2⁻¹²⁰": float("inf"),
+}
+"""Greatest error over the accepted distance that was found in an order that is not covered: above 1 it is outside.
+Nesterov in two roundings was not found outside by these data; the model grants it nothing all the same."""
+
+ELEMENTS = 20_000
+
+
+def searched(optimizer, given):
+    """Data in which an order may stray: signs, sizes and cancellation at random, 4 steps of 20,000 elements."""
+    made = next(o for o in mlx_optimizers.OPTIMIZERS if o.__name__ == optimizer)
+    h = {name: p.default for name, p in inspect.signature(made).parameters.items()}
+    h = {**h, "learning_rate": default_rate(optimizer), **given}
+    draw = np.random.Generator(np.random.PCG64(0))
+    kind = np.arange(ELEMENTS) % 6
+    g = draw.uniform(1, 2, (4, ELEMENTS)) * np.where(draw.random((4, ELEMENTS)) < 0.5, -1, 1)
+    w = draw.uniform(1, 2, ELEMENTS)
+    w[kind == 0] = 0  # the step alone
+    g[:, kind == 1] = draw.uniform(1, 1.02, (4, (kind == 1).sum()))  # where a unit roundoff is largest
+    g[1:, kind == 2] /= 64  # a moment far above the gradient
+    g[1, kind == 3] = -(0.9**2) * g[0, kind == 3] / 1.9 * draw.uniform(0.99, 1.01, (kind == 3).sum())
+    w[kind == 3] /= 1024  # momentum and gradient that cancel
+    g[:, kind == 4] *= 1024
+    w[kind == 5] = draw.uniform(1, 1.02, (kind == 5).sum())
+    g[:, kind == 5] = -h.get("weight_decay", 0.1) * w[kind == 5]  # decay and gradient that cancel
+    return Case("searched", optimizer, "searched", "", "float32", h, np.float32(w), np.float32(g))
+
+
+def size(optimizer, given, program):
+    """The greatest error over radius, of the parameter and of every slot."""
+    case = searched(optimizer, given)
+    outcome = program.run(case)
+    n = Rounded(format_of("float32"), Double(), "double", Exact())
+    greatest = 0.0
+    with n.active(), np.errstate(all="ignore"):
+        steps = walk(parse(optimizer), n, case.parameter, list(case.gradients), case.hyperparameters)
+        for step, (w, *slots) in enumerate(steps):
+            rows = [outcome.parameters[step], *(values[step] for values in outcome.state.values())]
+            for ball, got in zip((w, *slots), rows, strict=True):
+                error = abs(got.astype(np.float64) - ball.centre.values)
+                greatest = max(greatest, float(np.max(np.where(error == 0, 0.0, error / ball.radius))))
+    return greatest
+
+
+@pytest.mark.parametrize("name", not_covered())
+def test_what_an_order_that_is_not_covered_costs(name):
+    assert float(f"{size(*not_covered()[name]):.3g}") == SIZES[name]
