@@ -12,6 +12,7 @@ DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext")]
 
 from katex_files import NODE, katex_files  # noqa: E402  (found on the path only after the line above)
+from vector_files import vector_files  # noqa: E402  (the same)
 
 import mlx_optimizers  # noqa: E402  (stays below, with the other import of our own)
 
@@ -21,7 +22,9 @@ copyright = f"2026, {author}"
 version = release = mlx_optimizers.__version__
 
 extensions = [
+    "accessible",
     "documented",
+    "live",
     "myst_parser",
     "site_checks",
     "sphinx.ext.autodoc",
@@ -55,6 +58,7 @@ autoclass_content = "class"
 autodoc_class_signature = "mixed"
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
+autosummary_context = {"optimizers": [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]}
 autosummary_generate = True
 autosummary_ignore_module_all = False
 napoleon_google_docstring = True
@@ -90,8 +94,10 @@ katex_js_path = str(KATEX / "katex.min.js")
 # Pages
 html_theme = "pydata_sphinx_theme"
 html_title = f"mlx-optimizers {version}"
+html_extra_path = [str(vector_files(DOCS.parent / "build" / "vectors"))]
 html_static_path = ["_static", str(KATEX.parent)]
 html_sidebars = {key: [] for key in ("index", "results", "references", "changelog")}  # nothing to list there
+html_favicon = "_static/logo.svg"
 html_css_files = ["site.css"]
 html_last_updated_fmt = None  # the same source gives the same pages
 html_copy_source = False
@@ -99,7 +105,12 @@ html_show_sourcelink = False
 html_show_search_summary = False  # summaries are fetched, which a page opened from disk may not do
 html_context = {"default_mode": "auto"}
 html_theme_options = {
-    "logo": {"text": "mlx-optimizers"},
+    "logo": {
+        "text": "mlx-optimizers",
+        "alt_text": "",  # the name stands beside it
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo-dark.svg",
+    },
     "navbar_end": ["theme-switcher"],
     "show_toc_level": 2,
     "footer_start": ["copyright"],

@@ -1,12 +1,23 @@
-"""The site as a browser shows it, opened from disk with no network."""
+"""The site as a browser shows it: from disk with no network and from a server, light and dark, wide and narrow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 
+import mlx_optimizers
+from mlx_optimizers.backends.reference import Reference
+from mlx_optimizers.conformance import all_cases
+from mlx_optimizers.oracle import format_of
+from tests.docs import axe
+from tests.docs.copies import ROOT
 from tests.support import chromium, require
 
 FLAGS = [
@@ -18,6 +29,13 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+LOOKS = [(scheme, size) for scheme in ("light", "dark") for size in SIZES]
+SCREENSHOTS = ROOT / "build" / "screenshots"
+SHOWN = {"index.html", "optimizers.html", "results.html", "guides/index.html", "guides/interval.html"}
+SHOWN |= {f"generated/mlx_optimizers.{name}.html" for name in ("SGD", "Adam", "Lion", "Optimizer")}
+"""The pages of which screenshots are kept."""
+NAMES = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +48,50 @@ def browser() -> Iterator[object]:
         browser.close()
 
 
-@pytest.fixture
-def visit(browser, site: Path):
-    """Open a page of the site; at the end, nothing may have been asked of a network or written as an error."""
-    context = browser.new_context(offline=True)
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(site: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=["disk", "server"])
+def visit(request, browser, site: Path) -> Iterator[Callable]:
+    """Open a page of the site; at the end, nothing may have been asked of another host or written as an error."""
+    offline = request.param == "disk"
+    base = site.as_uri() if offline else request.getfixturevalue("server")
+    context = browser.new_context(offline=offline)
     page = context.new_page()
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("response", lambda reply: errors.append(f"{reply.url}: {reply.status}") if reply.status >= 400 else None)
+    page.on("console", lambda said: errors.append(f"{said.text} {said.location}") if said.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def open_page(name: str | Path):
+        page.goto(f"{base}/{name}", wait_until="load")
+        return page
+
+    yield open_page
+    context.close()
+    assert [url for url in asked if not url.startswith((base, "data:"))] == []
+    assert errors == []
+
+
+@pytest.fixture
+def from_disk(browser, site: Path) -> Iterator[Callable]:
+    """Open a page from disk, for what does not depend on where the site is."""
+    context = browser.new_context(offline=True, reduced_motion="reduce")
+    page = context.new_page()
 
     def open_page(name: str | Path):
         page.goto(f"{site.as_uri()}/{name}", wait_until="load")
@@ -47,35 +99,187 @@ def visit(browser, site: Path):
 
     yield open_page
     context.close()
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    assert errors == []
 
 
-def test_every_page_opens_without_an_error(visit, site):
-    for page in sorted(site.rglob("*.html")):
-        name = page.relative_to(site)
-        if name.parts[0] != "_static":
-            assert visit(name).title()
+def pages_of(site: Path) -> list[str]:
+    names = [page.relative_to(site) for page in sorted(site.rglob("*.html"))]
+    return [name.as_posix() for name in names if name.parts[0] != "_static"]
 
 
-def test_the_table_leads_to_the_page_of_an_optimizer(visit):
+def test_every_page_opens_without_an_error_and_fits_every_screen(visit, site):
+    wide = []
+    for name in pages_of(site):
+        page = visit(name)
+        assert page.title()
+        assert page.locator(".katex-error").count() == 0
+        for scheme, size in LOOKS:
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size(SIZES[size])
+            if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+                wide.append((name, scheme, size))
+    assert wide == []
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", "desktop"), ("dark", "phone")])
+def test_no_page_keeps_anybody_out(from_disk, site, scheme, size):
+    """axe-core finds no serious or critical fault. Contrast depends on the scheme, and what is shown on the size."""
+    program, found = axe.script(), {}
+    sources = [name for name in pages_of(site) if name.startswith("_modules/")]  # all of one kind: one is enough
+    for name in [name for name in pages_of(site) if name not in sources[1:]]:
+        page = from_disk(name)
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size(SIZES[size])
+        page.evaluate(program)
+        for fault in page.evaluate("axe.run({resultTypes: ['violations']}).then(result => result.violations)"):
+            if fault["impact"] in ("serious", "critical"):
+                found.setdefault(fault["id"], []).append((name, fault["nodes"][0]["html"][:200]))
+    assert found == {}
+
+
+@pytest.mark.parametrize(("scheme", "size"), LOOKS)
+def test_screenshots_of_the_main_pages_are_kept(from_disk, site, scheme, size):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for name in sorted(SHOWN & set(pages_of(site))):
+        page = from_disk(name)
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size(SIZES[size])
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+        file = SCREENSHOTS / f"{name.removesuffix('.html').replace('/', '-')}-{scheme}-{size}.png"
+        page.screenshot(path=file, full_page=True)
+        assert file.stat().st_size > 10_000
+
+
+PAINTED = """() => new Promise((resolve) => new PerformanceObserver((list) => {
+    const [paint] = list.getEntriesByName("first-contentful-paint");
+    if (paint) resolve(paint.startTime);
+}).observe({type: "paint", buffered: true}))"""
+
+
+def test_the_first_page_shows_in_under_a_second(from_disk):
+    """The fastest of three counts: a busy machine may take longer."""
+    page, times = from_disk("index.html"), []
+    for _ in range(3):
+        page.reload(wait_until="load")
+        times.append(page.evaluate(PAINTED))
+    assert min(times) < 1000
+
+
+def test_the_ten_links_of_the_table_lead_to_their_pages(visit):
     page = visit("optimizers.html")
-    page.click("table.autosummary >> text=AdamW")
-    assert page.locator("h1").inner_text().startswith("AdamW")
+    links = page.locator("table.autosummary a")
+    expected = ["OptimizerState", "Optimizer", *NAMES]
+    assert links.all_inner_texts() == expected
+    for index, name in enumerate(expected):
+        page.locator("table.autosummary a").nth(index).click()
+        page.wait_for_load_state("load")
+        assert page.locator("h1").inner_text().startswith(name)
+        page.go_back(wait_until="load")
 
 
-def test_the_search_works_from_disk(visit):
-    page = visit("search.html?q=Adagrad")
+@pytest.mark.parametrize("word", ["epsilon", "Adagrad"])
+def test_the_search_finds(visit, word):
+    page = visit(f"search.html?q={word}")
     page.wait_for_selector("#search-results li a")
-    assert page.locator("#search-results li a", has_text="Adagrad").count()
+    assert page.locator("#search-results li a").count() > 1
 
 
 def test_formulas_use_the_fonts_of_the_site(visit):
-    page = visit("optimizers.html")
-    page.click("table.autosummary >> text=RMSprop")
+    page = visit("generated/mlx_optimizers.RMSprop.html")
     formula = page.locator(".katex").first
     assert formula.count()
     page.evaluate("document.fonts.ready")
     assert page.evaluate(
         "[...document.fonts].some(font => font.family.startsWith('KaTeX') && font.status === 'loaded')"
     )
+
+
+# The stepper
+
+
+def text(value: object) -> str:
+    """A hyperparameter as a reader types it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(repr, value)) if isinstance(value, list | tuple) else repr(value)
+
+
+def stepper(optimizer: str) -> str:
+    return f"generated/mlx_optimizers.{optimizer}.html"
+
+
+@pytest.mark.parametrize("optimizer", NAMES)
+def test_a_stepper_gives_the_bits_of_the_class_in_ten_published_cases(from_disk, optimizer):
+    form, page = format_of("float32"), from_disk(stepper(optimizer))
+    cases = [case for case in all_cases() if case.optimizer == optimizer][::2][:8]
+    cases += [case for case in all_cases() if case.optimizer == optimizer and case not in cases][-2:]
+    assert len(cases) == 10
+    for index, case in enumerate(cases):
+        outcome, element = Reference().run(case), index % case.parameter.size
+        settings = {name: text(value) for name, value in case.hyperparameters.items()}
+        settings["w"] = text(float(case.parameter[element]))
+        settings["g"] = text([float(x) for x in case.gradients[:, element]])
+        settings["steps"] = str(len(case.gradients))
+        for name, value in settings.items():
+            field = page.locator(f"#live-{name}")
+            if value in ("true", "false"):
+                field.set_checked(value == "true")
+            else:
+                field.fill(value)
+        assert page.locator("#live-message").inner_text() == "", case.id
+        for letter, values in {"w": outcome.parameters, **outcome.state}.items():
+            shown = page.locator(f'.live-table tbody td.bits[data-of="{letter}"]').all_inner_texts()
+            assert shown[1:] == form.bits(np.ascontiguousarray(values[:, element])), (case.id, letter)
+
+
+@pytest.mark.parametrize("optimizer", NAMES)
+def test_a_link_carries_the_settings_of_a_stepper(from_disk, optimizer):
+    settings = {"w": "2.5", "slope": "true", "steps": "7", "learning_rate": "0.25"}
+    page = from_disk(f"{stepper(optimizer)}#live&{urlencode(settings)}")
+    rows = page.locator(".live-table tbody tr")
+    assert rows.count() == 8
+    assert [rows.nth(1).locator("td").nth(0).inner_text(), rows.nth(0).locator("td").nth(1).inner_text()] == ["2.5"] * 2
+    shown = page.locator(".live-table").inner_text()
+    page.locator(".live-link").click()
+    assert page.locator(".live-table").inner_text() == shown
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.locator(".live-table").inner_text() == shown
+
+
+def test_a_stepper_is_used_by_keyboard_alone(from_disk):
+    page = from_disk(stepper("Adam"))
+    page.locator("#live-w").focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("3")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "live-g"
+    assert page.locator(".live-table tbody td").nth(1).inner_text() == "3"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert page.locator("#live-slope").is_checked()
+    for _ in range(12):
+        if page.evaluate("document.activeElement.id") == "live-step":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".live-chosen label").inner_text() == "Step 2 of 12"
+    assert page.locator(".live-table tr.chosen th").inner_text() == "2"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "field", "value", "complaint"),
+    [
+        ("Adam", "betas", "0.9", "betas must be two numbers in [0, 1)"),
+        ("Adam", "betas", "0.9, 1", "betas must be two numbers in [0, 1)"),
+        ("RMSprop", "eps", "0", "eps must be a number > 0"),
+        ("SGD", "dampening", "1.5", "dampening must be a number in [0, 1]"),
+        ("SGD", "nesterov", "true", "nesterov needs momentum above 0"),
+        ("Lion", "steps", "1.5", "steps must be a whole number"),
+        ("Lion", "g", "one", "g must be numbers, not one"),
+        ("Lion", "learning_rate", "1, 2", "learning_rate has 2 numbers for 12 steps"),
+    ],
+)
+def test_a_stepper_says_what_a_field_takes(from_disk, optimizer, field, value, complaint):
+    page = from_disk(f"{stepper(optimizer)}#live&{urlencode({field: value})}")
+    assert complaint in page.locator("#live-message").inner_text()
