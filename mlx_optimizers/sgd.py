@@ -178,7 +178,7 @@ class SGD(Optimizer):
                 np.multiply(w, kappa, out=b)
                 b += g
                 g = b
-            if mu:
+            if self.momentum:  # however small: what it rounds to may be 0
                 v *= mu
                 v += g if rest == 1 else np.multiply(g, rest, out=a)
                 if self.nesterov:

@@ -383,3 +383,12 @@ def test_sgd_with_momentum_and_a_rate_of_0_moves_the_buffer_alone(data):
     for gradient in g:
         v = np.float32(0.5) * v + gradient
     assert np.array_equal(got["v"], v)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_momentum_that_rounds_to_0_is_still_one(dtype):
+    """The dampening counts and the buffer is kept, as in MLX and in the formula."""
+    assert _one(optim.SGD, 0.0, [1.0, 1.0], dtype, learning_rate=1.0, momentum=1e-50, dampening=0.5) == [
+        (-0.5, 0.5),
+        (-1.0, 0.5),
+    ]
