@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,3 +120,10 @@ def size(optimizer, given, program):
 @pytest.mark.parametrize("name", not_covered())
 def test_what_an_order_that_is_not_covered_costs(name):
     assert float(f"{size(*not_covered()[name]):.3g}") == SIZES[name]
+
+
+def test_the_guide_states_what_these_orders_cost():
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "interval.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in guide.splitlines() if line.startswith("| ")]
+    assert rows[0][0] == "order that is not covered"
+    assert {name: float(size.replace("∞", "inf")) for name, size in rows[2:]} == SIZES
