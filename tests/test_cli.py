@@ -55,7 +55,8 @@ def test_check_the_reference(capsys):
     assert main(["check", "reference", "--case", "*/plain/defaults"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"reference {mlx_optimizers.__version__} on cpu: 8 cases, 8 conforms\n")
-    assert [line.split()[0] for line in out.split("\n")[4:12]] == [made.__name__ for made in mlx_optimizers.OPTIMIZERS]
+    names = [made.__name__ for made in mlx_optimizers.OPTIMIZERS]
+    assert [line.split()[0] for line in out.split("\n") if line.partition(" ")[0] in names] == names
     assert err == ""  # progress is for a terminal
 
 

@@ -145,13 +145,13 @@ def test_the_profile_of_scalars_that_was_needed(name):
 
 @each
 def test_version_and_device_are_in_the_report(name):
+    backend = report(name).to_json()["backend"]
     versions = {
         "reference": mlx_optimizers.__version__,
         "keras": rf"{re.escape(version('keras'))} on (jax|torch)" if name == "keras" else "",
     }
     package = name.partition("-")[0]
     expected = versions.get(name) or re.escape(version(package)) + (r"(\+\w+)?" if package == "torch" else "")
-    backend = report(name).to_json()["backend"]
     assert (backend["name"], backend["device"]) == (name, "cpu")
     assert re.fullmatch(expected, backend["version"])
 
@@ -174,6 +174,8 @@ LOW = ("float16", "bfloat16")
 
 
 def by_dtype(name, dtype, pattern):
+    if dtype == "bfloat16":
+        require("ml_dtypes")
     return check(opened(name), [recast(case, dtype) for case in matching(pattern=pattern)])
 
 

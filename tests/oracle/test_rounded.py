@@ -64,7 +64,7 @@ def _may_flush(form, wide):
 def _difference(n, values, centre: Array):
     """|values − centre|, rounded up."""
     if isinstance(n.centre, Exact):
-        with n.active():
+        with n.active(), np.errstate(over="ignore"):
             return np.abs((n.centre.array(values) - centre).values.astype(np.float64)) * (1 - 2.0**-50)
     with np.errstate(all="ignore"):
         return np.abs(values.astype(np.longdouble) - centre.values.astype(np.longdouble))
