@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlx_optimizers.blocks import blocks
 from mlx_optimizers.hyperparameters import Hyperparameter, positive, unit
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
@@ -127,29 +125,30 @@ class AdaDelta(Optimizer):
         self.rho = rho
         self.eps = eps
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
-        rate, rho, rest, eps = map(parameter.dtype.type, (self.learning_rate, self.rho, 1 - self.rho, self.eps))
-        for w, g, v, u, a, d in blocks(parameter, gradient, state["v"], state["u"], scratch=2):
-            np.multiply(g, g, out=a)
-            a *= rest
-            v *= rho
-            v += a
-            np.add(u, eps, out=d)
-            np.sqrt(d, out=d)
-            np.add(v, eps, out=a)
-            np.sqrt(a, out=a)
-            d /= a
-            d *= g
-            np.multiply(d, d, out=a)
-            a *= rest
-            u *= rho
-            u += a
-            d *= rate
-            w -= d
-        return parameter
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, each rounded once to the dtype ``real``."""
+        return tuple(map(real, (self.learning_rate, self.rho, 1 - self.rho, self.eps)))
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, v: Any, u: Any, a: Any, d: Any) -> None:
+        """Advance one block in place; ``a`` is scratch."""
+        rate, rho, rest, eps = n
+        np.multiply(g, g, out=a)
+        a *= rest
+        v *= rho
+        v += a
+        np.add(u, eps, out=d)
+        np.sqrt(d, out=d)
+        np.add(v, eps, out=a)
+        np.sqrt(a, out=a)
+        d /= a
+        d *= g
+        np.multiply(d, d, out=a)
+        a *= rest
+        u *= rho
+        u += a
+        d *= rate
+        w -= d
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, Any, Any]:

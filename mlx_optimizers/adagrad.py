@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlx_optimizers.blocks import blocks
 from mlx_optimizers.hyperparameters import Hyperparameter, positive
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
@@ -120,20 +118,21 @@ class Adagrad(Optimizer):
         self.learning_rate = learning_rate
         self.eps = eps
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
-        rate, eps = map(parameter.dtype.type, (self.learning_rate, self.eps))
-        for w, g, v, a, d in blocks(parameter, gradient, state["v"], scratch=2):
-            np.multiply(g, g, out=a)
-            v += a
-            np.sqrt(v, out=d)
-            d += eps
-            np.multiply(g, rate, out=a)
-            a /= d
-            w -= a
-        return parameter
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, each rounded once to the dtype ``real``."""
+        return real(self.learning_rate), real(self.eps)
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, v: Any, a: Any, d: Any) -> None:
+        """Advance one block in place; ``a`` and ``d`` are scratch."""
+        rate, eps = n
+        np.multiply(g, g, out=a)
+        v += a
+        np.sqrt(v, out=d)
+        d += eps
+        np.multiply(g, rate, out=a)
+        a /= d
+        w -= a
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlx_optimizers.blocks import blocks
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, pair_below_one
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
@@ -130,27 +128,27 @@ class Adam(Optimizer):
         self.betas = betas
         self.eps = eps
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, each rounded once to the dtype ``real``."""
         b1, b2 = self.betas
-        numbers = (self.learning_rate, b1, 1 - b1, b2, 1 - b2, self.eps)
-        rate, b1, rest1, b2, rest2, eps = map(parameter.dtype.type, numbers)
-        for w, g, m, v, a, d in blocks(parameter, gradient, state["m"], state["v"], scratch=2):
-            np.multiply(g, rest1, out=a)
-            m *= b1
-            m += a
-            np.multiply(g, g, out=a)
-            a *= rest2
-            v *= b2
-            v += a
-            np.sqrt(v, out=d)
-            d += eps
-            np.multiply(m, rate, out=a)
-            a /= d
-            w -= a
-        return parameter
+        return tuple(map(real, (self.learning_rate, b1, 1 - b1, b2, 1 - b2, self.eps)))
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, m: Any, v: Any, a: Any, d: Any) -> None:
+        """Advance one block in place; ``a`` and ``d`` are scratch."""
+        rate, b1, rest1, b2, rest2, eps = n
+        np.multiply(g, rest1, out=a)
+        m *= b1
+        m += a
+        np.multiply(g, g, out=a)
+        a *= rest2
+        v *= b2
+        v += a
+        np.sqrt(v, out=d)
+        d += eps
+        np.multiply(m, rate, out=a)
+        a /= d
+        w -= a
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers.adam import Adam
-from mlx_optimizers.blocks import blocks
 
 __all__ = ["Adamax"]
 
@@ -114,24 +112,25 @@ class Adamax(Adam):
         True
     """
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, each rounded once to the dtype ``real``."""
         b1, b2 = self.betas
-        rate, b1, rest1, b2, eps = map(parameter.dtype.type, (self.learning_rate, b1, 1 - b1, b2, self.eps))
-        for w, g, m, v, a, d in blocks(parameter, gradient, state["m"], state["v"], scratch=2):
-            np.multiply(g, rest1, out=a)
-            m *= b1
-            m += a
-            np.abs(g, out=a)
-            v *= b2
-            np.maximum(v, a, out=v)
-            np.add(v, eps, out=d)
-            np.multiply(m, rate, out=a)
-            a /= d
-            w -= a
-        return parameter
+        return tuple(map(real, (self.learning_rate, b1, 1 - b1, b2, self.eps)))
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, m: Any, v: Any, a: Any, d: Any) -> None:
+        """Advance one block in place; ``a`` and ``d`` are scratch."""
+        rate, b1, rest1, b2, eps = n
+        np.multiply(g, rest1, out=a)
+        m *= b1
+        m += a
+        np.abs(g, out=a)
+        v *= b2
+        np.maximum(v, a, out=v)
+        np.add(v, eps, out=d)
+        np.multiply(m, rate, out=a)
+        a /= d
+        w -= a
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:

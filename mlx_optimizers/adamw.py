@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
-
 from mlx_optimizers.adam import Adam
-from mlx_optimizers.blocks import blocks
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero
 from mlx_optimizers.optimizer import LearningRate
 
@@ -135,15 +132,17 @@ class AdamW(Adam):
         super().__init__(learning_rate, betas, eps)
         self.weight_decay = weight_decay
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
-        real = parameter.dtype.type
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, 1 − λκ first, each rounded once to the dtype ``real``."""
         keep = real(1) - real(self.learning_rate) * real(self.weight_decay)
-        for (w,) in blocks(parameter):
-            w *= keep
-        return super().apply_single(gradient, parameter, state)
+        return keep, *super().coefficients(real)
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, m: Any, v: Any, a: Any, d: Any) -> None:
+        """Advance one block in place; ``a`` and ``d`` are scratch."""
+        keep, *rest = n
+        w *= keep
+        Adam.advance(rest, w, g, m, v, a, d)
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlx_optimizers.blocks import blocks
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, pair_below_one
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
@@ -132,28 +130,27 @@ class Lion(Optimizer):
         self.betas = betas
         self.weight_decay = weight_decay
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
-        real = parameter.dtype.type
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, each rounded once to the dtype ``real``."""
         b1, b2 = self.betas
         rate, kappa = real(self.learning_rate), real(self.weight_decay)
-        keep = real(1) - rate * kappa
-        b1, rest1, b2, rest2 = map(real, (b1, 1 - b1, b2, 1 - b2))
-        for w, g, m, a, c in blocks(parameter, gradient, state["m"], scratch=2):
-            np.multiply(m, b1, out=c)
-            np.multiply(g, rest1, out=a)
-            c += a
-            np.multiply(g, rest2, out=a)
-            m *= b2
-            m += a
-            if kappa:
-                w *= keep
-            np.sign(c, out=c)
-            c *= rate
-            w -= c
-        return parameter
+        return rate, real(1) - rate * kappa, *map(real, (b1, 1 - b1, b2, 1 - b2))
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, m: Any, a: Any, c: Any) -> None:
+        """Advance one block in place; ``a`` is scratch."""
+        rate, keep, b1, rest1, b2, rest2 = n
+        np.multiply(m, b1, out=c)
+        np.multiply(g, rest1, out=a)
+        c += a
+        np.multiply(g, rest2, out=a)
+        m *= b2
+        m += a
+        if keep != 1:
+            w *= keep
+        np.sign(c, out=c)
+        c *= rate
+        w -= c
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any) -> tuple[Any, Any]:

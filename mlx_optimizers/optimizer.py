@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers import trees
+from mlx_optimizers.blocks import Blocks, Halted
 from mlx_optimizers.hyperparameters import at_least_zero
+from mlx_optimizers.plan import Plan, Stopped
 from mlx_optimizers.state import OptimizerState
 from mlx_optimizers.trees import Path
 
@@ -125,6 +128,12 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the state arrays of one parameter; each starts as zeros of the parameter's shape and dtype."""
 
+    advance: ClassVar[Callable[..., None]]
+    """One step of a block in place; ``advance(n, w, g, *slots, *scratch)``, where ``n`` are its `coefficients`."""
+
+    scratch: ClassVar[int] = 2
+    """Number of scratch arrays that ``advance`` gets, of the shape and dtype of its block."""
+
     exact: ClassVar[Callable[..., Any]]
     """One step over the numbers of an oracle context; ``exact(n, h, t, w, g, *slots)`` returns the new w and slots."""
 
@@ -133,6 +142,7 @@ class Optimizer:
         self._schedules: dict[str, Callable[[int], Any]] = {}
         self._rate = 0.0
         self._image: npt.NDArray[Any] | None = None
+        self._plan: Plan | None = None
 
     # Hyperparameters
 
@@ -152,6 +162,7 @@ class Optimizer:
         counters = {key: self._state[key] for key in _COUNTERS if key in self._state}
         self._state = OptimizerState({**counters, **_copied(state)})
         self._state["step"] = np.array(self._state["step"], np.uint64)
+        self._plan = None
 
     @property
     def step(self) -> npt.NDArray[np.uint64]:
@@ -207,7 +218,16 @@ class Optimizer:
     def check_together(self) -> None:
         """Raise ValueError where hyperparameters that are each allowed are not so together; to be extended."""
 
-    # The rule for one array, to be extended
+    # The rule, to be extended: for an element that is moved by its own gradient alone, `coefficients` and `advance`;
+    # for any other, `apply_single`.
+
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, which `advance` gets first.
+
+        Args:
+            real: The dtype as a class, such as ``numpy.float32``, that rounds a number to it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no coefficients")
 
     def init_single(self, parameter: npt.NDArray[Any], state: dict[str, Any]) -> None:
         """Put the slots of one parameter into its state.
@@ -233,9 +253,18 @@ class Optimizer:
             The parameter after the step, as the same array or a new one.
 
         Raises:
-            NotImplementedError: in the base class.
+            NotImplementedError: where the class has neither this method nor `advance`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no apply_single")
+        if not hasattr(self, "advance"):
+            raise NotImplementedError(f"{type(self).__name__} has no apply_single")
+        changed = (parameter, *(state[slot] for slot in self.slots))
+        flat = all(array.flags.c_contiguous for array in (gradient, *changed))
+        coefficients = {parameter.dtype: self.coefficients(parameter.dtype.type)}
+        try:
+            Blocks([changed], [flat], self.scratch).run([gradient], self.advance, coefficients)
+        except Halted as halted:
+            raise (halted.__cause__ or halted) from None
+        return parameter
 
     # Trees
 
@@ -284,10 +313,17 @@ class Optimizer:
             >>> model["w"]
             array([0., 3.], dtype=float32)
         """
+        if self._plan is not None:
+            ready = self._plan.gradients(gradients, model, self._state)
+            if ready is not None:
+                with self._counted(self._scheduled()):
+                    self._run(self._plan, ready)
+                return
+            self._plan = None
         found = self._found(gradients, model)
         if all(isinstance(leaf.given, np.ndarray) for leaf in found):
             self._require_writable(found)
-            self._advance(found)
+            self._plan = self._advance(found)
             return
         for leaf in found:
             if isinstance(leaf.given, np.generic) or not leaf.path:
@@ -403,29 +439,83 @@ class Optimizer:
 
     # The step
 
-    def _advance(self, found: list[_Leaf]) -> None:
+    def _advance(self, found: list[_Leaf]) -> Plan | None:
         """One step of all leaves: everything that can fail beforehand does, before anything moves."""
         self._require_state(found)
-        rates = {name: schedule(int(self.step)) for name, schedule in self._schedules.items()}
-        if "learning_rate" in rates:
-            at_least_zero("learning_rate", rates["learning_rate"])
+        rates = self._scheduled()
         states = [self._slots_of(leaf) for leaf in found]
         self._separate(found, states)
-        before = [dict(state) for state in states], self.step, self._rate, self._image
-        for name, value in rates.items():
-            self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
-        self._state["step"] = np.array(int(self.step) + 1, np.uint64)
+        if type(self).apply_single is Optimizer.apply_single and hasattr(self, "advance"):
+            return self._in_blocks(found, states, rates)
+        before = [dict(state) for state in states]
         results: list[npt.NDArray[Any]] = []
-        try:
-            for leaf, state in zip(found, states, strict=True):
-                results.append(self._result(leaf, self.apply_single(leaf.g, leaf.w, state)))
-        except Exception as error:
-            self._restore(states, *before)
-            self._explain(found, results, error)
-            raise
+        with self._counted(rates):
+            try:
+                for leaf, state in zip(found, states, strict=True):
+                    results.append(self._result(leaf, self.apply_single(leaf.g, leaf.w, state)))
+            except Exception as error:
+                self._restore(states, before)
+                self._explain(found, results, error)
+                raise
         for leaf, result in zip(found, results, strict=True):
             if result is not leaf.w:
                 leaf.w[...] = result
+        return None
+
+    def _in_blocks(self, found: list[_Leaf], states: list[dict[str, Any]], rates: dict[str, Any]) -> Plan:
+        """One step of a rule for single elements; its plan serves the next step of the same arrays."""
+        parameters, gradients = [leaf.w for leaf in found], [leaf.g for leaf in found]
+        with self._counted(rates):
+            coefficients = {w.dtype: self.coefficients(w.dtype.type) for w in parameters}
+            plan = Plan(
+                [leaf.path for leaf in found],
+                parameters,
+                gradients,
+                states,
+                self.slots,
+                self.advance,
+                self.scratch,
+                coefficients,
+            )
+            self._run(plan, gradients)
+        return plan
+
+    def _run(self, plan: Plan, gradients: list[npt.NDArray[Any]]) -> None:
+        """One planned step."""
+        try:
+            plan.run(gradients, {dtype: self.coefficients(dtype.type) for dtype in plan.dtypes})
+        except Stopped as stopped:
+            names = [trees.name(path) for path in plan.paths]
+            unmoved = {*stopped.partly, *stopped.still}
+            raise _failure(
+                [names[number] for number in stopped.partly],
+                [name for number, name in enumerate(names) if number not in unmoved],
+                [names[number] for number in stopped.still],
+                stopped.__cause__,
+            ) from stopped.__cause__
+
+    def _scheduled(self) -> dict[str, Any]:
+        """What the schedules give for the next step."""
+        rates = {name: schedule(int(self.step)) for name, schedule in self._schedules.items()}
+        if "learning_rate" in rates:
+            at_least_zero("learning_rate", rates["learning_rate"])
+        return rates
+
+    @contextlib.contextmanager
+    def _counted(self, rates: dict[str, Any]) -> Iterator[None]:
+        """Count a step, with what the schedules gave; where it fails, it is as if it had not begun."""
+        step, rate, image = self.step, self._rate, self._image
+        for name, value in rates.items():
+            self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
+        self._state["step"] = np.array(int(step) + 1, np.uint64)
+        try:
+            yield
+        except BaseException:
+            self._state["step"] = step
+            if image is not None:
+                self._rate, self._image = rate, image
+                self._state["learning_rate"] = image
+            raise
 
     def _result(self, leaf: _Leaf, result: Any) -> npt.NDArray[Any]:
         array = leaf.w if result is leaf.w else trees.to_numpy(result, f"the new {leaf.name}")
@@ -448,34 +538,19 @@ class Optimizer:
             if in_parameter(leaf.g) or in_slot(leaf.g):
                 leaf.g = leaf.g.copy()
 
-    def _restore(
-        self,
-        states: list[dict[str, Any]],
-        slots: list[dict[str, Any]],
-        step: Any,
-        rate: float,
-        image: npt.NDArray[Any] | None,
-    ) -> None:
+    def _restore(self, states: list[dict[str, Any]], slots: list[dict[str, Any]]) -> None:
         for state, before in zip(states, slots, strict=True):
             for key in set(state) - set(before):
                 del state[key]
             state.update(before)
-        self._state["step"] = step
-        if image is not None:
-            self._rate, self._image = rate, image
-            self._state["learning_rate"] = image
 
     def _explain(self, found: list[_Leaf], results: list[npt.NDArray[Any]], error: Exception) -> None:
         """Say what had moved in place when a step failed; where nothing had, the error speaks for itself."""
         moved = [leaf.name for leaf, result in zip(found, results, strict=False) if result is leaf.w]
         if not moved and not self.slots:
             return
-        failed = found[len(results)].name
-        raise RuntimeError(
-            f"the step failed at {failed}, which may have moved in part ({type(error).__name__}: {error}); "
-            f"moved: {', '.join(moved) or 'none'}; not moved: "
-            f"{', '.join(leaf.name for leaf in found[len(results) + 1 :]) or 'none'}"
-        ) from error
+        left = [leaf.name for leaf in found[len(results) :]]
+        raise _failure(left[:1], moved, left[1:], error) from error
 
     # Copies and text
 
@@ -484,7 +559,11 @@ class Optimizer:
         made.__dict__.update(self.__dict__)
         made._state, made._image = copy.deepcopy((self._state, self._image))
         made._schedules = dict(self._schedules)
+        made._plan = None
         return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}  # it is of the arrays of this one
 
     def __repr__(self) -> str:
         values = []
@@ -494,6 +573,15 @@ class Optimizer:
                 value = self._schedules.get(name) or float(value)
             values.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(values)})"
+
+
+def _failure(partly: list[str], moved: list[str], still: list[str], cause: BaseException | None) -> RuntimeError:
+    """A step that ended early, by the names of the parameters."""
+    at, moved_text, still_text = (", ".join(names) or "none" for names in (partly, moved, still))
+    return RuntimeError(
+        f"the step failed at {at}, which may have moved in part ({type(cause).__name__}: {cause}); "
+        f"moved: {moved_text}; not moved: {still_text}"
+    )
 
 
 def _single(value: float) -> npt.NDArray[Any]:

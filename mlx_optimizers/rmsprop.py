@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlx_optimizers.blocks import blocks
 from mlx_optimizers.hyperparameters import Hyperparameter, positive, unit
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
@@ -122,23 +120,23 @@ class RMSprop(Optimizer):
         self.alpha = alpha
         self.eps = eps
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
-        real = parameter.dtype.type
-        rate, alpha, rest, eps = map(real, (self.learning_rate, self.alpha, 1 - self.alpha, self.eps))
-        for w, g, v, a, d in blocks(parameter, gradient, state["v"], scratch=2):
-            np.multiply(g, g, out=a)
-            a *= rest
-            v *= alpha
-            v += a
-            np.sqrt(v, out=d)
-            d += eps
-            np.multiply(g, rate, out=a)
-            a /= d
-            w -= a
-        return parameter
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, each rounded once to the dtype ``real``."""
+        return tuple(map(real, (self.learning_rate, self.alpha, 1 - self.alpha, self.eps)))
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, v: Any, a: Any, d: Any) -> None:
+        """Advance one block in place; ``a`` and ``d`` are scratch."""
+        rate, alpha, rest, eps = n
+        np.multiply(g, g, out=a)
+        a *= rest
+        v *= alpha
+        v += a
+        np.sqrt(v, out=d)
+        d += eps
+        np.multiply(g, rate, out=a)
+        a /= d
+        w -= a
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:

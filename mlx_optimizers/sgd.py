@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mlx_optimizers.blocks import blocks
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, switch, unit
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
@@ -167,30 +165,32 @@ class SGD(Optimizer):
                 f"and dampening {self.dampening!r}"
             )
 
-    def apply_single(
-        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        """Advance one array in place and return it."""
-        real = parameter.dtype.type
-        rate, mu, kappa, rest = map(real, (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening))
-        for w, g, v, a, b in blocks(parameter, gradient, state["v"], scratch=2):
-            if kappa:
-                np.multiply(w, kappa, out=b)
-                b += g
-                g = b
-            if self.momentum:  # however small: what it rounds to may be 0
-                v *= mu
-                v += g if rest == 1 else np.multiply(g, rest, out=a)
-                if self.nesterov:
-                    np.multiply(v, mu, out=a)
-                    a += g
-                    a *= rate
-                else:
-                    np.multiply(v, rate, out=a)
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, each rounded once to the dtype ``real``."""
+        given = (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening)
+        # Whether there is momentum, however small: what it rounds to may be 0.
+        return tuple(map(real, (*given, self.momentum > 0, self.nesterov)))
+
+    @staticmethod
+    def advance(n: Any, w: Any, g: Any, v: Any, a: Any, b: Any) -> None:
+        """Advance one block in place; ``a`` and ``b`` are scratch."""
+        rate, mu, kappa, rest, buffered, nesterov = n
+        if kappa:
+            np.multiply(w, kappa, out=b)
+            b += g
+            g = b
+        if buffered:
+            v *= mu
+            v += g if rest == 1 else np.multiply(g, rest, out=a)
+            if nesterov:
+                np.multiply(v, mu, out=a)
+                a += g
+                a *= rate
             else:
-                np.multiply(g, rate, out=a)
-            w -= a
-        return parameter
+                np.multiply(v, rate, out=a)
+        else:
+            np.multiply(g, rate, out=a)
+        w -= a
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:

@@ -13,6 +13,9 @@ from hypothesis import settings
 NO_SKIPS = bool(os.environ.get("CI")) and not os.environ.get("CORE_ONLY")
 """In CI everything is installed. CORE_ONLY marks the runs without the optional libraries: their skips are meant."""
 
+os.environ.setdefault("MLX_OPTIMIZERS_COMPILED", "0")
+"""NumPy's path is what the tests run, and ``test_compiled.py`` compares the compiled one; with 1, all run that."""
+
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")

@@ -1,0 +1,155 @@
+"""The plan of an update: which blocks there are, made once for a tree and kept while its arrays are the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers import compiled, trees
+from mlx_optimizers.blocks import Blocks, Halted
+
+__all__ = ["Plan", "Stopped"]
+
+Coefficients = Mapping[np.dtype[Any], tuple[Any, ...]]
+
+
+class Plan:
+    """A tree of parameters whose update was found to be in order.
+
+    Args:
+        paths: Where the parameters stand in their tree.
+        parameters: The parameters.
+        gradients: Their gradients, which share no memory with what changes.
+        states: The dictionary of each parameter's slots.
+        slots: The names of the slots.
+        advance: Advances a block in place.
+        scratch: Number of scratch arrays that it needs.
+        coefficients: The coefficients by dtype, of this step.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[trees.Path],
+        parameters: Sequence[npt.NDArray[Any]],
+        gradients: Sequence[npt.NDArray[Any]],
+        states: Sequence[dict[str, Any]],
+        slots: tuple[str, ...],
+        advance: Callable[..., None],
+        scratch: int,
+        coefficients: Coefficients,
+    ) -> None:
+        self.paths = list(paths)
+        self.dtypes = set(coefficients)
+        self._slots, self._states, self._advance = slots, list(states), advance
+        self._arrays = [(w, *(state[slot] for slot in slots)) for w, state in zip(parameters, states, strict=True)]
+        self._facts = [[(array, array.shape, array.dtype) for array in arrays] for arrays in self._arrays]
+        self._flat = [
+            all(array.flags.c_contiguous for array in (g, *arrays))
+            for g, arrays in zip(gradients, self._arrays, strict=True)
+        ]
+        written = [array for arrays in self._arrays for array in arrays]
+        self._shares = trees.shares(written)
+        self._own = set(map(id, written)) if all(array.flags.owndata for array in written) else None
+        self._choice = compiled.choice()
+        size = sum(w.size for w in parameters)
+        kernel = compiled.kernel_for(advance, size, coefficients)
+        fast = [
+            number
+            for number, w in enumerate(parameters)
+            if kernel is not None and self._flat[number] and w.dtype.name in compiled.DTYPES and w.size
+        ]
+        self._fast = fast
+        self._slow = sorted(set(range(len(self._arrays))) - set(fast))
+        self._rows = compiled.Rows([self._arrays[number] for number in fast], kernel) if kernel and fast else None
+        self._blocks = Blocks(
+            [self._arrays[number] for number in self._slow], [self._flat[number] for number in self._slow], scratch
+        )
+
+    def gradients(self, gradients: Any, parameters: Any, state: Any) -> list[npt.NDArray[Any]] | None:
+        """The gradients of the planned parameters, in their order, or None where anything is not as it was planned."""
+        found: list[tuple[Any, Any, Any]] = []
+        if self._choice != compiled.choice() or not _paired(gradients, parameters, state, found):
+            return None
+        if len(found) != len(self._facts):
+            return None
+        for (g, w, slots), state, facts, flat in zip(found, self._states, self._facts, self._flat, strict=True):
+            if slots is not state or w is not facts[0][0] or type(g) is not np.ndarray:
+                return None
+            for slot, fact in zip(self._slots, facts[1:], strict=True):
+                if dict.get(slots, slot) is not fact[0]:
+                    return None
+            for array, shape, dtype in facts:
+                flags = array.flags
+                if array.shape != shape or array.dtype is not dtype or not flags.writeable:
+                    return None
+                if flat and not flags.c_contiguous:
+                    return None
+            flags = g.flags
+            if g.shape != shape or g.dtype is not dtype or (flat and not flags.c_contiguous):
+                return None
+            # Two arrays that each own their memory share none.
+            if not (self._own is not None and flags.owndata and id(g) not in self._own) and self._shares(g):
+                return None
+        return [g for g, _, _ in found]
+
+    def run(self, gradients: Sequence[npt.NDArray[Any]], coefficients: Coefficients) -> None:
+        """Advance every parameter.
+
+        Raises:
+            Stopped: from the first exception of a block.
+        """
+        try:
+            self._blocks.run([gradients[number] for number in self._slow], self._advance, coefficients)
+        except Halted as halted:
+            raise self._stopped(halted) from halted.__cause__
+        if self._rows is not None:  # the last, as they cannot fail
+            self._rows.run([gradients[number] for number in self._fast], coefficients)
+
+    def _stopped(self, halted: Halted) -> Stopped:
+        parts = Counter(self._slow[part.number] for part in self._blocks.parts)
+        left = Counter(self._slow[part.number] for part in halted.left)
+        still = {number for number in parts if left[number] == parts[number]}
+        partly = {self._slow[part.number] for part in halted.failed} | (set(left) - still)
+        return Stopped(sorted(partly), sorted(still.union(self._fast)))
+
+
+class Stopped(Exception):
+    """A step that ended early; its cause says why.
+
+    Args:
+        partly: Numbers of the parameters that may have moved in part.
+        still: Numbers of those that have not moved.
+    """
+
+    def __init__(self, partly: list[int], still: list[int]) -> None:
+        super().__init__(partly, still)
+        self.partly = partly
+        self.still = still
+
+
+def _paired(gradients: Any, parameters: Any, state: Any, found: list[tuple[Any, Any, Any]]) -> bool:
+    """Put (gradient, parameter, slots) of every leaf into ``found``; False where the trees differ. Makes nothing."""
+    if not trees.is_node(gradients):
+        found.append((gradients, parameters, state))
+        return True
+    named = isinstance(gradients, dict)
+    if not isinstance(parameters, dict if named else list | tuple):
+        return False
+    in_list = isinstance(state, list)
+    if not in_list and not isinstance(state, dict):
+        return False
+    for key, gradient in gradients.items() if named else enumerate(gradients):
+        if key not in parameters if named else key >= len(parameters):
+            return False
+        if key >= len(state) if in_list else key not in state:
+            return False
+        if trees.is_node(gradient):
+            if not _paired(gradient, parameters[key], state[key], found):
+                return False
+        else:
+            found.append((gradient, parameters[key], state[key]))
+    return True
