@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import math
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,9 +61,7 @@ def threads() -> int:
         return _set
     given = os.environ.get("MLX_OPTIMIZERS_THREADS", "")
     if not given:
-        if sys.platform == "linux":
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     if not given.isdecimal() or int(given) < 1:
         raise ValueError(f"MLX_OPTIMIZERS_THREADS must be a whole number of at least 1, not {given!r}")
     return int(given)
@@ -88,7 +85,7 @@ def set_threads(count: int | None) -> None:
         >>> set_threads(None)
     """
     global _set  # noqa: PLW0603 - one setting for the process, as its cores are
-    if count is not None and (not isinstance(count, int) or isinstance(count, bool)):
+    if count is not None and type(count) is not int:
         raise TypeError(f"count must be a whole number or None, not {count!r}")
     if count is not None and count < 1:
         raise ValueError(f"count must be at least 1, not {count!r}")
