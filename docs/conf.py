@@ -25,7 +25,9 @@ extensions = [
     "accessible",
     "documented",
     "live",
+    "llms",
     "myst_parser",
+    "optimizer_page",
     "site_checks",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -72,6 +74,12 @@ documented_modules = [
     "mlx_optimizers.backends",
     "mlx_optimizers.testing",
 ]
+
+# Every page as Markdown, and a list of them
+llms_summary = (
+    "The MLX optimizers, exactly: eight formulas, a float32 class and an arbitrary-precision oracle for each, "
+    "and a checker that tells whether another program computes the same, and if not, what it computes instead."
+)
 
 # Markdown
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fieldlist", "substitution"]

@@ -1,0 +1,349 @@
+"""What the page of an optimizer shows beyond its docstring, computed while the site is built.
+
+Directives that take an optimizer's name: ``three-steps``, ``measured-error``, ``in-frameworks``, ``path-plot``,
+``error-plot``; and ``mlx-history``, which without a name has every row. The role ``vector-file`` links to the vectors.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from docutils import nodes
+from matplotlib.figure import Figure
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from tables import Cell, Table, literal, reports, summary
+
+import mlx_optimizers
+from mlx_optimizers.backends.reference import Reference
+from mlx_optimizers.conformance import all_cases, formulas
+from mlx_optimizers.conformance.acceptance import judge
+from mlx_optimizers.conformance.cases import default_rate, recast
+from mlx_optimizers.conformance.human import number
+from mlx_optimizers.oracle import Exact, format_of, trajectory
+
+CLASSES = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
+GRADIENTS = (1.0, -0.5, 0.25)
+
+HISTORY = (
+    # What MLX computed or said otherwise, until when, the threads, and the optimizers.
+    ("weight decay was ignored without momentum", "until 0.0.11", (440, 473), ("SGD",)),
+    ("one slot was read and another written, so that u stayed 0", "until 0.0.11", (603,), ("AdaDelta",)),
+    ("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,), ("Adam", "AdamW")),
+    ("the state started from the first gradient: m = g", "before 0.2.0", (629,), ("Lion",)),
+    ("the first step had no dampening; before and since it has", "0.1.0", (473, 629), ("SGD",)),
+    (
+        "loading a checkpoint reset the state without a word",
+        "0.2.0 to 0.16.0",
+        (1259, 1264),
+        tuple(CLASSES),
+    ),
+    ("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,), ("Adam", "AdamW")),
+    ("the documentation gave a weight decay of 0; the code has 0.01", "until 0.29.1", (2557,), ("AdamW",)),
+    ("the documentation gave an ε of 1e-8; the code has 1e-6", "until 0.32.0", (3712,), ("AdaDelta",)),
+    (
+        "`bias_correction` was added; it changed float16 and bfloat16 to float32",
+        "0.21.1 to 0.26.4",
+        (1640, 2350),
+        ("Adam", "AdamW"),
+    ),
+    ("weight decay changed the caller's gradients", "until 0.32.3", (4426,), ("SGD",)),
+    ("the documented formula leaves out weight decay, Nesterov momentum and μ = 0", "0.32.4", (), ("SGD",)),
+    ("the documented formula says sign(cₜ) where the code has cₜ₊₁", "0.32.4", (), ("Lion",)),
+)
+
+
+class OfOptimizer(Table):
+    """A table for the optimizer that is named."""
+
+    required_arguments = 1
+
+    @property
+    def optimizer(self) -> type[mlx_optimizers.Optimizer]:
+        """The class."""
+        return CLASSES[self.arguments[0]]
+
+
+def run(optimizer: type[mlx_optimizers.Optimizer], w: Any, gradients: Any) -> list[dict[str, Any]]:
+    """Parameter and state after each step of the fast path at its defaults."""
+    made, model, out = optimizer(learning_rate=default_rate(optimizer.__name__)), {"w": w.copy()}, []
+    for g in gradients:
+        made.update(model, {"w": g})
+        out.append({"parameter": model["w"].copy(), **{slot: made.state["w"][slot].copy() for slot in made.slots}})
+    return out
+
+
+class ThreeSteps(OfOptimizer):
+    """The state after each of three steps from w = 1: bits, exact value, interval."""
+
+    header = ("t, g", "", "float32", "bits", "exact value", "accepted")
+    kind = "numbers"
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a quantity, three steps."""
+        form, exact = format_of("float32"), Exact()
+        w, gradients = np.float32([1]), np.float32(GRADIENTS).reshape(-1, 1)
+        entries = trajectory(self.optimizer, w, gradients, learning_rate=default_rate(self.optimizer.__name__))
+        for t, (got, entry) in enumerate(zip(run(self.optimizer, w, gradients), entries, strict=True), start=1):
+            head = f"{t}, {gradients[t - 1, 0]!s}"
+            for name, quantity in entry.quantities():
+                letter = "w" if name == "parameter" else name
+                low, high = (str(end[0]) for end in (quantity.low, quantity.high))
+                interval = low if low == high else f"{low} … {high}"
+                value = exact.text(quantity.exact[0], 16)
+                yield head, letter, str(got[name][0]), literal(form.bits(got[name])[0]), value, interval
+                head = ""
+
+
+class MeasuredError(OfOptimizer):
+    """The parameter's measured error against the bound, for each dtype."""
+
+    header = ("dtype", "greatest error of w", "its bound there", "greatest part of a bound", "untested")
+    kind = "numbers"
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a dtype."""
+        name = self.optimizer.__name__
+        cases = [case for case in all_cases() if case.optimizer == name and case.label == "defaults"]
+        for dtype in ("float64", "float32", "bfloat16", "float16"):
+            error, bound, part, tested, untested = 0.0, 0.0, 0.0, 0, 0
+            for case in [case if dtype == "float32" else recast(case, dtype) for case in cases]:
+                outcome, formula = Reference().run(case), formulas.parse(name)
+                judgement = judge(case, outcome, formula, "double")
+                tested, untested = tested + judgement.tested, untested + judgement.untested
+                part = max(part, judgement.worst.excess if judgement.worst else 0.0)
+                if case.regime == "plain":
+                    entries = trajectory(formula, case.parameter, case.gradients, dtype=dtype, **case.hyperparameters)
+                    found = distances(entries, outcome.parameters)
+                    error, bound = max((pair for step in found for pair in step), default=(0.0, 0.0))
+            share = f"{untested} of {tested + untested}"
+            yield literal(dtype), f"{error:.1e}", f"{bound:.1e}", number(part), share if untested else "none"
+
+
+def distances(entries: Any, parameters: Any) -> list[list[tuple[float, float]]]:
+    """Error and bound of each element that has a bound, step by step."""
+    exact, out = Exact(), []
+    with exact.active():
+        for entry, values in zip(entries, parameters, strict=True):
+            quantity = entry.parameter
+            pairs = zip(values.astype(np.float64), quantity.exact, quantity.radius, strict=True)
+            out.append([(float(abs(exact.number(float(x)) - y)), r) for x, y, r in pairs if np.isfinite([x, r]).all()])
+    return out
+
+
+class InFrameworks(OfOptimizer):
+    """What each backend computes under the optimizer's name, by the committed reports."""
+
+    header = ("backend", "computes", "verdict", "greatest part of a bound")
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a backend."""
+        name = self.optimizer.__name__
+        for backend, report in reports().items():
+            if backend == "reference":
+                continue
+            verdict, scalars, part = summary(report, name)
+            formula = next(result["formula"] for result in report["results"] if result["optimizer"] == name)
+            head = [*literal(backend), nodes.Text(f" {report['backend']['version']}")]
+            if verdict == "unsupported":
+                yield head, "it has none", verdict, "–"
+                continue
+            words = "the formula of this page" if formula == name else formulas.in_words(formula)
+            yield head, [nodes.Text(f"{words}: "), *literal(formula)], verdict, f"{part}, scalars in {scalars}"
+
+
+class History(Table):
+    """What MLX computed or documented otherwise."""
+
+    optional_arguments = 1
+
+    @property
+    def header(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The optimizer's column is left out on its own page."""
+        return (
+            ("MLX versions", "what", "threads") if self.arguments else ("optimizer", "MLX versions", "what", "threads")
+        )
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row an event."""
+        for what, versions, threads, optimizers in HISTORY:
+            if self.arguments and self.arguments[0] not in optimizers:
+                continue
+            links: list[nodes.Node] = []
+            for thread in threads:
+                address = f"https://github.com/ml-explore/mlx/issues/{thread}"
+                links += [nodes.reference("", f"#{thread}", refuri=address), nodes.Text(" ")]
+            words = [literal(part)[0] if odd % 2 else nodes.Text(part) for odd, part in enumerate(what.split("`"))]
+            who = "all" if len(optimizers) == len(CLASSES) else ", ".join(optimizers)
+            row: list[Cell] = [versions, words, links or "still so"]
+            yield row if self.arguments else [who, *row]
+
+    def run(self) -> list[nodes.Node]:
+        """The table, or a sentence where there is nothing to tell."""
+        if not list(self.rows()):
+            return [nodes.paragraph("", "MLX has computed it in the same way in every version.")]
+        return super().run()
+
+
+# Plots. A colour is a placeholder for a variable of the theme, so that one drawing serves light and dark.
+
+INK, FAINT, MAIN, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
+VARIABLES = {
+    INK: "var(--pst-color-text-base)",
+    FAINT: "var(--pst-color-border)",
+    MAIN: "var(--pst-color-primary)",
+    SECOND: "var(--pst-color-secondary)",
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def svg(figure: Figure, name: str, label: str) -> list[nodes.Node]:
+    """A figure as SVG within the page."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()[out.getvalue().index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    text = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{name}-", text)  # the ids of two drawings on a page differ
+    text = re.sub(r"font: [^;\"]*?(\d+px)[^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"(<svg )", rf'\1role="img" aria-label="{label}" ', text, count=1)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    return [nodes.raw("", f'<div class="plot">{text}</div>', format="html")]
+
+
+class Drawn(SphinxDirective):
+    """A plot of the optimizer that is named."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Draw it."""
+        with mpl.rc_context(STYLE):
+            return self.drawn(self.arguments[0])
+
+
+RATES = {
+    "SGD": 1e-3,
+    "RMSprop": 1e-2,
+    "Adagrad": 0.3,
+    "AdaDelta": 5.0,
+    "Adam": 1e-2,
+    "AdamW": 1e-2,
+    "Adamax": 2e-2,
+    "Lion": 5e-3,
+}
+"""Learning rates under which each moves about as far."""
+WALK = 600
+
+
+@cache
+def paths() -> dict[str, Any]:
+    """Each optimizer's way on Rosenbrock's function from (−1, 1.5)."""
+    out = {}
+    for name, optimizer in CLASSES.items():
+        made, w = optimizer(RATES[name]), np.array([-1.0, 1.5])
+        way = [w.copy()]
+        for _ in range(WALK):
+            x, y = w
+            made.update(w, np.array([-2 * (1 - x) - 400 * x * (y - x * x), 200 * (y - x * x)]))
+            way.append(w.copy())
+        out[name] = np.array(way)
+    return out
+
+
+class PathPlot(Drawn):
+    """The optimizer's path on a test function, beside the others'."""
+
+    def drawn(self, name: str) -> list[nodes.Node]:
+        """Draw it."""
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        axes = figure.subplots()
+        x, y = np.meshgrid(np.linspace(-1.6, 1.4, 121), np.linspace(-0.4, 1.8, 89))
+        levels = 10.0 ** np.arange(-1, 3.1, 0.5)
+        axes.contour(x, y, (1 - x) ** 2 + 100 * (y - x * x) ** 2, levels=levels, colors=FAINT, linewidths=0.8)
+        for other, way in paths().items():
+            if other != name:
+                axes.plot(*way[::4].T, color=SECOND, linewidth=1, alpha=0.7)
+                axes.plot(*way[-1], ".", color=SECOND)
+                axes.annotate(other, way[-1], (4, -10), textcoords="offset points", color=SECOND, fontsize=8)
+        way = paths()[name]
+        axes.plot(*way[::2].T, color=MAIN, linewidth=2.2)
+        axes.plot(*way[-1], "o", color=MAIN)
+        axes.plot(1, 1, "+", color=INK, markersize=12)
+        axes.set(xlabel="x", ylabel="y", xlim=(-1.6, 1.4), ylim=(-0.4, 1.8))
+        label = f"{name} on Rosenbrock's function after {WALK} steps, beside the other optimizers"
+        end = f"({way[-1][0]:.2f}, {way[-1][1]:.2f})"
+        rates = ", ".join(f"{other} {rate:g}" for other, rate in RATES.items())
+        caption = (
+            f"{name} on Rosenbrock's function (1 − x)² + 100(y − x²)², from (−1, 1.5) to {end} in {WALK} steps, beside "
+            f"the other seven. The cross is the minimum. Learning rates: {rates}; all else at its default."
+        )
+        return [*svg(figure, f"path-{name}", label), nodes.caption("", caption, classes=["plot-caption"])]
+
+
+class ErrorPlot(Drawn):
+    """The greatest float32 error of the parameter against the bound, over a hundred steps."""
+
+    steps, elements = 100, 24
+
+    def drawn(self, name: str) -> list[nodes.Node]:
+        """Draw it."""
+        draw = np.random.default_rng(0)
+        w, gradients = (np.float32(draw.normal(size=shape)) for shape in (self.elements, (self.steps, self.elements)))
+        optimizer = CLASSES[name]
+        entries = trajectory(optimizer, w, gradients, learning_rate=default_rate(name))
+        got = run(optimizer, w, gradients)
+        found = distances(entries, [row["parameter"] for row in got])
+        errors = np.array([max(error for error, _ in step) for step in found])
+        bounds = np.array([max(bound for _, bound in step) for step in found])
+        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        axes, t = figure.subplots(), np.arange(1, self.steps + 1)
+        for values, colour, word in ((bounds, SECOND, "bound"), (errors, MAIN, "float32")):
+            axes.plot(t, values, color=colour, linewidth=2)
+            axes.annotate(word, (t[-1], values[-1]), (6, 0), textcoords="offset points", va="center", color=colour)
+        axes.set(xlabel="step", ylabel="greatest error of w", yscale="log")
+        label = f"{name}: greatest float32 error of the parameter and its bound over {self.steps} steps"
+        caption = (
+            f"The greatest error of w among {self.elements} elements after each of {self.steps} steps with normal "
+            f"gradients, and the greatest bound. After the last: {errors[-1]:.2g} of {bounds[-1]:.2g}."
+        )
+        return [*svg(figure, f"error-{name}", label), nodes.caption("", caption, classes=["plot-caption"])]
+
+
+def vector_file(
+    role: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = ()
+) -> tuple[list[nodes.Node], list[Any]]:
+    """A link from the page of an optimizer to its vectors."""
+    name = f"{text.lower()}.json"
+    link = nodes.reference("", "", nodes.literal(name, name), refuri=f"../vectors/{name}", internal=False)
+    return [link], []
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Register with Sphinx."""
+    app.add_role("vector-file", vector_file)
+    app.add_directive("three-steps", ThreeSteps)
+    app.add_directive("measured-error", MeasuredError)
+    app.add_directive("in-frameworks", InFrameworks)
+    app.add_directive("mlx-history", History)
+    app.add_directive("path-plot", PathPlot)
+    app.add_directive("error-plot", ErrorPlot)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

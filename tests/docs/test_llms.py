@@ -1,0 +1,48 @@
+"""``llms.txt`` lists every page, and each is there as Markdown with its formulas, tables and examples."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import mlx_optimizers
+
+
+@pytest.fixture(scope="module")
+def listed(site) -> dict[str, str]:
+    """What is said of each page, by its address."""
+    lines = (site / "llms.txt").read_text("utf-8").splitlines()
+    assert lines[0] == "# mlx-optimizers"
+    assert lines[2].startswith("> ")
+    return dict(re.fullmatch(r"- \[.+?\]\((.+?)\)(?:: (.+))?", line).groups(default="") for line in lines[4:])
+
+
+def test_every_page_with_text_is_listed_once(site, listed):
+    made = {"genindex", "search", "py-modindex", "404"}
+    pages = [page.relative_to(site).with_suffix("") for page in site.rglob("*.html")]
+    written = {page.as_posix() for page in pages if page.parts[0] not in ("_modules", "_static")} - made
+    assert {address.removesuffix(".md") for address in listed} == written
+
+
+def test_what_is_said_of_an_optimizer_is_its_summary(listed):
+    for optimizer in mlx_optimizers.OPTIMIZERS:
+        said = listed[f"generated/mlx_optimizers.{optimizer.__name__}.md"]
+        assert said.split()[0].strip(":,[]1") == optimizer.__doc__.split()[0].strip(":,[]1")
+
+
+def test_a_page_is_markdown_and_no_html(site, listed):
+    for address in listed:
+        text = (site / address).read_text("utf-8")
+        assert text.startswith("# ")
+        prose = re.sub(r"```.*?```|\$\$.*?\$\$|`[^`]*`", "", text, flags=re.DOTALL)
+        assert not re.search(r"</?(div|span|p|table|svg|a|em|code)\b", prose), address
+
+
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+def test_the_markdown_of_an_optimizer_has_formula_example_and_tables(site, optimizer):
+    text = (site / f"generated/mlx_optimizers.{optimizer.__name__}.md").read_text("utf-8")
+    assert "\n$$\n" in text
+    assert "```pycon\n>>> import numpy as np" in text
+    assert "| t, g |" in text
+    assert re.search(r"^## Error and bound$", text, re.MULTILINE)

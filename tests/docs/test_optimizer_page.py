@@ -1,0 +1,131 @@
+"""What the build computes for the page of an optimizer: its numbers are those of other derivations."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup, Tag
+
+import mlx_optimizers
+from mlx_optimizers.conformance.cases import default_rate
+from tests.docs.copies import ROOT
+from tests.support import require
+
+OPTIMIZERS = pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+
+
+def page(site: Path, optimizer: type) -> BeautifulSoup:
+    text = (site / f"generated/mlx_optimizers.{optimizer.__name__}.html").read_text("utf-8")
+    return BeautifulSoup(text, "html.parser")
+
+
+def rows(part: Tag, number: int = 0) -> list[list[str]]:
+    body = part.find_all("table")[number].tbody
+    return [[" ".join(cell.get_text().split()) for cell in row.find_all("td")] for row in body.find_all("tr")]
+
+
+def single(bits: str) -> float:
+    return struct.unpack(">f", bytes.fromhex(bits))[0]
+
+
+@OPTIMIZERS
+def test_the_table_of_three_steps_has_the_bits_of_mlx_and_a_value_between_its_ends(site, optimizer):
+    mx = require("mlx.core")
+    theirs = getattr(require("mlx.optimizers"), optimizer.__name__)(default_rate(optimizer.__name__))
+    w, state = {"w": mx.array([1.0])}, {}
+    expected = []
+    for g in (1.0, -0.5, 0.25):
+        w = theirs.apply_gradients({"w": mx.array([g])}, w)
+        state = theirs.state["w"]
+        for slot in ("w", *optimizer.slots):
+            value = w["w"] if slot == "w" else state.get(slot, mx.zeros(1))
+            expected.append((slot, struct.pack(">f", value.item()).hex()))
+    shown = rows(page(site, optimizer).select_one("#three-steps"))
+    assert [(row[1], row[3]) for row in shown] == expected
+    for _, letter, decimal, bits, exact, accepted in shown:
+        assert np.float32(decimal) == np.float32(single(bits)), letter
+        low, high = (np.float32(end) for end in (accepted.split(" … ") * 2)[:2])
+        assert low <= np.float32(decimal) <= high
+        # The ends are the outermost floats of a ball around the exact value, so the floats beyond them are outside it.
+        below, above = np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))
+        assert float(below) < float(exact) < float(above)
+
+
+@OPTIMIZERS
+def test_every_measured_error_is_within_its_bound(site, optimizer):
+    measured = rows(page(site, optimizer).select_one("#error-and-bound"))
+    assert [row[0] for row in measured] == ["float64", "float32", "bfloat16", "float16"]
+    for _, error, bound, part, _ in measured:
+        assert float(error) <= float(bound)
+        assert 0 < float(part) <= 1
+
+
+@OPTIMIZERS
+def test_what_frameworks_compute_is_what_the_reports_say(site, optimizer):
+    shown = rows(page(site, optimizer).select_one("#elsewhere"))
+    for row in shown:
+        name, version = row[0].split(maxsplit=1)
+        report = json.loads((ROOT / "docs" / "reports" / f"{name}.json").read_text("utf-8"))
+        assert version == report["backend"]["version"]
+        results = [result for result in report["results"] if result["optimizer"] == optimizer.__name__]
+        assert {result["verdict"] for result in results} >= {row[2].split()[0]}
+        if row[2] != "unsupported":
+            assert row[1].endswith(": " + results[0]["formula"])
+
+
+@OPTIMIZERS
+def test_a_page_has_its_plots_in_the_colours_of_the_theme_and_its_vectors(site, optimizer):
+    soup = page(site, optimizer)
+    plots = soup.select(".plot svg[role=img][aria-label]")
+    assert len(plots) == 2
+    assert all("var(--pst-color-primary)" in str(plot) for plot in plots)
+    assert not re.search(r"#0[147a]0[258b]0[369c]\b", "".join(map(str, plots))), "a placeholder is left"
+    identifiers = [tag["id"] for tag in soup.find_all(id=True)]
+    assert len(identifiers) == len(set(identifiers))
+    assert (site / "generated" / soup.select_one("#files li a")["href"]).is_file()
+    for literal in soup.select("#files code"):
+        if "/" in literal.get_text():
+            assert (ROOT / literal.get_text()).is_file()
+
+
+def test_the_defaults_of_the_frameworks_are_those_of_their_signatures(site):
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    modules = {
+        "MLX": require("mlx.optimizers"),
+        "torch": require("torch").optim,
+        "optax": require("optax"),
+        "Keras": require("keras").optimizers,
+    }
+    names = {"decay": ("alpha", "decay", "rho"), "ε": ("eps", "epsilon"), "ρ": ("rho",), "κ": ("weight_decay",)}
+    soup = BeautifulSoup((site / "guides/frameworks.html").read_text("utf-8"), "html.parser")
+    shown = rows(soup.select_one("#other-defaults"))
+    assert len(shown) == 9
+    for what, *values in shown:
+        optimizer, letter = what.split()
+        for (library, module), value in zip(modules.items(), values, strict=True):
+            found = {name.lower(): name for name in dir(module)}.get(optimizer.lower())
+            if library == "optax":
+                found = optimizer.lower()
+            if value == "–":
+                assert found is None
+                continue
+            parameters = inspect.signature(getattr(module, found)).parameters
+            (default,) = [parameters[name].default for name in names[letter] if name in parameters]
+            default = default[-1] if isinstance(default, list | tuple) else default
+            assert value == ("none" if default is None else str(float(default))), (what, library)
+
+
+def test_the_history_has_every_row_and_links_to_threads(site):
+    soup = BeautifulSoup((site / "guides/mlx_history.html").read_text("utf-8"), "html.parser")
+    table = soup.find("table")
+    assert len(table.tbody.find_all("tr")) >= 13
+    for link in table.find_all("a"):
+        assert re.fullmatch(r"https://github\.com/ml-explore/mlx/issues/\d+", link["href"])
+        assert link.get_text() == "#" + link["href"].rpartition("/")[2]
