@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(_with_negative_numbers(sys.argv[1:] if argv is None else argv))
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()  # here, where a reader that is gone is no error
+        return status
     except _UsageError as error:
         arguments.parser.print_usage(sys.stderr)
         print(f"{arguments.parser.prog}: error: {error}", file=sys.stderr)
@@ -170,7 +172,7 @@ def _check(arguments: argparse.Namespace) -> int:
         if not arguments.list:
             return _nothing(str(error))
     if arguments.list:
-        print("\n".join(case.id for case in cases))
+        print("".join(f"{case.id}\n" for case in cases), end="")
         return 0
     if not cases:
         return _nothing("no case matches")
