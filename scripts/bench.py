@@ -77,7 +77,8 @@ class Worker:
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One request and its reply."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

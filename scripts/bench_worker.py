@@ -2,12 +2,14 @@
 
 Each library so has its threads and its memory to itself, and an idle one waits without using the processor.
 
-Requests: ``{"op": "setup", "optimizer", "shapes"}``, ``{"op": "run", "steps"}``, ``{"op": "oracle"}``, ``{"op": "checker"}``.
+Requests: ``{"op": "setup", "optimizer", "shapes"}``, ``{"op": "run", "steps"}``, ``{"op": "clear"}``,
+``{"op": "oracle"}``, ``{"op": "checker"}``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -133,7 +135,7 @@ def triad(name: str, shapes: Shapes) -> Step:
         part = _numpy_triad
     pool = ThreadPoolExecutor(threads)
     cuts = [size * index // threads for index in range(threads + 1)]
-    parts = [(a[start:stop], b[start:stop]) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    parts = [(a[start:stop], b[start:stop]) for start, stop in itertools.pairwise(cuts)]
     scale = np.float32(1e-9)
     return lambda: list(pool.map(lambda both: part(*both, scale), parts))
 
