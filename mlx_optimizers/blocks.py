@@ -155,7 +155,13 @@ def share(parts: Iterable[Any], run: Callable[[Any], None], count: int) -> None:
         others = range(min(count, len(todo)) - 1)
         futures.extend(_executor().submit(contextvars.copy_context().run, take) for _ in others)
     take()
-    wait([future for future in futures if not future.cancel()])
+    running = [future for future in futures if not future.cancel()]
+    try:
+        wait(running)
+    except BaseException:  # an interrupt, after which nobody may still be writing
+        todo.clear()
+        wait(running)
+        raise
     if errors:
         if not isinstance(errors[0], Exception):
             raise errors[0]

@@ -1,61 +1,293 @@
-"""Blocks: every element is visited once, in views that are small enough, with scratch of the same shape."""
+"""Blocks and threads: every element is visited once, in views that are small enough, by as many threads as are set."""
 
 from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
-from mlx_optimizers.blocks import BLOCK, blocks
+import mlx_optimizers as optim
+from mlx_optimizers import blocks
+from mlx_optimizers.blocks import BLOCK, SHARE, Blocks, Halted, set_threads, share, threads
 
 SHAPES = [(), (1,), (7,), (20,), (3, 4), (1, 30), (30, 1), (2, 3, 5), (5, 0, 3), (0,), (9, 1, 4), (2, 11)]
+
+SINGLE = {np.dtype(np.float32): (), np.dtype(np.float16): ()}
+"""No coefficients."""
+
+
+@pytest.fixture(autouse=True)
+def threads_found_anew(monkeypatch):
+    monkeypatch.delenv("MLX_OPTIMIZERS_THREADS", raising=False)
+    set_threads(None)
+    yield
+    set_threads(None)
+
+
+def shapes_of(*arrays):
+    """The shapes of the blocks of arrays of one parameter."""
+    flat = all(array.flags.c_contiguous for array in arrays)
+    return [part.changed[0].shape for part in Blocks([arrays], [flat], 1).parts]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [1, 4, 10, 1000])
 @pytest.mark.parametrize("order", ["C", "F", "strided"])
 def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape, size, order):
-    monkeypatch.setattr("mlx_optimizers.blocks.BLOCK", size)
+    monkeypatch.setattr(blocks, "BLOCK", size)
     count = int(np.prod(shape))
     if order == "strided" and shape:
         x = np.zeros((*shape, 2), np.float32)[..., 0]
     else:
         x = np.zeros(shape, np.float32, order="C" if order == "strided" else order)
-    names = np.arange(count, dtype=np.float64).reshape(shape)  # C-contiguous beside one that may not be
+    slot = np.zeros(shape, np.float32)  # C-contiguous beside one that may not be
+    names = np.arange(count, dtype=np.float32).reshape(shape)
     seen = []
-    for part, name, a, b in blocks(x, names, scratch=2):
-        assert part.shape == name.shape == a.shape == b.shape
-        assert part.size <= size
-        assert np.shares_memory(part, x) or part.size == 0
+
+    def advance(n, w, g, v, a, b):
+        assert w.shape == g.shape == v.shape == a.shape == b.shape
+        assert w.size <= size
         assert a.dtype == b.dtype == np.float32
         assert not np.shares_memory(a, b)
-        part += 1
+        w += 1
+        v += g
         a[...] = b[...] = 3
-        seen += name.ravel().tolist()
+        seen.extend(g.ravel().tolist())
+
+    Blocks([(x, slot)], [x.flags.c_contiguous], 2).run([names], advance, SINGLE)
     assert sorted(seen) == list(range(count))
-    assert (x == 1).all()
+    assert (x == 1).all() and np.array_equal(slot, names)
 
 
 def test_contiguous_arrays_are_gone_through_flat_in_whole_blocks():
-    x = np.zeros((3, BLOCK, 2), np.float32)
-    assert [part.shape for (part,) in blocks(x)] == [(BLOCK,)] * 6
-    assert [part.shape for (part,) in blocks(np.zeros(BLOCK + 1, np.float32))] == [(BLOCK,), (1,)]
-    assert [part.shape for (part,) in blocks(np.zeros((), np.float32))] == [(1,)]
+    assert shapes_of(np.zeros((3, BLOCK, 2), np.float32)) == [(BLOCK,)] * 6
+    assert shapes_of(np.zeros(BLOCK + 1, np.float32)) == [(BLOCK,), (1,)]
 
 
 def test_others_are_cut_along_the_leading_dimensions():
-    x = np.zeros((4, BLOCK // 2), np.float32, order="F")
-    assert [part.shape for (part,) in blocks(x)] == [(2, BLOCK // 2)] * 2
-    wide = np.zeros((2, BLOCK + 3), np.float32, order="F")
-    sizes = [part.shape for (part,) in blocks(wide)]
-    assert sizes == [(1, BLOCK), (1, 3)] * 2
+    assert shapes_of(np.zeros((4, BLOCK // 2), np.float32, order="F")) == [(2, BLOCK // 2)] * 2
+    assert shapes_of(np.zeros((2, BLOCK + 3), np.float32, order="F")) == [(1, BLOCK), (1, 3)] * 2
 
 
-def test_scratch_is_no_larger_than_a_block_or_the_array():
-    (_, small) = next(blocks(np.zeros(5, np.float32), scratch=1))
-    assert small.base.size == 5
-    (_, large) = next(blocks(np.zeros(3 * BLOCK, np.float16), scratch=1))
-    assert (large.base.size, large.dtype) == (BLOCK, np.float16)
+def test_what_fits_into_a_block_stays_whole():
+    assert shapes_of(np.zeros((), np.float32)) == [()]
+    assert shapes_of(np.zeros((2, 3), np.float32)) == [(2, 3)]
+    assert shapes_of(np.zeros((0, 3), np.float32)) == []
 
 
-def test_five_blocks_of_float32_fit_into_a_second_level_cache():
-    assert 5 * 4 * BLOCK <= 512 * 1024
+def test_scratch_is_no_larger_than_a_block_or_the_largest_array():
+    seen = []
+
+    def advance(n, w, g, a):
+        seen.append((a.base.size, a.dtype))
+
+    small, large = np.zeros(5, np.float32), np.zeros(3 * BLOCK, np.float16)
+    Blocks([(small,)], [True], 1).run([small], advance, SINGLE)
+    Blocks([(large,)], [True], 1).run([large], advance, SINGLE)
+    assert set(seen) == {(5, np.dtype(np.float32)), (BLOCK, np.dtype(np.float16))}
+
+
+def test_six_blocks_of_float32_fit_into_the_second_level_cache():
+    assert max(512 * 1024, blocks._second_level_cache()) >= 6 * 4 * BLOCK
+
+
+def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch):
+    def missing(self, **how):
+        raise OSError
+
+    monkeypatch.setattr(blocks.Path, "read_text", missing)
+    assert blocks._second_level_cache() == 512 * 1024
+
+
+# Threads
+
+
+def test_the_number_of_threads_is_the_argument_or_the_variable_or_the_cores(monkeypatch):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert threads() == cores
+    monkeypatch.setenv("MLX_OPTIMIZERS_THREADS", "5")
+    assert threads() == 5
+    set_threads(3)
+    assert threads() == 3
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " "])
+def test_a_variable_that_is_no_number_of_threads_is_refused(monkeypatch, text):
+    monkeypatch.setenv("MLX_OPTIMIZERS_THREADS", text)
+    with pytest.raises(ValueError, match=f"MLX_OPTIMIZERS_THREADS must be a whole number of at least 1, not '{text}'"):
+        threads()
+
+
+@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (-2, ValueError), (1.0, TypeError), (True, TypeError)])
+def test_an_argument_that_is_no_number_of_threads_is_refused(count, error):
+    with pytest.raises(error, match=f"count must be .*{count!r}"):
+        set_threads(count)
+
+
+def run_by(count, parts=40):
+    """The threads that take part in running some parts, each of which waits until all have begun."""
+    seen, all_there = set(), threading.Barrier(count)
+
+    def run(part):
+        name = threading.current_thread().name
+        if name not in seen:
+            seen.add(name)
+            all_there.wait(timeout=30)
+
+    share(range(parts), run, count)
+    return seen
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_as_many_threads_take_part_as_are_asked_for_and_the_callers_is_one(count):
+    names = run_by(count)
+    assert len(names) == count and threading.current_thread().name in names
+
+
+def test_no_more_threads_are_asked_for_than_there_are_parts():
+    seen = set()
+    share(range(1), lambda part: seen.add(threading.current_thread().name), 8)
+    assert seen == {threading.current_thread().name}
+
+
+def test_every_part_is_run_once():
+    done = []
+    share(range(10_000), done.append, 7)
+    assert sorted(done) == list(range(10_000))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_after_an_exception_no_part_is_begun_and_each_is_accounted_for(count):
+    done = []
+
+    def run(part):
+        if part == 3:
+            raise ArithmeticError("three")
+        time.sleep(0.001)
+        done.append(part)
+
+    with pytest.raises(Halted) as caught:
+        share(range(500), run, count)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ArithmeticError) and str(cause) == "three"
+    assert caught.value.failed == [3]
+    assert sorted([*done, *caught.value.failed, *caught.value.left]) == list(range(500))
+    assert len(done) < 499
+
+
+def test_what_ends_a_program_goes_through_as_it_is():
+    def run(part):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        share(range(3), run, 2)
+
+
+def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
+    """The caller has done its part and waits when it is interrupted: nobody writes any more when it goes on."""
+    begun, done, real = threading.Event(), [], blocks.wait
+    main = threading.current_thread()
+
+    def run(part):
+        if threading.current_thread() is main:
+            begun.wait(timeout=30)
+            return
+        begun.set()
+        time.sleep(0.2)
+        done.append(part)
+
+    def interrupted(futures):
+        monkeypatch.setattr(blocks, "wait", real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        share(range(2), run, 2)
+    assert len(done) == 1
+
+
+def test_error_handling_of_numpy_is_the_callers_on_every_thread():
+    seen = []
+    with np.errstate(over="call"):
+        share(range(200), lambda part: (seen.append(np.geterr()["over"]), time.sleep(1e-4)), 3)
+    assert seen == ["call"] * 200
+
+
+def several(made, seed=0):
+    """A tree that is large enough to be shared out, with a transposed and a small array, and a gradient."""
+    rng = np.random.default_rng(seed)
+    shapes = {"large": (5 * SHARE + 11,), "matrix": (300, 700), "small": (3,)}
+    tree = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return {**tree, "turned": np.asfortranarray(tree["matrix"])}
+
+
+@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+def test_no_number_of_threads_and_no_size_of_blocks_changes_a_bit(made, monkeypatch):
+    extra = {"momentum": 0.9} if made is optim.SGD else {}
+    results = []
+    for count, size in ((1, BLOCK), (2, BLOCK), (3, 20_000), (8, 16_384), (1, 10**9)):
+        monkeypatch.setattr(blocks, "BLOCK", size)
+        set_threads(count)
+        model, optimizer = several(made), made(0.1, **extra)
+        for seed in (1, 2):
+            optimizer.update(model, several(made, seed))
+        results.append({path: [w, *optimizer.state[path].values()] for path, w in model.items()})
+    for other in results[1:]:
+        for path, arrays in results[0].items():
+            for left, right in zip(arrays, other[path], strict=True):
+                assert np.array_equal(left.view(np.uint32), right.view(np.uint32)), path
+
+
+def test_an_exception_on_another_thread_says_what_had_moved():
+    set_threads(4)
+    model = {"a": np.ones(2 * SHARE, np.float32), "b": np.ones(2 * SHARE, np.float32)}
+    gradient = {name: np.ones_like(w) for name, w in model.items()}
+    gradient["a"][5] = 2e38
+    optimizer = optim.RMSprop(0.1)
+    with np.errstate(over="raise"), pytest.raises(RuntimeError, match=r"the step failed at a.*FloatingPointError"):
+        optimizer.update(model, gradient)
+    assert int(optimizer.step) == 0
+
+
+def child(queue):
+    set_threads(3)
+    model = np.zeros(4 * SHARE, np.float32)
+    optim.Adam(0.1).update(model, np.ones_like(model))
+    queue.put((len(run_by(3)), float(model[-1])))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    set_threads(3)
+    parent = np.zeros(4 * SHARE, np.float32)
+    optim.Adam(0.1).update(parent, np.ones_like(parent))  # the threads of the parent run
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    with blocks._lock:  # as if another thread were just making them
+        process = context.Process(target=child, args=(queue,))
+        process.start()
+    process.join(timeout=60)
+    assert process.exitcode == 0
+    assert queue.get() == (3, float(parent[-1]))
+
+
+def test_a_step_while_the_interpreter_ends_is_done_by_the_thread_that_asks():
+    program = f"""
+import atexit, numpy as np, mlx_optimizers as optim
+from mlx_optimizers.blocks import set_threads
+set_threads(2)
+w = np.zeros({4 * SHARE}, np.float32)
+def late():
+    optim.SGD(1.0).update(w, np.ones_like(w))
+    print(w.min(), w.max())
+atexit.register(late)
+"""
+    run = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("-1.0 -1.0\n", "")
