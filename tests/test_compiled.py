@@ -1,0 +1,294 @@
+"""The compiled path gives the bits of NumPy's, is used by itself where numba is, and is never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlx_optimizers as optim
+from mlx_optimizers import compiled
+from mlx_optimizers.blocks import set_threads
+from mlx_optimizers.compiled import LEAST, set_compiled
+from mlx_optimizers.conformance.vectors import vectors_of
+from tests.support import require
+
+require("numba")
+
+ROOT = Path(__file__).parents[1]
+EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+
+
+@pytest.fixture(autouse=True)
+def by_itself(monkeypatch):
+    monkeypatch.delenv("MLX_OPTIMIZERS_COMPILED", raising=False)
+    set_compiled(None)
+    yield
+    set_compiled(None)
+    set_threads(None)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """The names of the kernels that ran."""
+    ran, real = [], compiled.Rows.run
+
+    def run(self, *given):
+        ran.append(self._kernel.__name__)
+        real(self, *given)
+
+    monkeypatch.setattr(compiled.Rows, "run", run)
+    return ran
+
+
+def same_bits(left, right):
+    """Equal bits, or NaN for NaN, whose payload and sign IEEE 754 leaves to the processor."""
+    left, right = (np.asarray(array) for array in (left, right))
+    bits = np.dtype(f"u{left.dtype.itemsize}")
+    return left.dtype == right.dtype and bool(
+        ((left.view(bits) == right.view(bits)) | (np.isnan(left) & np.isnan(right))).all()
+    )
+
+
+def run(made, hyperparameters, w, gradients, on):
+    """The parameter and the slots after every step, on one path."""
+    set_compiled(on)
+    optimizer, model = made(**hyperparameters), w.copy()
+    out = []
+    with np.errstate(all="ignore"):
+        for gradient in gradients:
+            optimizer.update(model, gradient)
+            out += [model.copy(), *(np.array(optimizer.state[slot]) for slot in made.slots)]
+    return out
+
+
+@EIGHT
+def test_every_published_vector_gives_the_same_bits(made, kernels):
+    count = 0
+    for vector in vectors_of(made.__name__):
+        if vector.form.name not in compiled.DTYPES:
+            continue
+        count += 1
+        with np.errstate(over="ignore", under="ignore"):
+            w, gradients = (x.astype(vector.form.name) for x in (vector.parameter, vector.gradients))
+        rates = np.broadcast_to(vector.hyperparameters["learning_rate"], len(gradients)).tolist()
+        given = {**vector.hyperparameters, "learning_rate": lambda step, rates=rates: rates[min(step, len(rates) - 1)]}
+        both = [run(made, given, w, gradients, on) for on in (False, True)]
+        assert all(map(same_bits, *both)), vector.id
+    assert count > 20
+    assert set(kernels) == {made.__name__.lower()}
+
+
+SETTINGS = {
+    "SGD": [
+        {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
+        for momentum, dampening, nesterov in [(0, 0, False), (0, 0.5, False), (0.9, 0.3, False), (0.9, 0, True)]
+        for weight_decay in (0, 0.1)
+    ],
+    "RMSprop": [{}, {"alpha": 0.25, "eps": 0.5}, {"alpha": 1}, {"alpha": 0}],
+    "Adagrad": [{}, {"eps": 0.5}],
+    "AdaDelta": [{}, {"rho": 0.25, "eps": 0.5}, {"rho": 1}, {"rho": 0}],
+    "Adam": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "eps": 0.5}],
+    "AdamW": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "weight_decay": 0}],
+    "Adamax": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "eps": 0.5}],
+    "Lion": [{}, {"betas": (0.3, 0.2), "weight_decay": 0.1}, {"betas": (0, 0)}],
+}
+
+
+def every_exponent(dtype, seed, size):
+    """Numbers of every exponent, subnormals, both zeros, infinities and NaN among them."""
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(0, 2 ** (8 * dtype.itemsize), size, dtype=f"u{dtype.itemsize}", endpoint=False)
+    out = bits.view(dtype)
+    out[:8] = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max]
+    return rng.permutation(out)
+
+
+@EIGHT
+@pytest.mark.parametrize("dtype", compiled.DTYPES)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, kernels):
+    dtype = np.dtype(dtype)
+    for number, extra in enumerate(SETTINGS[made.__name__]):
+        for middle in (False, True):
+            w, *gradients = (every_exponent(dtype, 10 * number + step, 20_011) for step in range(4))
+            if middle:  # near 1, so that every operation rounds and nothing overflows
+                rng = np.random.default_rng(number)
+                w, *gradients = rng.standard_normal((4, 20_011)).astype(dtype)
+            both = [run(made, {"learning_rate": 0.1, **extra}, w, gradients, on) for on in (False, True)]
+            assert all(map(same_bits, *both)), (extra, middle)
+    assert set(kernels) == {made.__name__.lower()}
+
+
+def test_the_tests_of_the_fast_path_pass_on_the_compiled_one():
+    """Those that compare with MLX, with the oracle and with themselves: layouts, splits, symmetries, inputs, plans."""
+    names = ["properties", "mlx_bitwise", "plan", "inputs", "optimizer", "wrong_steps"]
+    files = [f"tests/test_{name}.py" for name in names]
+    environment = {**os.environ, "MLX_OPTIMIZERS_COMPILED": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "0", *files]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+# When it is used
+
+
+@pytest.mark.parametrize(("size", "used"), [(LEAST - 1, False), (LEAST, True)])
+def test_it_is_used_by_itself_for_trees_that_are_not_small(size, used, kernels):
+    optim.Adam(0.1).update({"w": np.zeros(size, np.float32)}, {"w": np.ones(size, np.float32)})
+    assert kernels == ["adam"] * used
+
+
+@pytest.mark.parametrize(("text", "size", "used"), [("0", 2 * LEAST, False), ("1", 5, True), ("", 2 * LEAST, True)])
+def test_an_environment_variable_turns_it_off_and_on(text, size, used, kernels, monkeypatch):
+    monkeypatch.setenv("MLX_OPTIMIZERS_COMPILED", text)
+    optim.Lion(0.1).update(np.zeros(size, np.float32), np.ones(size, np.float32))
+    assert kernels == ["lion"] * used
+
+
+@pytest.mark.parametrize(("on", "size", "used"), [(False, 2 * LEAST, False), (True, 5, True), (None, 5, False)])
+def test_so_does_the_argument_which_counts_before_the_variable(on, size, used, kernels, monkeypatch):
+    if on is not None:
+        monkeypatch.setenv("MLX_OPTIMIZERS_COMPILED", str(int(not on)))
+    set_compiled(on)
+    optim.SGD(0.1).update(np.zeros(size, np.float32), np.ones(size, np.float32))
+    assert kernels == ["sgd"] * used
+
+
+def test_another_value_of_the_variable_is_refused(monkeypatch):
+    monkeypatch.setenv("MLX_OPTIMIZERS_COMPILED", "yes")
+    optimizer, w = optim.SGD(0.1), np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match="MLX_OPTIMIZERS_COMPILED must be 0 or 1, not 'yes'"):
+        optimizer.update(w, np.ones(3, np.float32))
+    assert int(optimizer.step) == 0 and not w.any()
+
+
+def test_a_choice_made_between_two_steps_counts(kernels):
+    optimizer, w, g = optim.Adagrad(0.1), np.zeros(LEAST, np.float32), np.ones(LEAST, np.float32)
+    for on in (None, False, True):
+        set_compiled(on)
+        optimizer.update(w, g)
+    assert kernels == ["adagrad"] * 2
+
+
+def test_what_it_cannot_compute_numpy_does_in_the_same_step(kernels):
+    def tree(seed):
+        rng = np.random.default_rng(seed)
+        numbers = rng.standard_normal((4, 60, 70))
+        return {
+            "single": np.float32(numbers[0]),
+            "double": numbers[1],
+            "half": np.float16(numbers[2]),
+            "turned": np.asfortranarray(np.float32(numbers[3])),
+            "empty": np.zeros((0, 3), np.float32),
+        }
+
+    results = []
+    for on in (True, False):
+        set_compiled(on)
+        model, optimizer = tree(0), optim.AdaDelta(0.1)
+        optimizer.update(model, tree(1))
+        optimizer.update(model, tree(2))
+        results.append([array for name, w in model.items() for array in (w, *optimizer.state[name].values())])
+    assert all(map(same_bits, *results))
+    assert kernels == ["adadelta"] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_no_number_of_threads_changes_a_bit(count):
+    size = 3 * compiled.CHUNK + 17
+    results = []
+    for threads in (1, count):
+        set_threads(threads)
+        w, g = np.linspace(-1, 1, size, dtype=np.float32), np.linspace(3, -2, size, dtype=np.float32)
+        optim.Adam(0.1).update([w, w[:5].copy()], [g, g[:5].copy()])
+        results.append(w)
+    assert same_bits(*results)
+
+
+def test_where_numpy_is_to_raise_numpy_computes(kernels):
+    optimizer, w = optim.RMSprop(0.1), np.zeros(LEAST, np.float32)
+    with np.errstate(over="raise"), pytest.raises(RuntimeError, match="FloatingPointError"):
+        optimizer.update(w, np.full(LEAST, 3e38, np.float32))
+    assert kernels == []
+
+
+def test_a_subclass_with_a_rule_of_its_own_has_no_kernel(kernels):
+    class Half(optim.SGD):
+        @staticmethod
+        def advance(n, w, g, v, a, d):
+            w *= np.float32(0.5)
+
+    class Slower(optim.SGD):
+        """Only the coefficients differ."""
+
+        def coefficients(self, real):
+            rate, *rest = super().coefficients(real)
+            return rate / 2, *rest
+
+    w = np.ones(LEAST, np.float32)
+    Half(0.1).update(w, np.ones(LEAST, np.float32))
+    assert kernels == [] and w[0] == 0.5
+    Slower(0.5).update(w, np.ones(LEAST, np.float32))
+    assert kernels == ["sgd"] and w[0] == 0.25
+
+
+# When it cannot be
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    def fail(name):
+        raise RuntimeError("no locator available\nfor this file")
+
+    monkeypatch.setattr(compiled.importlib, "import_module", fail)
+    monkeypatch.setattr(compiled, "_failed", False)
+
+
+def test_when_it_cannot_compile_numpy_computes_and_one_warning_says_so(broken):
+    w, g = np.zeros(LEAST, np.float32), np.ones(LEAST, np.float32)
+    with pytest.warns(RuntimeWarning, match=r"NumPy computes instead \(RuntimeError: no locator available\)$"):
+        optim.SGD(0.5).update(w, g)
+    optim.SGD(0.5).update(w, g)  # another warning were an error
+    assert (w == -1).all()
+
+
+def test_without_numba_numpy_computes_without_a_word(monkeypatch):
+    monkeypatch.setattr(compiled, "_installed", lambda: False)
+    w = np.zeros(LEAST, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optim.SGD(0.5).update(w, np.ones(LEAST, np.float32))
+    assert (w == -0.5).all()
+    with pytest.raises(ImportError, match="numba"):
+        set_compiled(True)
+
+
+# When it is compiled
+
+
+PROGRAM = """
+import json, sys
+import numpy as np
+import mlx_optimizers as optim
+before = [name for name in ("numba", "mlx_optimizers.kernels") if name in sys.modules]
+optim.Lion(0.1).update(np.zeros(9000, np.float32), np.ones(9000, np.float32))
+from mlx_optimizers import kernels
+stats = kernels.lion.stats
+print(json.dumps([before, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), kernels.adam.signatures]))
+"""
+
+
+def test_it_is_compiled_once_for_all_processes_and_never_at_import(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [json.loads(run.stdout) for run in runs] == [[[], 0, 1, []], [[], 1, 0, []]]
