@@ -31,9 +31,9 @@ static inline void sgd(size_t n, float *w, const float *g, float *v, double lear
     const float rate = (float)learning_rate, mu = (float)momentum, kappa = (float)weight_decay;
     for (size_t i = 0; i < n; i++) {
         const float gi = kappa != 0 ? g[i] + kappa * w[i] : g[i];
-        if (mu != 0)
+        if (momentum != 0)
             v[i] = mu * v[i] + (float)(1 - dampening) * gi;
-        const float d = mu == 0 ? gi : nesterov ? gi + mu * v[i] : v[i];
+        const float d = momentum == 0 ? gi : nesterov ? gi + mu * v[i] : v[i];
         w[i] -= rate * d;
     }
 }

@@ -16,7 +16,7 @@ const sign = (c) => Math.sign(c) + 0; // + 0: the sign of −0 is 0
 function sgd(h, w, g, { v }) {
   const [rate, mu, kappa] = [f(h.learning_rate), f(h.momentum), f(h.weight_decay)];
   if (kappa) g = f(g + f(kappa * w));
-  if (!mu) return { w: f(w - f(rate * g)), v };
+  if (h.momentum === 0) return { w: f(w - f(rate * g)), v };
   v = f(f(mu * v) + f(f(1 - h.dampening) * g));
   return { w: f(w - f(rate * (h.nesterov ? f(g + f(mu * v)) : v))), v };
 }
