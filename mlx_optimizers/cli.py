@@ -158,12 +158,12 @@ def _check(arguments: argparse.Namespace) -> int:
         raise _UsageError("the following arguments are required: BACKEND")
     optimizers, formula = arguments.optimizer, None
     try:
-        if arguments.formula is not None:
-            formula = parse(arguments.formula)
-            optimizers = [formula.optimizer.__name__]
         for name in optimizers or ():
             if name not in _OPTIMIZERS:
                 raise ValueError(f"unknown optimizer {name!r}; known are {', '.join(_OPTIMIZERS)}")
+        if arguments.formula is not None:
+            formula = parse(arguments.formula)
+            optimizers = [formula.optimizer.__name__]
         cases = matching(optimizers, arguments.case)
         backend = open_backend(arguments.backend, arguments.device, arguments.timeout)
     except ValueError as error:

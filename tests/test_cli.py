@@ -196,6 +196,7 @@ def test_where_nothing_is_executed_it_exits_with_3_and_a_line(capsys, arguments)
         (("check", "nonesuch"), "unknown backend 'nonesuch'; known are reference, mlx, "),
         (("check",), "the following arguments are required: BACKEND"),
         (("check", "reference", "--optimizer", "adam"), "unknown optimizer 'adam'; known are SGD, RMSprop, "),
+        (("check", "reference", "--optimizer", "Adan", "--as", "Adam"), "unknown optimizer 'Adan'"),
         (("check", "reference", "--as", "Adan"), "unknown formula 'Adan'"),
         (("check", "reference", "--as", "Adam[eps=within]"), "unknown value 'within' of axis 'eps'"),
         (("check", "reference", "--as", "SGD[eps=inside_sqrt]"), "unknown axis 'eps' of SGD"),
