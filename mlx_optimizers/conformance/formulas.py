@@ -9,6 +9,7 @@ A name is the optimizer's, with what differs in brackets: ``Adam[bias_correction
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -356,7 +357,9 @@ def _is_ignorable(optimizer: str, text: str) -> bool:
     known = inspect.signature(_optimizer(optimizer)).parameters
     number = r"\d+(\.\d+)?(e[+-]?\d+)?"
     pattern = f"{number},{number}" if name == "betas" else number
-    return name in known and name != "nesterov" and re.fullmatch(pattern, value) is not None
+    if name not in known or name == "nesterov" or re.fullmatch(pattern, value, re.ASCII) is None:
+        return False
+    return all(math.isfinite(float(item)) for item in value.split(","))
 
 
 def _require_meaning(optimizer: str, choice: Choice) -> None:

@@ -52,6 +52,8 @@ def test_names_are_printed_with_sorted_keys_and_without_defaults(typed, printed)
         ("Adam[ignored=eps:one]", "unknown value"),
         ("Adam[ignored=betas:0.9]", "unknown value"),
         ("SGD[ignored=nesterov:1]", "unknown value"),
+        ("Adam[ignored=eps:1e400]", "unknown value"),
+        ("Adam[ignored=eps:\u0661]", "unknown value"),  # a digit, but no ASCII one
     ],
 )
 def test_a_wrong_name_is_refused_and_says_what_there_is(name, message):
