@@ -344,8 +344,11 @@ def _answer(reply: dict[str, Any], case: Case) -> Outcome | Unsupported | Failed
     if "error" in reply:
         return Failed(_word(reply, "error"))
     slots, state = parse(case.optimizer).slots, reply.get("state", {})
-    if not isinstance(state, dict) or not set(state) <= set(slots):
-        raise _Breach(f"state is {_cut(state)}", f"state is an object with {', '.join(slots)} alone")
+    alone = f"state is an object with {', '.join(slots)} alone"
+    if not isinstance(state, dict):
+        raise _Breach(f"state is {_cut(state)}", alone)
+    if not set(state) <= set(slots):
+        raise _Breach(f"the slots of state are {_cut(', '.join(state))}", alone)
     parameters = _floats("parameters", reply["parameters"], case)
     return Outcome(parameters, {name: _floats(f"state {name}", rows, case) for name, rows in state.items()})
 

@@ -377,7 +377,7 @@ AT_RUN = {
         "",
         "8 digits 0-9a-f",
     ),
-    "an unknown slot": ("send(reply(r, state={'b': []}))", "state is an object of 1", "", "m, v alone"),
+    "an unknown slot": ("send(reply(r, state={'m': [], 'b': []}))", "the slots of state are m, b", "", "m, v alone"),
     "a state that is no object": ("send(reply(r, state=[]))", "state is a list of 0", "", "m, v alone"),
     "a wrong slot": ("send(reply(r, state={'m': []}))", "state m: a list of 0", "", "8 lists of 24"),
     "a crash": ("os.kill(os.getpid(), signal.SIGSEGV)", "the program was ended by signal 11", "nothing", "one line"),
