@@ -11,9 +11,12 @@ __all__ = ["markdown", "table"]
 def markdown(report: Report) -> str:
     """The report as Markdown: title, a row an optimizer, then what deviates, fails or is unsupported, in words."""
     rows = [row.cells() for row in summaries(report)]
-    right = [name in RIGHT for name in HEADER]
-    paragraphs = [f"**{escaped(title(report))}**", table(HEADER, rows, right), *map(_paragraph, details(report))]
-    return "\n\n".join(paragraphs) + "\n"
+    paragraphs = [f"**{escaped(title(report))}**"]
+    if report.broken is not None:
+        paragraphs.append(_paragraph("\n  ".join(["The backend could not go on:", *report.broken.splitlines()])))
+    if rows:
+        paragraphs.append(table(HEADER, rows, [name in RIGHT for name in HEADER]))
+    return "\n\n".join([*paragraphs, *map(_paragraph, details(report))]) + "\n"
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]], right: list[bool]) -> str:

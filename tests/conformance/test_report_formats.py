@@ -58,10 +58,14 @@ def test_markdown_has_a_row_an_optimizer(report):
     assert len({len(line) for line in lines}) == 1
 
 
+def parsed(text):
+    """What the parser of the site makes of Markdown."""
+    return pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table").parse(text)
+
+
 def test_markdown_is_read_as_it_was_meant(report):
-    """By the parser of the site: one table, and what a backend says stays text inside a block of code."""
-    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
-    tokens = parser.parse(markdown(report))
+    """One table, and what a backend says stays text inside a block of code."""
+    tokens = parsed(markdown(report))
     assert [token.type for token in tokens].count("table_open") == 1
     fences = [token.content for token in tokens if token.type == "fence"]
     assert len(fences) == 3
@@ -125,14 +129,19 @@ def test_what_a_broken_backend_finished_is_reported(report):
     assert broken.status == 4
     root = ET.fromstring(junit(broken))  # noqa: S314 – written by the same line
     assert (root.get("tests"), root.get("errors")) == ("2", "1")
-    assert "could not go on" in page(broken)
+    for write in (page, markdown):
+        assert "could not go on" in write(broken)
+    assert WORDS[:20] in next(token.content for token in parsed(markdown(broken)) if token.type == "fence")
     for write in FORMATS.values():
         assert report.results[0].optimizer in write(broken)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_nothing_finished_is_still_a_report(name):
-    assert FORMATS[name](Report("x", "1", "cpu", [], broken="why"))
+    written = FORMATS[name](Report("x", "1", "cpu", [], broken="why"))
+    assert written
+    if name in ("junit", "markdown", "html"):  # the others are written beside standard error, or have no field for it
+        assert "why" in written
 
 
 @pytest.mark.parametrize("name", FORMATS)
