@@ -2,6 +2,7 @@
 
 Directives that take an optimizer's name: ``three-steps``, ``measured-error``, ``in-frameworks``, ``path-plot``,
 ``error-plot``; and ``mlx-history``, which without a name has every row. The role ``vector-file`` links to the vectors.
+The first page has ``wrong-epsilon``, a picture of what its example finds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tables import Cell, Table, literal, reports, summary
 
 import mlx_optimizers
 from mlx_optimizers.backends.reference import Reference
-from mlx_optimizers.conformance import all_cases, formulas
+from mlx_optimizers.conformance import all_cases, formulas, matching
 from mlx_optimizers.conformance.acceptance import judge
 from mlx_optimizers.conformance.cases import default_rate, recast
 from mlx_optimizers.conformance.human import number
@@ -140,7 +141,7 @@ def distances(entries: Any, parameters: Any) -> list[list[tuple[float, float]]]:
 class InFrameworks(OfOptimizer):
     """What each backend computes under the optimizer's name, by the committed reports."""
 
-    header = ("backend", "computes", "verdict", "greatest part of a bound")
+    header = ("backend", "computes", "verdict", "greatest part of a bound", "scalars")
 
     def rows(self) -> Iterable[Sequence[Cell]]:
         """One row a backend."""
@@ -152,10 +153,10 @@ class InFrameworks(OfOptimizer):
             formula = next(result["formula"] for result in report["results"] if result["optimizer"] == name)
             head = [*literal(backend), nodes.Text(f" {report['backend']['version']}")]
             if verdict == "unsupported":
-                yield head, "it has none", verdict, "–"
+                yield head, "it has none", verdict, "–", "–"
                 continue
-            words = "the formula of this page" if formula == name else formulas.in_words(formula)
-            yield head, [nodes.Text(f"{words}: "), *literal(formula)], verdict, f"{part}, scalars in {scalars}"
+            words = "the documented formula" if formula == name else formulas.in_words(formula)
+            yield head, [nodes.Text(f"{words}: "), *literal(formula)], verdict, part, scalars
 
 
 class History(Table):
@@ -202,7 +203,7 @@ VARIABLES = {
 }
 STYLE = {
     "svg.fonttype": "none",
-    "font.size": 11,
+    "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -230,14 +231,15 @@ def svg(figure: Figure, name: str, label: str) -> list[nodes.Node]:
 
 
 class Drawn(SphinxDirective):
-    """A plot of the optimizer that is named."""
+    """A plot, of the optimizer that is named where the plot is of one."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Draw it."""
+        self.env.note_dependency(__file__)
         with mpl.rc_context(STYLE):
-            return self.drawn(self.arguments[0])
+            return self.drawn(*self.arguments)
 
 
 RATES = {
@@ -252,6 +254,8 @@ RATES = {
 }
 """Learning rates under which each moves about as far."""
 WALK = 600
+BESIDE = {"SGD": (8, -2), "Adam": (-2, 10), "AdamW": (-38, -10), "Adagrad": (6, -12), "Adamax": (8, 0)}
+"""Where a name stands beside the end of its path, in points, where the usual place is taken."""
 
 
 @cache
@@ -274,19 +278,20 @@ class PathPlot(Drawn):
 
     def drawn(self, name: str) -> list[nodes.Node]:
         """Draw it."""
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        figure = Figure(figsize=(5.8, 3.7), layout="constrained")
         axes = figure.subplots()
         x, y = np.meshgrid(np.linspace(-1.6, 1.4, 121), np.linspace(-0.4, 1.8, 89))
         levels = 10.0 ** np.arange(-1, 3.1, 0.5)
         axes.contour(x, y, (1 - x) ** 2 + 100 * (y - x * x) ** 2, levels=levels, colors=FAINT, linewidths=0.8)
-        for other, way in paths().items():
-            if other != name:
-                axes.plot(*way[::4].T, color=SECOND, linewidth=1, alpha=0.7)
-                axes.plot(*way[-1], ".", color=SECOND)
-                axes.annotate(other, way[-1], (4, -10), textcoords="offset points", color=SECOND, fontsize=8)
         way = paths()[name]
-        axes.plot(*way[::2].T, color=MAIN, linewidth=2.2)
-        axes.plot(*way[-1], "o", color=MAIN)
+        for other, its in sorted(paths().items(), key=lambda pair: pair[0] == name):
+            colour, width, mark = (MAIN, 2.2, "o") if other == name else (SECOND, 1, ".")
+            axes.plot(*its[::2].T, color=colour, linewidth=width, alpha=1 if other == name else 0.7)
+            axes.plot(*its[-1], mark, color=colour)
+            place = BESIDE.get(other, (4, -12))
+            axes.annotate(other, its[-1], place, textcoords="offset points", color=colour, fontsize=9)
+        axes.plot(*way[0], "o", color=INK, markersize=4)
+        axes.annotate("start", way[0], (6, 2), textcoords="offset points", fontsize=9)
         axes.plot(1, 1, "+", color=INK, markersize=12)
         axes.set(xlabel="x", ylabel="y", xlim=(-1.6, 1.4), ylim=(-0.4, 1.8))
         label = f"{name} on Rosenbrock's function after {WALK} steps, beside the other optimizers"
@@ -314,18 +319,62 @@ class ErrorPlot(Drawn):
         found = distances(entries, [row["parameter"] for row in got])
         errors = np.array([max(error for error, _ in step) for step in found])
         bounds = np.array([max(bound for _, bound in step) for step in found])
-        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        figure = Figure(figsize=(5.8, 2.9), layout="constrained")
         axes, t = figure.subplots(), np.arange(1, self.steps + 1)
         for values, colour, word in ((bounds, SECOND, "bound"), (errors, MAIN, "float32")):
             axes.plot(t, values, color=colour, linewidth=2)
             axes.annotate(word, (t[-1], values[-1]), (6, 0), textcoords="offset points", va="center", color=colour)
         axes.set(xlabel="step", ylabel="greatest error of w", yscale="log")
+        axes.yaxis.set_major_formatter(lambda x, position: f"{x:.0e}")  # plain text: its size is for the style to say
+        axes.yaxis.set_minor_formatter("")
         label = f"{name}: greatest float32 error of the parameter and its bound over {self.steps} steps"
         caption = (
             f"The greatest error of w among {self.elements} elements after each of {self.steps} steps with normal "
             f"gradients, and the greatest bound. After the last: {errors[-1]:.2g} of {bounds[-1]:.2g}."
         )
         return [*svg(figure, f"error-{name}", label), nodes.caption("", caption, classes=["plot-caption"])]
+
+
+class WrongEpsilon(Drawn):
+    """The first number that the example of the first page gets wrong: what is accepted, and what it gave."""
+
+    required_arguments = 0
+    case, element = "adam/plain/defaults", 20
+
+    def drawn(self) -> list[nodes.Node]:
+        """Draw it."""
+        (case,) = matching(pattern=self.case)
+        one = slice(self.element, self.element + 1)
+        w, g, h = case.parameter[one], case.gradients[:1, one], case.hyperparameters
+        right = trajectory("Adam", w, g, scalars="float32", **h)[0].parameter  # the wider of the two
+        wrong = trajectory(formulas.parse("Adam[eps=inside_sqrt]"), w, g, **h)[0].parameter
+        low, high, got = right.low[0], right.high[0], wrong.nearest[0]
+        float32s = [min(low, got)]
+        while float32s[-1] < max(high, got):
+            float32s.append(np.nextafter(float32s[-1], np.float32(np.inf)))
+        scale = np.float64(np.spacing(float32s[0]))
+        x = [(float(value) - float(float32s[0])) / scale for value in (*float32s, low, high, got)]
+        *ticks, x_low, x_high, x_got = x
+        with Exact().active():
+            x_exact = (float(right.exact[0]) - float(float32s[0])) / scale
+        figure = Figure(figsize=(5.8, 1.2))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        axes.plot([ticks[0] - 0.5, ticks[-1] + 0.5], [0, 0], color=FAINT, linewidth=1)
+        axes.vlines(ticks, -0.12, 0.12, color=FAINT, linewidth=1)
+        axes.plot([x_low, x_high], [0, 0], color=SECOND, linewidth=7, alpha=0.5, solid_capstyle="butt")
+        axes.vlines([x_low, x_high], -0.3, 0.3, color=SECOND, linewidth=2)
+        axes.plot(x_exact, 0, "D", color=INK, markersize=5)
+        axes.plot(x_got, 0, "o", color=MAIN, markersize=8)
+        for place, height, colour, words in (
+            ((x_low + x_high) / 2, 0.45, SECOND, f"accepted: {low!s} to {high!s}"),
+            (x_exact, -0.75, INK, f"exact: {Exact().text(right.exact[0], 12)}…"),
+            (x_got, -0.75, MAIN, f"got {got!s}"),
+        ):
+            axes.text(place, height, words, color=colour, ha="center")
+        axes.set(ylim=(-1, 1), xlim=(ticks[0] - 1.6, ticks[-1] + 0.8))
+        label = f"Accepted is {low!s} to {high!s}; Adam with ε inside the root gave {got!s}, which is outside"
+        return svg(figure, "wrong-epsilon", label)
 
 
 def vector_file(
@@ -346,4 +395,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("mlx-history", History)
     app.add_directive("path-plot", PathPlot)
     app.add_directive("error-plot", ErrorPlot)
+    app.add_directive("wrong-epsilon", WrongEpsilon)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

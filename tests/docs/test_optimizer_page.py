@@ -129,3 +129,16 @@ def test_the_history_has_every_row_and_links_to_threads(site):
     for link in table.find_all("a"):
         assert re.fullmatch(r"https://github\.com/ml-explore/mlx/issues/\d+", link["href"])
         assert link.get_text() == "#" + link["href"].rpartition("/")[2]
+
+
+def test_the_picture_of_the_first_page_has_the_numbers_that_its_example_prints(site):
+    soup = BeautifulSoup((site / "index.html").read_text("utf-8"), "html.parser")
+    picture = " ".join(text.get_text() for text in soup.select(".plot svg text"))
+    printed = next(block.get_text() for block in soup.select("pre") if "deviates" in block.get_text())
+    got, low, high, exact = re.search(
+        r"got (\S+) \(.*?\), accepted \[(\S+), (\S+)\]\s+exact (\S+),", printed, re.DOTALL
+    ).groups()
+    assert f"got {got}" in picture
+    assert f"accepted: {low} to {high}" in picture
+    (shown,) = re.findall(r"exact: (\S+)…", picture)
+    assert exact.startswith(shown[:-1])  # its last digit is rounded
