@@ -151,7 +151,12 @@ class Optimizer:
         """The state, which is the step, the learning rate, and the slots of every parameter as NumPy arrays.
 
         It is live: the next update changes its arrays. Assigning a tree of NumPy or MLX arrays copies it; keys that
-        are not in it keep their values at ``step`` and ``learning_rate``, and are made anew elsewhere.
+        are not in it keep their values at ``step`` and ``learning_rate``, and are made anew elsewhere. A schedule
+        stays, and goes on from the new step.
+
+        Raises:
+            TypeError: for what is no dictionary, and a step or a learning rate that is no number.
+            ValueError: for a negative step or learning rate; the state is then as it was.
         """
         return self._state
 
@@ -160,9 +165,12 @@ class Optimizer:
         if not isinstance(state, dict):
             raise TypeError(f"state must be a dictionary, not {type(state).__name__}")
         counters = {key: self._state[key] for key in _COUNTERS if key in self._state}
-        self._state = OptimizerState({**counters, **_copied(state)})
-        self._state["step"] = np.array(self._state["step"], np.uint64)
-        self._plan = None
+        new = OptimizerState({**counters, **_copied(state)})
+        new["step"] = _step_of(new["step"])
+        rate = self._rate_of(new["learning_rate"]) if "learning_rate" in new else None
+        self._state, self._plan = new, None
+        if rate is not None:
+            self._set_rate(rate)
 
     @property
     def step(self) -> npt.NDArray[np.uint64]:
@@ -183,9 +191,7 @@ class Optimizer:
         """
         if "learning_rate" not in self._state:
             raise AttributeError(f"{type(self).__name__} has no learning rate")
-        current = self._state["learning_rate"]
-        if current is not self._image or current != _single(self._rate):
-            self._set_rate(current)
+        self._read_rate()
         return np.float64(self._rate)
 
     @learning_rate.setter
@@ -197,13 +203,22 @@ class Optimizer:
             self._schedules["learning_rate"] = value
 
     def _set_rate(self, value: Any) -> None:
-        rate = at_least_zero("learning_rate", value)
-        image = _single(rate)
-        if self._image is not None and value is not self._image and image == self._image == _single(self._rate):
-            # What was put there is the image of the double that is kept, as in a state that was saved and loaded.
-            rate = self._rate if isinstance(value, np.ndarray) else rate
-        self._rate, self._image = rate, image
-        self._state["learning_rate"] = image
+        self._rate = at_least_zero("learning_rate", value)
+        self._state["learning_rate"] = self._image = _single(self._rate)
+
+    def _read_rate(self) -> None:
+        """Take over a rate that was put into the state meanwhile; it ends a schedule, as setting the attribute does."""
+        current = self._state["learning_rate"]
+        if current is not self._image or current != _single(self._rate):
+            self._set_rate(self._rate_of(current))
+            self._schedules.pop("learning_rate", None)
+
+    def _rate_of(self, found: Any) -> float:
+        """The rate that is meant by what stands in a state: the image of the double that is kept means that double."""
+        image = isinstance(found, np.ndarray) and found.dtype == np.float32
+        if image and np.array_equal(found, _single(self._rate)):
+            return self._rate
+        return at_least_zero("learning_rate", found)
 
     def _maybe_schedule(self, name: str, value: Any) -> None:
         """As in MLX: keep a hyperparameter in the state, on a schedule where it is callable."""
@@ -496,6 +511,8 @@ class Optimizer:
 
     def _scheduled(self) -> dict[str, Any]:
         """What the schedules give for the next step."""
+        if "learning_rate" in self._state:
+            self._read_rate()
         rates = {name: schedule(int(self.step)) for name, schedule in self._schedules.items()}
         if "learning_rate" in rates:
             at_least_zero("learning_rate", rates["learning_rate"])
@@ -588,6 +605,16 @@ def _single(value: float) -> npt.NDArray[Any]:
     """A float32 0-d array; infinite where the double is beyond float32."""
     with np.errstate(over="ignore"):
         return np.array(value, np.float32)
+
+
+def _step_of(found: Any) -> npt.NDArray[np.uint64]:
+    """The number of updates that a state to be taken over names."""
+    array = np.asarray(found)
+    if array.ndim or array.dtype.kind not in "iu":
+        raise TypeError(f"state step must be a whole number, not {found!r}")
+    if array < 0:
+        raise ValueError(f"state step must be at least 0, not {int(array)}")
+    return array.astype(np.uint64)
 
 
 def _state_path(path: Path) -> Path:

@@ -126,6 +126,83 @@ def test_setting_a_number_ends_a_schedule_and_setting_a_callable_begins_one():
     assert model["w"] == -0.75
 
 
+@pytest.mark.parametrize("read", [False, True])
+def test_a_number_put_into_the_state_ends_a_schedule_too(read):
+    optimizer, model = optim.SGD(lambda step: 1.0), {"w": _f(0)}
+    optimizer.state["learning_rate"] = 0.5
+    if read:
+        assert optimizer.learning_rate == 0.5
+    for expected in (-0.5, -1.0):
+        optimizer.update(model, {"w": _f(1)})
+        assert model["w"] == expected
+    assert "learning_rate=0.5" in repr(optimizer)
+
+
+def test_a_state_that_is_taken_over_leaves_a_schedule_to_go_on_from_its_step():
+    rates = [0.5, 0.25, 2.0]
+    first, model = optim.SGD(lambda step: rates[step]), {"w": _f(0)}
+    for _ in range(2):
+        first.update(model, {"w": _f(1)})
+    second = optim.SGD(lambda step: rates[step])
+    second.state = first.state
+    assert second.learning_rate == 0.25
+    second.update(model, {"w": _f(1)})
+    assert model["w"] == -2.75
+
+
+def test_a_rate_put_into_the_state_outlives_a_step_that_fails():
+    class Failing(optim.SGD):
+        def apply_single(self, gradient, parameter, state):
+            raise FloatingPointError("seven")
+
+    optimizer, model = Failing(0.1), {"w": _f(1)}
+    optimizer.state["learning_rate"] = 0.5
+    with pytest.raises(RuntimeError, match="seven"):
+        optimizer.update(model, {"w": _f(1)})
+    assert optimizer.learning_rate == 0.5
+    optimizer.state["learning_rate"] = -1.0
+    with pytest.raises(ValueError, match=r"learning_rate must be at least 0, not -1\.0"):
+        optimizer.update(model, {"w": _f(1)})
+    assert (optimizer.step, optimizer.state["learning_rate"]) == (0, -1)
+
+
+def test_only_a_float32_image_in_the_state_stands_for_the_double_that_was_given():
+    image = np.array(0.1, np.float32)
+    optimizer = optim.SGD(0.1)
+    optimizer.state["learning_rate"] = image.copy()  # as in a state that was saved and loaded
+    assert optimizer.learning_rate == 0.1
+    optimizer.state["learning_rate"] = np.array(0.1 + 1e-12)
+    assert optimizer.learning_rate == 0.1 + 1e-12
+    optimizer.learning_rate = image
+    assert optimizer.learning_rate == float(image)
+    huge, other = optim.SGD(1e300), optim.SGD(1e300)
+    other.state = huge.state
+    assert other.learning_rate == 1e300
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "match"),
+    [
+        ({"step": -1}, ValueError, "state step must be at least 0, not -1"),
+        ({"step": "x"}, TypeError, "state step must be a whole number"),
+        ({"step": 0.5}, TypeError, "state step must be a whole number"),
+        ({"step": np.zeros(1, np.uint64)}, TypeError, "state step must be a whole number"),
+        ({"learning_rate": -1.0}, ValueError, r"learning_rate must be at least 0, not -1\.0"),
+        ({"step": 5, "learning_rate": np.nan}, ValueError, "learning_rate must be finite"),
+        ({"learning_rate": "x"}, TypeError, "learning_rate must be a number"),
+    ],
+)
+def test_a_state_with_a_wrong_counter_is_refused_and_leaves_the_old_one(state, error, match):
+    optimizer, model = optim.SGD(0.1, momentum=0.5), {"w": _f(1, 2)}
+    optimizer.update(model, {"w": _f(1, 1)})
+    before = optimizer.state
+    with pytest.raises(error, match=match):
+        optimizer.state = {"w": {"v": _f(7, 7)}, **state}
+    assert optimizer.state is before
+    assert (optimizer.step, optimizer.learning_rate) == (1, 0.1)
+    assert optimizer.state["w"]["v"].tolist() == [1, 1]
+
+
 def test_a_double_rate_acts_as_one_on_float64():
     model = {"w": np.array([0.0])}
     optim.SGD(0.1).update(model, {"w": np.array([1.0])})
