@@ -157,6 +157,22 @@ def test_where_no_formula_agrees_the_nearest_is_told_by_the_size_of_the_errors()
     assert "First seen in adam/plain/defaults, step 1, parameter[" in text
 
 
+@pytest.mark.parametrize("factor", [0.9, 1.01, 1.3])
+@pytest.mark.parametrize("pattern", ["*", "*/plain/defaults"])
+def test_a_learning_rate_that_is_off_leaves_the_documented_formula_the_nearest(factor, pattern):
+    """Not one whose weight decay stands elsewhere, though a wider interval makes its errors count for a little less."""
+
+    def step(h, t, w, g, v):
+        g = g + np.float32(h.weight_decay) * w
+        if h.momentum:
+            v = h.momentum * v + (1 - h.dampening) * g
+            g = g + h.momentum * v if h.nesterov else v
+        return w - np.float32(factor * h.learning_rate) * g, v
+
+    found = check(Program(step, state=False), matching(["SGD"], pattern)).diagnoses["SGD"]
+    assert (found.formulas, found.nearest) == ([], "SGD")
+
+
 def test_the_nearest_is_first_what_agrees_with_most_cases():
     """Right but in one regime: the nearest is the documented formula, with the number of cases it agrees in."""
 
