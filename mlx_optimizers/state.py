@@ -64,6 +64,12 @@ class OptimizerState(defaultdict[Any, Any]):
 
     __copy__ = copy
 
+    def __or__(self, other: Any) -> Any:
+        return OptimizerState({**self, **other}) if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return OptimizerState({**other, **self}) if isinstance(other, dict) else NotImplemented
+
     def __repr__(self) -> str:
         return dict.__repr__(self)
 

@@ -59,6 +59,22 @@ def test_shallow_copies(duplicate):
     assert "b" not in state
 
 
+def test_a_union_with_a_dictionary_is_of_the_same_kind():
+    state = OptimizerState(a=1, b=2)
+    for union, expected in (
+        (state | {"b": 3}, {"a": 1, "b": 3}),
+        ({"b": 3} | state, {"a": 1, "b": 2}),
+        (state | OptimizerState(c=4), {"a": 1, "b": 2, "c": 4}),
+        (collections.defaultdict(int, b=3) | state, {"a": 1, "b": 2}),
+    ):
+        assert union == expected
+        assert type(union) is OptimizerState
+    assert state == {"a": 1, "b": 2}
+    for wrong in (lambda: state | 1, lambda: 1 | state, lambda: state | [("a", 1)]):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            wrong()
+
+
 def test_in_does_not_make_a_key():
     state = OptimizerState()
     assert "a" not in state
