@@ -543,14 +543,15 @@ class Optimizer:
     def _separate(self, found: list[_Leaf], states: list[dict[str, Any]]) -> None:
         """Copy what shares memory with an array that is about to change: slots, then gradients."""
         in_parameter = trees.shares([leaf.w for leaf in found])
-        slots = []
-        for state in states:
-            for slot in self.slots:
-                array = trees.to_numpy(state[slot], slot)
-                if array is not state[slot] or not array.flags.writeable or in_parameter(array):
-                    state[slot] = array = np.array(array)
-                slots.append(array)
-        in_slot = trees.shares(slots)
+        places = [(state, slot) for state in states for slot in self.slots]
+        for state, slot in places:
+            array = trees.to_numpy(state[slot], slot)
+            if array is not state[slot] or not array.flags.writeable or in_parameter(array):
+                state[slot] = np.array(array)
+        while (pair := trees.overlapping([state[slot] for state, slot in places])) is not None:
+            state, slot = places[pair[1]]  # one array that was put into the state twice
+            state[slot] = np.array(state[slot])
+        in_slot = trees.shares([state[slot] for state, slot in places])
         for leaf in found:
             if in_parameter(leaf.g) or in_slot(leaf.g):
                 leaf.g = leaf.g.copy()

@@ -213,6 +213,26 @@ def test_a_gradient_that_shares_memory_with_another_parameter(made):
 
 
 @EIGHT
+def test_slots_that_share_memory(made):
+    """One array put into the state under several names, as can be done with the arrays of MLX, which never change."""
+    size = BLOCK + 5
+    zeros = np.zeros(size + 1, np.float32)
+    shared, apart = made(0.1), made(0.1)
+    models = [{name: np.ones(size, np.float32) for name in "abc"} for _ in range(2)]
+    for optimizer, model in zip((shared, apart), models, strict=True):
+        optimizer.init(model)
+    for name, array in (("a", zeros[:-1]), ("b", zeros[1:]), ("c", zeros[:-1])):
+        shared.state[name].update(dict.fromkeys(made.slots, array))
+    rng = np.random.default_rng(2)
+    for _ in range(3):
+        gradients = {name: rng.standard_normal(size).astype(np.float32) for name in "abc"}
+        for optimizer, model in zip((shared, apart), models, strict=True):
+            optimizer.update(model, gradients)
+    assert _same(*models)
+    assert all(_same(dict(shared.state[name]), dict(apart.state[name])) for name in "abc")
+
+
+@EIGHT
 def test_small_and_empty_things(made):
     for w in (np.array(1.0, np.float32), np.zeros((0,), np.float32), np.zeros((3, 0, 2), np.float32)):
         model, g = {"w": w.copy()}, np.ones_like(w)
