@@ -441,7 +441,7 @@ class Optimizer:
         node: Any = self._state
         path = _state_path(leaf.path)
         for depth, key in enumerate(path):
-            below: Any = [] if depth + 1 < len(path) and isinstance(path[depth + 1], int) else OptimizerState()
+            below: Any = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
             if isinstance(node, list):
                 node.extend(OptimizerState() for _ in range(key + 1 - len(node)))
             if (key not in node or not node[key]) if isinstance(node, dict) else not node[key]:

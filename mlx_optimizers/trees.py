@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ Path = tuple[Any, ...]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 """Names of the dtypes that can be optimized."""
+
+
+class Position(int):
+    """A step of a path into a list or tuple, told apart from the key of a dictionary that is a whole number too."""
 
 
 def is_node(tree: Any) -> bool:
@@ -33,7 +38,7 @@ def leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     if not is_node(tree):
         yield path, tree
         return
-    for key, child in tree.items() if isinstance(tree, dict) else enumerate(tree):
+    for key, child in tree.items() if isinstance(tree, dict) else zip(map(Position, count()), tree, strict=False):
         yield from leaves(child, (*path, key))
 
 

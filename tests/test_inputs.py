@@ -274,6 +274,20 @@ def test_parameters_named_as_the_counters_are(made):
 
 
 @EIGHT
+def test_keys_of_a_dictionary_that_are_whole_numbers(made):
+    model, plain = {"layers": {0: _f(1), "b": _f(1), -1: _f(1), 10**9: [_f(1)]}}, {"w": _f(1)}
+    optimizer, same = made(0.1), made(0.1)
+    for g in (1, -2, 3):
+        optimizer.update(model, {"layers": {0: _f(g), "b": _f(g), -1: _f(g), 10**9: [_f(g)]}})
+        same.update(plain, {"w": _f(g)})
+    layers, state = model["layers"], optimizer.state["layers"]
+    assert list(state) == [0, "b", -1, 10**9]
+    for w, slots in (*((layers[key], state[key]) for key in (0, "b", -1)), (layers[10**9][0], state[10**9][0])):
+        assert w.tobytes() == plain["w"].tobytes()
+        assert _same(dict(slots), dict(same.state["w"]))
+
+
+@EIGHT
 def test_one_array_under_two_paths(made):
     w = _f(1, 2, 3, 4)
     for model in (
