@@ -35,8 +35,9 @@ def trace(
         ValueError, TypeError: as the class and `trajectory` raise them.
     """
     form, exact = format_of("float32"), Exact()
-    w = np.array([parameter], np.float32)
-    steps = np.array(gradients, np.float32).reshape(-1, 1)
+    with np.errstate(over="ignore"):  # what is beyond float32 is an infinity, and is shown as one
+        w = np.array([parameter], np.float32)
+        steps = np.array(gradients, np.float32).reshape(-1, 1)
     entries = trajectory(optimizer, w, steps, scalars=scalars, **hyperparameters)
     rates = hyperparameters["learning_rate"]
     rates = rates if isinstance(rates, list) else [rates] * len(steps)

@@ -79,6 +79,14 @@ def test_overflow_shows_as_what_it_is_and_the_interval_as_open():
     assert row["w"][0] == "1.0" and row["w"][3:] == ["-inf", "inf"]
 
 
+@pytest.mark.parametrize(("w", "g"), [(0.0, 1e39), (1e300, 1.0)])
+def test_numbers_beyond_float32_are_infinities_without_a_warning(w, g):
+    text = trace(optim.SGD, w, [g], {"learning_rate": 0.5})
+    assert f"float32, w = {'inf' if w else '0.0'}\n" in text
+    assert f"step 1, g = {'inf' if g > 1 else '1.0'}\n" in text
+    assert _rows(text)[0]["w"][0] == ("inf" if w else "-inf")
+
+
 def test_float32_scalars_give_a_wider_interval():
     given = {"learning_rate": 0.1}
     double, single = (_rows(trace(optim.Adam, 0.0, [1.0], given, scalars))[0] for scalars in ("double", "float32"))
