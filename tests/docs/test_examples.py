@@ -23,7 +23,7 @@ EXAMPLES = {
     "docs/guides/formulas.md": 7,
     "docs/guides/frameworks.md": 11,
     "docs/guides/half_precision.md": 20,
-    "docs/guides/interval.md": 2,
+    "docs/guides/interval.md": 9,
     "docs/guides/mlx_history.md": 6,
     "docs/guides/read_a_failure.md": 6,
     "docs/guides/the_oracle.md": 22,
