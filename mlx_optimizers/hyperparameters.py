@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +14,16 @@ def number(name: str, value: Any) -> float:
     """A finite number as a float.
 
     Raises:
-        TypeError: for a string, a bool, or what is no real number.
-        ValueError: for NaN or an infinity.
+        TypeError: for a string, a bool, or what is no real number, also as a scalar or 0-d array of NumPy.
+        ValueError: for NaN, an infinity, or a number too large for a float.
     """
-    if isinstance(value, str | bytes | bool | complex) or getattr(value, "ndim", 0) != 0:
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if isinstance(value, str | bytes | bool | complex) or kind in "bcSUOmM" or getattr(value, "ndim", 0) != 0:
         raise TypeError(f"{name} must be a number, not {value!r}")
     try:
         converted = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be finite, not beyond {sys.float_info.max!r}") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, not {value!r}") from None
     if not math.isfinite(converted):
@@ -44,7 +48,7 @@ def unit(name: str, value: Any) -> float:
 
 def pair_below_one(name: str, value: Any) -> tuple[float, float]:
     """Two numbers in [0, 1)."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+    if isinstance(value, str | bytes | dict | set | frozenset) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} must be two numbers, not {value!r}")
     items = list(value)
     if len(items) != 2:

@@ -41,7 +41,15 @@ def test_a_number_becomes_a_float(value, expected):
     assert got == expected
 
 
-@pytest.mark.parametrize("value", ["0.1", b"0.1", True, False, 1j, None, [0.1], np.array([0.1]), {}, object()])
+NUMPYS = [
+    *(np.array(value) for value in ("0.1", b"0.1", True, 1j, 1 + 0j)),
+    *(np.str_("0.1"), np.bool_(True), np.complex64(1), np.timedelta64(1), np.array("0.1", object)),
+]
+
+
+@pytest.mark.parametrize(
+    "value", ["0.1", b"0.1", True, False, 1j, None, [0.1], np.array([0.1]), {}, object(), *NUMPYS], ids=repr
+)
 def test_what_is_no_number_is_a_type_error_with_the_name(value):
     for check in (number, at_least_zero, positive, unit):
         with pytest.raises(TypeError, match="rho must be a number, not "):
@@ -53,6 +61,12 @@ def test_what_is_not_finite_is_a_value_error(value):
     for check in (number, at_least_zero, positive, unit):
         with pytest.raises(ValueError, match="rho must be finite, not "):
             check("rho", value)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), Fraction(10**400, 3), Decimal("1e400")], ids=lambda x: "")
+def test_what_is_too_large_for_a_float_is_a_value_error(value):
+    with pytest.raises(ValueError, match="rho must be finite, not "):
+        number("rho", value)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +89,7 @@ def test_pairs():
     for given in ((0, largest), [0, largest], np.array([0, largest]), iter([0, largest])):
         assert pair_below_one("betas", given) == (0.0, largest)
     assert [type(x) for x in pair_below_one("betas", np.float32([0.5, 0.25]))] == [float, float]
-    for given in (0.9, None, "ab", b"ab"):
+    for given in (0.9, None, "ab", b"ab", {0.9, 0.99}, frozenset({0.9}), {0.9: 1, 0.99: 2}):  # no order, or no pair
         with pytest.raises(TypeError, match="betas must be two numbers, not "):
             pair_below_one("betas", given)
     for given in ((), (0.9,), (0.9, 0.9, 0.9)):

@@ -119,9 +119,9 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any]
 
 
 def _plain(value: Any) -> Any:
-    """The double that validation sees of a string, a fraction, or a pair of them."""
+    """The number that validation sees of a string, a fraction, or a pair of them."""
     if isinstance(value, str | Fraction):
-        return float(Fraction(value))
+        return Fraction(value)
     if isinstance(value, tuple | list):
         return tuple(_plain(item) for item in value)
     return value

@@ -196,6 +196,7 @@ def test_data_are_rounded_to_the_dtype_before_the_first_step():
         (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "scalars": "half"}, ValueError, "scalars must be"),
         (("Adam", [1.0], [[1.0]]), {"learning_rate": 0.1, "library": "sympy"}, ValueError, "library must be"),
         (("SGD", [1.0], [[1.0]]), {"learning_rate": "a tenth"}, ValueError, "a tenth"),
+        (("SGD", [1.0], [[1.0]]), {"learning_rate": "1e400"}, ValueError, "learning_rate must be finite"),
     ],
 )
 def test_errors(arguments, given, error, message):
