@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import selectors
 import shlex
 import shutil
@@ -21,6 +20,8 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
@@ -187,7 +188,7 @@ class _Process:
         """Send a message and return the next line, without its end."""
         deadline = time.monotonic() + timeout
         unsent, searched = memoryview(message), 0
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:  # registers without a call of the system
             for pipe in (self._output, self._errors):
                 selector.register(pipe, selectors.EVENT_READ)
             if message:
@@ -343,7 +344,7 @@ def _answer(reply: dict[str, Any], case: Case) -> Outcome | Unsupported | Failed
         return Unsupported(_word(reply, "unsupported"))
     if "error" in reply:
         return Failed(_word(reply, "error"))
-    slots, state = parse(case.optimizer).slots, reply.get("state", {})
+    slots, state = _slots(case.optimizer), reply.get("state", {})
     alone = f"state is an object with {', '.join(slots)} alone"
     if not isinstance(state, dict):
         raise _Breach(f"state is {_cut(state)}", alone)
@@ -353,23 +354,34 @@ def _answer(reply: dict[str, Any], case: Case) -> Outcome | Unsupported | Failed
     return Outcome(parameters, {name: _floats(f"state {name}", rows, case) for name, rows in state.items()})
 
 
+@cache
+def _slots(optimizer: str) -> tuple[str, ...]:
+    return parse(optimizer).slots
+
+
 def _floats(what: str, rows: Any, case: Case) -> npt.NDArray[Any]:
     """The array of shape (steps, n) that lists of bit patterns stand for."""
     (steps, count), digits = case.gradients.shape, case.form.width // 4
     expected = f"{steps} lists of {count} strings of {digits} digits 0-9a-f"
-    is_pattern = re.compile(f"[0-9a-f]{{{digits}}}").fullmatch
-    are_patterns = re.compile(f"(?:[0-9a-f]{{{digits}}},){{{count}}}").fullmatch  # a row at once, as that is faster
     if not isinstance(rows, list) or len(rows) != steps:
         raise _Breach(f"{what}: {_cut(rows)}", expected)
     for step, row in enumerate(rows, 1):
         if not isinstance(row, list) or len(row) != count:
             raise _Breach(f"{what} after step {step}: {_cut(row)}", expected)
-        if not set(map(type, row)) <= {str} or not are_patterns(",".join([*row, ""])):
-            wrong = next(i for i, pattern in enumerate(row) if type(pattern) is not str or not is_pattern(pattern))
-            raise _Breach(f"{what} after step {step}, element {wrong}: {_cut(row[wrong])}", expected)
-    text = "".join("".join(row) for row in rows)
-    unsigned = np.frombuffer(bytes.fromhex(text), f">u{digits // 2}").astype(f"u{digits // 2}")
+    patterns = [*chain.from_iterable(rows)]
+    if not _are_patterns(patterns, digits):
+        wrong = next(i for i, pattern in enumerate(patterns) if not _are_patterns([pattern], digits))
+        step, element = divmod(wrong, count)
+        raise _Breach(f"{what} after step {step + 1}, element {element}: {_cut(patterns[wrong])}", expected)
+    unsigned = np.frombuffer(bytes.fromhex("".join(patterns)), f">u{digits // 2}").astype(f"u{digits // 2}")
     return unsigned.view(case.form.dtype).reshape(case.gradients.shape)
+
+
+def _are_patterns(values: list[Any], digits: int) -> bool:
+    """Whether all are strings of so many hexadecimal digits; all at once, as that is faster."""
+    if not (set(map(type, values)) <= {str} and set(map(len, values)) <= {digits}):
+        return False
+    return not "".join(values).encode("ascii", "replace").translate(None, b"0123456789abcdef")
 
 
 def _cut(value: Any, size: int = 0) -> str:
