@@ -94,6 +94,60 @@ def test_every_prompt_is_an_example(counts):
             assert counts[name] >= prompts(path), f"{name} has examples that are not run"
 
 
+FENCE = re.compile(r"^[ \t]*(`{3,})(\w[\w+-]*)[ \t]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
+RUN = {"pycon", "python", "console"}
+"""What conftest.py runs wherever it stands."""
+
+NOT_RUN = "not run here: "
+SHOWN = {
+    ("docs/guides/check_your_backend.md", "sh"): (1, NOT_RUN),
+    ("docs/guides/check_your_port.md", "c"): (1, "tests/ports/test_guide.py"),
+    ("docs/guides/check_your_port.md", "javascript"): (1, "tests/ports/test_guide.py"),
+    ("docs/guides/check_your_port.md", "json"): (2, "tests/ports/test_guide.py"),
+    ("docs/guides/check_your_port.md", "rust"): (1, "tests/ports/test_guide.py"),
+    ("docs/guides/check_your_port.md", "sh"): (1, NOT_RUN),
+    ("docs/guides/check_your_port.md", "swift"): (1, NOT_RUN),
+    ("docs/guides/check_your_port.md", "yaml"): (1, NOT_RUN),
+    ("docs/guides/coming_from.md", "py"): (2, NOT_RUN),
+    ("docs/guides/vectors.md", "c"): (1, "tests/vectors/test_loading.py"),
+    ("docs/guides/vectors.md", "javascript"): (1, "tests/vectors/test_loading.py"),
+    ("docs/guides/vectors.md", "rust"): (1, "tests/vectors/test_loading.py"),
+    ("docs/guides/vectors.md", "sh"): (1, NOT_RUN),
+    ("docs/guides/vectors.md", "swift"): (1, NOT_RUN),
+}
+"""The blocks that are no examples in Python: how many, and the test that runs them or the mark of a reason."""
+
+
+def test_every_other_block_is_run_by_a_test_or_says_why_it_is_not():
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]:
+        name = path.relative_to(ROOT).as_posix()
+        for _, language, text in FENCE.findall(path.read_text(encoding="utf-8")):
+            if language not in RUN:
+                found.setdefault((name, language), []).append(text)
+    assert {key: len(blocks) for key, blocks in found.items()} == {key: count for key, (count, _) in SHOWN.items()}
+    for (name, language), (_, how) in SHOWN.items():
+        if how == NOT_RUN:
+            reasons = [block.splitlines()[0].partition(NOT_RUN)[2] for block in found[name, language]]
+            assert all(len(reason) > 10 for reason in reasons), (name, language)
+        else:
+            test = (ROOT / how).read_text(encoding="utf-8")
+            assert Path(name).name in test, how
+            assert re.search(rf"""["']{language}["']""", test), (how, language)
+
+
+def test_no_block_is_without_a_language():
+    """One would be run by nothing; the output of an example stands below its prompt."""
+    for path in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]:
+        fences = re.findall(r"^[ \t]*`{3,}(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert all(fences[::2]), path.name
+        assert not any(fences[1::2]), path.name
+    for path in ROOT.glob("docs/*.rst"):
+        text = path.read_text(encoding="utf-8")
+        assert set(re.findall(r"code-block:: (\w+)", text)) <= RUN, path.name
+        assert not re.search(r"^(?![ \t]*\.\. ).*::$", text, re.MULTILINE), path.name
+
+
 FORMS = {
     "a doctest in reStructuredText": ("page.rst", ">>> 1 / 4\n0.25\n"),
     "a pycon block in reStructuredText": ("page.rst", ".. code-block:: pycon\n\n   >>> 1 / 4\n   0.25\n"),

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from mlx_optimizers.oracle import Ball, Double, Rounded, format_of
+from tests.conformance.test_right_programs import size
 from tests.docs.copies import ROOT
 from tests.oracle.test_rounded import COUNT
+from tests.programs import adam_by
 
 GUIDE = (ROOT / "docs" / "guides" / "interval.md").read_text("utf-8")
 
@@ -251,3 +253,9 @@ def test_the_worst_of_a_program_is_about_half_of_the_bound():
 
 def test_every_theorem_is_there_once_and_in_order():
     assert [int(number) for number in re.findall(r"^\*\*Theorem (\d+),", GUIDE, re.MULTILINE)] == list(range(1, 14))
+
+
+@pytest.mark.parametrize("operation", ["÷", "√"])
+def test_an_approximate_operation_is_not_found_outside_at_4_ulp(operation):
+    assert 0.5 < size("Adam", {}, adam_by(operation, 4)) < 1
+    assert " ".join(GUIDE.split()).count("4 units in the last place") == 2
