@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import metadata, resources
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,10 @@ def test_types_and_schemas_are_part_of_the_package():
 def test_the_command_is_installed():
     (command,) = (entry for entry in metadata.entry_points(group="console_scripts") if entry.name == "mlx-optimizers")
     assert command.value == "mlx_optimizers.cli:main"
+
+
+def test_the_package_is_below_two_megabytes():
+    """Unpacked, and so the more as a wheel. The vectors take more: the command writes them, and the site has them."""
+    files = [file for file in Path(mlx_optimizers.__file__).parent.rglob("*") if "__pycache__" not in file.parts]
+    assert len(files) > 50
+    assert sum(file.stat().st_size for file in files if file.is_file()) < 2 * 10**6
