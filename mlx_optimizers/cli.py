@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import os
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:  # the process is ours
         signal.signal(signal.SIGTERM, _terminated)
+        _write_every_character()
     parser = _parser()
     arguments = parser.parse_args(_with_negative_numbers(sys.argv[1:] if argv is None else argv))
     try:
@@ -88,6 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _UsageError(Exception):
     pass
+
+
+def _write_every_character() -> None:
+    """Reports are UTF-8, as files and in pipes, whatever the locale; a terminal that has not all shows ? for some.
+
+    Who sets PYTHONIOENCODING has asked for another encoding, and gets it.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty() or os.environ.get("PYTHONIOENCODING"):
+            sys.stdout.reconfigure(errors="replace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8")
 
 
 def _with_negative_numbers(argv: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ def _run(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "mlx_optimizers", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env={**os.environ, **environment},
         timeout=120,
@@ -356,11 +356,24 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 def test_output_is_the_same_in_a_locale_of_ascii(tmp_path):
-    """The table has characters beyond ASCII; a file is UTF-8 whatever the locale."""
+    """The table and the diagnosis have characters beyond ASCII; a file or a pipe gets UTF-8 whatever the locale."""
     path = tmp_path / "report"
-    run = _run("check", "reference", *ONE, "-o", str(path), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    assert (run.returncode, run.stderr) == (0, "")
-    assert "conforms" in path.read_text("utf-8")
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    arguments = ("check", "reference", "--as", "Adam[eps=inside_sqrt]", "--case", "adam/tiny/defaults")
+    run = _run(*arguments, "-o", str(path), **ascii_alone)
+    assert (run.returncode, run.stderr) == (1, "")
+    run = _run(*arguments, **ascii_alone)
+    assert (run.returncode, run.stderr) == (1, "")
+    assert run.stdout == path.read_text("utf-8")
+    assert not run.stdout.isascii()
+
+
+def test_a_terminal_of_ascii_shows_what_it_can():
+    _, sent = _in_a_terminal(80, "trace", "SGD", "--gradient=1", PYTHONIOENCODING="ascii")
+    assert "bits" in sent
+    status, sent = _in_a_terminal(80, "check", "reference", *ONE, PYTHONIOENCODING="ascii", NO_COLOR="1")
+    assert status == 0
+    assert "conforms" in sent and "Traceback" not in sent
 
 
 def test_the_state_makes_what_is_missing():
