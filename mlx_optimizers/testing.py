@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mlx_optimizers.backends.function import StepFunction
 from mlx_optimizers.conformance import check, matching, parse
 from mlx_optimizers.conformance.cases import REGIMES, make_case, recast
@@ -58,7 +60,7 @@ def assert_conforms(
     """
     optimizer = parse(formula).optimizer
     if hyperparameters:
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in hyperparameters.items()}
+        given = {name: _of_python(value) for name, value in hyperparameters.items()}
         regimes = [regime for regime in REGIMES if regime != "edge" or optimizer.__name__ == "Lion"]
         cases = [make_case(optimizer, regime, given, dtype) for regime in regimes]
         settings(optimizer, cases[0].hyperparameters, len(cases[0].gradients))  # refuses what the class refuses
@@ -67,3 +69,9 @@ def assert_conforms(
     report = check(StepFunction(my_step), cases, formula=formula, scalars=scalars)
     if report.status != 0:
         raise AssertionError("\n".join(details(report)))
+
+
+def _of_python(value: Any) -> Any:
+    """A hyperparameter without NumPy's types, of which a case has none, and a list as a tuple."""
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return tuple(plain) if isinstance(plain, list) else plain

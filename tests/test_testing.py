@@ -74,6 +74,18 @@ def test_a_changing_learning_rate_may_be_given():
         assert_conforms(first_rate_kept, "RMSprop", learning_rate=rates)
 
 
+def test_hyperparameters_of_numpy_are_those_of_python():
+    seen = []
+
+    def recorded(parameter, gradients, **h):
+        seen.append(h)
+        return rmsprop(parameter, gradients, **h)
+
+    assert_conforms(recorded, "RMSprop", learning_rate=np.full(STEPS, 0.5), alpha=np.float32(0.75))
+    assert seen == [{"learning_rate": [0.5] * STEPS, "alpha": 0.75, "eps": 1e-8}] * 4
+    assert {type(h["alpha"]) for h in seen} == {float}
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_other_dtypes(dtype):
     seen = set()
