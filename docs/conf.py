@@ -1,4 +1,4 @@
-"""Sphinx configuration. With ``SITE_URL`` set, the site also gets a sitemap, preview tags and a 404 page."""
+"""Sphinx configuration. With ``SITE_URL`` set, the site has a sitemap, preview tags, and a 404 page for any address."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ version = release = mlx_optimizers.__version__
 
 extensions = [
     "accessible",
+    "addressed",
     "documented",
     "live",
     "llms",
     "myst_parser",
     "optimizer_page",
     "site_checks",
+    "source_pages",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -104,7 +106,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"mlx-optimizers {version}"
 html_extra_path = [str(vector_files(DOCS.parent / "build" / "vectors"))]
 html_static_path = ["_static", str(KATEX.parent)]
-html_sidebars = {key: [] for key in ("index", "results", "references", "changelog")}  # nothing to list there
+html_sidebars = {key: [] for key in ("index", "results", "references", "changelog", "404")}  # nothing to list there
 html_favicon = "_static/logo.svg"
 html_css_files = ["site.css"]
 html_last_updated_fmt = None  # the same source gives the same pages
@@ -133,4 +135,5 @@ if SITE_URL := os.environ.get("SITE_URL"):
     ogp_site_url = html_baseurl
     ogp_social_cards = {"enable": False}
     sitemap_url_scheme = "{link}"
+    sitemap_excludes = ["404.html", "genindex.html", "py-modindex.html", "search.html"]
     notfound_urls_prefix = "/" + "/".join(html_baseurl.split("/")[3:])

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LIMIT = 600
 """Seconds that one command may take."""
-COPIED = ("mlx_optimizers", "docs", "README.md", "CHANGELOG.md", "pyproject.toml", "conftest.py")
+COPIED = ("mlx_optimizers", "docs", "tests", "README.md", "CHANGELOG.md", "pyproject.toml", "conftest.py")
 
 
 def run(*arguments: object, cwd: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:

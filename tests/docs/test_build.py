@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import resource
+
 import pytest
 
 from tests.docs.copies import build
@@ -55,14 +58,25 @@ def test_a_page_with_a_fault_fails_the_build(project, page, complaint):
 
 
 def test_an_address_of_the_site_adds_what_needs_one(project):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = build(project, SITE_URL="https://site.example/mlx-optimizers")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of a processor, not of the clock, which others may hold up: a whole build is far below two minutes.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 90
     assert result.returncode == 0, result.stdout + result.stderr
     html = project / "build" / "html"
     assert "https://site.example/mlx-optimizers/optimizers.html" in (html / "sitemap.xml").read_text(encoding="utf-8")
     assert 'property="og:url"' in (html / "optimizers.html").read_text(encoding="utf-8")
-    assert '"/mlx-optimizers/_static/' in (html / "404.html").read_text(encoding="utf-8")
+    adam = (html / "generated" / "mlx_optimizers.Adam.html").read_text(encoding="utf-8")
+    assert '<meta property="og:description" content="Adam [1]: a running mean' in adam
+    missing = (html / "404.html").read_text(encoding="utf-8")
+    links = re.findall(r'(?:href|src)="([^"]*)"', missing)
+    assert len(links) > 30
+    assert [link for link in links if not re.match(r"/mlx-optimizers/|https://site\.example/|#", link)] == []
+    assert "404.html" not in (html / "sitemap.xml").read_text(encoding="utf-8")
 
 
 def test_without_an_address_nothing_is_made_up(site):
     assert not (site / "sitemap.xml").exists()
+    assert not re.search(r'(?:href|src)="/', (site / "404.html").read_text(encoding="utf-8"))
     assert "og:url" not in (site / "optimizers.html").read_text(encoding="utf-8")

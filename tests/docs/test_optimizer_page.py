@@ -90,9 +90,14 @@ def test_a_page_has_its_plots_in_the_colours_of_the_theme_and_its_vectors(site, 
     identifiers = [tag["id"] for tag in soup.find_all(id=True)]
     assert len(identifiers) == len(set(identifiers))
     assert (site / "generated" / soup.select_one("#files li a")["href"]).is_file()
-    for literal in soup.select("#files code"):
-        if "/" in literal.get_text():
-            assert (ROOT / literal.get_text()).is_file()
+    links = soup.select("#files a:has(code)")
+    assert [link.get_text() for link in links][1] == f"mlx_optimizers/{optimizer.__name__.lower()}.py"
+    assert len([link for link in links if link.get_text().startswith("tests/")]) == 4
+    for link in links[1:]:
+        shown = BeautifulSoup((site / "generated" / link["href"]).read_text("utf-8"), "html.parser").find("pre")
+        assert "".join(shown.get_text().split()).replace("[docs]", "") == "".join(
+            (ROOT / link.get_text()).read_text("utf-8").split()
+        )
 
 
 def test_the_defaults_of_the_frameworks_are_those_of_their_signatures(site):

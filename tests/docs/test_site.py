@@ -20,6 +20,12 @@ def test_the_site_has_no_problem(site):
     assert site_checks.problems(site) == []
 
 
+def test_the_site_is_below_20_megabytes_without_the_vectors(site):
+    files = [path for path in site.rglob("*") if path.is_file() and path.relative_to(site).parts[0] != "vectors"]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert sum(path.stat().st_size for path in (site / "vectors").iterdir()) < 20e6
+
+
 def test_no_address_of_another_host_in_what_a_page_loads(site):
     """Asked once more of another parser, in words of its own."""
     pages = [page for page in site.rglob("*.html") if "_static" not in page.parts]
