@@ -22,22 +22,37 @@ __all__ = ["BLOCK", "Blocks", "Halted", "Part", "set_threads", "share", "threads
 Index = tuple[slice | EllipsisType, ...]
 
 
-def _second_level_cache() -> int:
-    """Bytes of a core's second-level cache; half a megabyte, of which few have less, where the system does not tell."""
+def _cache(level: int) -> tuple[int, int]:
+    """Bytes of a cache, and the number of cores that share it.
+
+    Where the system does not tell: half a megabyte, of which few second-level caches have less, for each core.
+    """
+    folder = Path(f"/sys/devices/system/cpu/cpu0/cache/index{level}")
     try:
-        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text(encoding="ascii").strip()
-        return int(text.removesuffix("K")) * 1024
+        size = int((folder / "size").read_text(encoding="ascii").strip().removesuffix("K")) * 1024
+        ranges = [part.split("-") for part in (folder / "shared_cpu_list").read_text(encoding="ascii").split(",")]
+        return size, sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
     except (OSError, ValueError):
-        return 512 * 1024
+        return 512 * 1024, 1
 
 
-BLOCK = min(65536, max(16384, _second_level_cache() // 32))
-"""Elements of a block: eight float32 arrays of it fit into the second-level cache, of which an optimizer uses six."""
+def _block(second: tuple[int, int], third: tuple[int, int]) -> int:
+    """Elements of a block: eight float32 arrays of it fit into a core's second-level cache, or half its third's share.
 
-SHARE = 131072
+    An optimizer uses six of them. The fewer blocks, the less of the time goes to the calls, and the less often do
+    threads wait for the interpreter's lock.
+    """
+    room = max(second[0] // second[1], third[0] // third[1] // 2)
+    return min(262144, max(16384, room // 32))
+
+
+BLOCK = _block(_cache(2), _cache(3))
+"""Elements of a block."""
+
+SHARE = 262144
 """Elements of a step for each thread: with less to do, to wake a thread takes longer than it saves."""
 
-THREADED = 16384
+THREADED = 65536
 """Elements that blocks must have on average for the step to be shared out."""
 
 
@@ -131,6 +146,9 @@ def share(parts: Iterable[Any], run: Callable[[Any], None], count: int) -> None:
     Raises:
         Halted: from the first exception of a part, when every thread has ended. After it no part is begun.
     """
+    if count == 1:
+        _run_all(parts, run)
+        return
     todo, failed, left = deque(parts), [], []
     errors: list[BaseException] = []
 
@@ -168,12 +186,26 @@ def share(parts: Iterable[Any], run: Callable[[Any], None], count: int) -> None:
         raise Halted(failed, left) from errors[0]
 
 
+def _run_all(parts: Iterable[Any], run: Callable[[Any], None]) -> None:
+    """As `share` for this thread alone."""
+    todo, part = iter(parts), None
+    try:
+        for part in todo:
+            run(part)
+    except Exception as error:
+        raise Halted([part], list(todo)) from error
+
+
 class Part(NamedTuple):
-    """A block of one of the arrays: its number, where it lies (None: it is the whole), and what is changed there."""
+    """A block of one of the arrays: its number, where it lies (None: it is the whole), and what is changed there.
+
+    Blocks of one ``kind`` have the same shape and dtype.
+    """
 
     number: int
     where: Index | None
     flat: bool
+    kind: int
     changed: tuple[npt.NDArray[Any], ...]
 
 
@@ -201,19 +233,24 @@ class Blocks:
     def __init__(self, arrays: Sequence[tuple[npt.NDArray[Any], ...]], flat: Sequence[bool], scratch: int) -> None:
         self._scratch = scratch
         self._local = threading.local()
+        self._kinds: dict[tuple[tuple[int, ...], np.dtype[Any]], int] = {}
         self.parts: list[Part] = []
         for number, changed in enumerate(arrays):
             if changed[0].size <= BLOCK:
-                self.parts += [Part(number, None, False, changed)] if changed[0].size else []
+                self._add(number, None, False, changed)
                 continue
             if flat[number]:
                 changed = tuple(array.reshape(-1) for array in changed)
             for index in _tiles(changed[0].shape):
-                self.parts.append(Part(number, index, flat[number], tuple(array[index] for array in changed)))
-        self._largest = max((part.changed[0].size for part in self.parts), default=0)
+                self._add(number, index, flat[number], tuple(array[index] for array in changed))
         size = sum(changed[0].size for changed in arrays)
         # A thread gives up the interpreter's lock for the length of one operation; with small blocks it does not pay.
         self._most = size // SHARE if size >= THREADED * len(self.parts) else 1
+
+    def _add(self, number: int, where: Index | None, flat: bool, changed: tuple[npt.NDArray[Any], ...]) -> None:
+        if changed[0].size:
+            kind = self._kinds.setdefault((changed[0].shape, changed[0].dtype), len(self._kinds))
+            self.parts.append(Part(number, where, flat, kind, changed))
 
     def run(
         self,
@@ -225,41 +262,53 @@ class Blocks:
 
         Args:
             gradients: The gradient of each parameter.
-            advance: Advances a block; gets the coefficients, the parameter, the gradient, the slots, the scratch.
+            advance: Advances a block; gets the coefficients as 0-d arrays, which NumPy takes with less ado than
+                scalars, then the parameter, the gradient, the slots, the scratch.
             coefficients: The coefficients by dtype.
 
         Raises:
             Halted: from the exception that a block raised, with the parts that failed and those that are left.
         """
+        ready = {dtype: tuple(map(np.asarray, numbers)) for dtype, numbers in coefficients.items()}
+        numbers = [ready[dtype] for _, dtype in self._kinds]
+        local = self._local
 
         def block(part: Part) -> None:
-            number, where, flat, (w, *slots) = part
+            number, where, flat, kind, (w, *slots) = part
+            try:
+                spare = local.spare
+            except AttributeError:
+                spare = local.spare = self._spare()
             g = gradients[number]
             if where is not None:
                 g = (g.reshape(-1) if flat else g)[where]
-            advance(coefficients[w.dtype], w, g, *slots, *self._spare(w))
+            advance(numbers[kind], w, g, *slots, *spare[kind])
 
         share(self.parts, block, min(threads(), self._most) if self._most > 1 else 1)
 
-    def _spare(self, block: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
-        """This thread's scratch arrays, of the shape and dtype of a block."""
-        kept: dict[Any, Any] = self._local.__dict__
-        key = block.shape, block.dtype
-        if key not in kept:
-            if block.dtype not in kept:
-                kept[block.dtype] = [np.empty(self._largest, block.dtype) for _ in range(self._scratch)]
-            kept[key] = tuple(array[: block.size].reshape(block.shape) for array in kept[block.dtype])
-        spare: tuple[npt.NDArray[Any], ...] = kept[key]
-        return spare
+    def _spare(self) -> list[tuple[npt.NDArray[Any], ...]]:
+        """Scratch arrays for one thread, by kind: views of what is as large as the largest block of the dtype."""
+        largest: dict[np.dtype[Any], int] = {}
+        for shape, dtype in self._kinds:
+            largest[dtype] = max(largest.get(dtype, 0), math.prod(shape))
+        whole = {dtype: [np.empty(size, dtype) for _ in range(self._scratch)] for dtype, size in largest.items()}
+        return [
+            tuple(array[: math.prod(shape)].reshape(shape) for array in whole[dtype]) for shape, dtype in self._kinds
+        ]
 
 
 def _tiles(shape: tuple[int, ...]) -> Iterator[Index]:
-    """Indices that cut an array of this shape into parts of at most `BLOCK` elements."""
-    if math.prod(shape) <= BLOCK:
+    """Indices that cut an array of this shape into parts of at most `BLOCK` elements; a flat one into like parts."""
+    size = math.prod(shape)
+    if size <= BLOCK:
         yield (...,)
         return
     row = math.prod(shape[1:])
-    count = max(1, BLOCK // row)
+    if row == 1:
+        even = math.ceil(size / math.ceil(size / BLOCK))
+        count = min(BLOCK, math.ceil(even / 16) * 16)  # each begins where the first does within a line of the cache
+    else:
+        count = max(1, BLOCK // row)
     for start in range(0, shape[0], count):
         rows = slice(start, start + count)
         if row > BLOCK:

@@ -32,7 +32,7 @@ def pointer(context: Any, address: Any, like: Any) -> Any:
 
 @kernel
 def sgd(n, sizes, rows):
-    rate, mu, kappa, rest, buffered, nesterov, one = n
+    rate, mu, kappa, rest, buffered, _, nesterov, one = n
     for row in range(sizes.size):
         w, g, v = pointer(rows[row, 0], one), pointer(rows[row, 1], one), pointer(rows[row, 2], one)
         for i in range(sizes[row]):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,12 @@ from mlx_optimizers.blocks import Blocks, Halted
 __all__ = ["Plan", "Stopped"]
 
 Coefficients = Mapping[np.dtype[Any], tuple[Any, ...]]
+
+# What may change about an array, asked of all arrays at a time. The flags are bits of one number.
+_FLAGS = operator.attrgetter("flags.num")
+_SHAPE = operator.attrgetter("shape")
+_DTYPE = operator.attrgetter("dtype")
+_CONTIGUOUS, _OWNS_DATA = 0x1, 0x4
 
 
 class Plan:
@@ -46,14 +54,18 @@ class Plan:
         self.dtypes = set(coefficients)
         self._slots, self._states, self._advance = slots, list(states), advance
         self._arrays = [(w, *(state[slot] for slot in slots)) for w, state in zip(parameters, states, strict=True)]
-        self._facts = [[(array, array.shape, array.dtype) for array in arrays] for arrays in self._arrays]
+        self._parameters = [arrays[0] for arrays in self._arrays]
+        self._shapes, self._dtypes = self._facts(self._parameters)
+        self._written = list(chain.from_iterable(self._arrays))
+        self._written_facts = *self._facts(self._written), list(map(_FLAGS, self._written))
         self._flat = [
             all(array.flags.c_contiguous for array in (g, *arrays))
             for g, arrays in zip(gradients, self._arrays, strict=True)
         ]
-        written = [array for arrays in self._arrays for array in arrays]
-        self._shares = trees.shares(written)
-        self._own = set(map(id, written)) if all(array.flags.owndata for array in written) else None
+        self._needed = [_CONTIGUOUS * flat for flat in self._flat]
+        self._shares = trees.shares(self._written)
+        # Arrays that each own their memory share none.
+        self._own = set(map(id, self._written)) if all(array.flags.owndata for array in self._written) else None
         self._choice = compiled.choice()
         size = sum(w.size for w in parameters)
         kernel = compiled.kernel_for(advance, size, coefficients)
@@ -74,27 +86,28 @@ class Plan:
         found: list[tuple[Any, Any, Any]] = []
         if self._choice != compiled.choice() or not _paired(gradients, parameters, state, found):
             return None
-        if len(found) != len(self._facts):
+        if len(found) != len(self._arrays):
             return None
-        for (g, w, slots), state, facts, flat in zip(found, self._states, self._facts, self._flat, strict=True):
-            if slots is not state or w is not facts[0][0] or type(g) is not np.ndarray:
+        given, parameters, states = map(list, zip(*found, strict=True)) if found else ([], [], [])
+        same = all(map(operator.is_, parameters, self._parameters)) and all(map(operator.is_, states, self._states))
+        if not same or self._written_facts != (*self._facts(self._written), list(map(_FLAGS, self._written))):
+            return None
+        slots = (dict.get(state, slot) for state in states for slot in self._slots)
+        if not all(map(operator.is_, slots, chain.from_iterable(arrays[1:] for arrays in self._arrays))):
+            return None
+        if not all(type(g) is np.ndarray for g in given) or self._facts(given) != (self._shapes, self._dtypes):
+            return None
+        for g, flags, needed in zip(given, map(_FLAGS, given), self._needed, strict=True):
+            if flags & needed != needed:
                 return None
-            for slot, fact in zip(self._slots, facts[1:], strict=True):
-                if dict.get(slots, slot) is not fact[0]:
-                    return None
-            for array, shape, dtype in facts:
-                flags = array.flags
-                if array.shape != shape or array.dtype is not dtype or not flags.writeable:
-                    return None
-                if flat and not flags.c_contiguous:
-                    return None
-            flags = g.flags
-            if g.shape != shape or g.dtype is not dtype or (flat and not flags.c_contiguous):
+            if not (self._own is not None and flags & _OWNS_DATA and id(g) not in self._own) and self._shares(g):
                 return None
-            # Two arrays that each own their memory share none.
-            if not (self._own is not None and flags.owndata and id(g) not in self._own) and self._shares(g):
-                return None
-        return [g for g, _, _ in found]
+        return given
+
+    @staticmethod
+    def _facts(arrays: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], list[Any]]:
+        """Shapes and dtypes."""
+        return list(map(_SHAPE, arrays)), list(map(_DTYPE, arrays))
 
     def run(self, gradients: Sequence[npt.NDArray[Any]], coefficients: Coefficients) -> None:
         """Advance every parameter.

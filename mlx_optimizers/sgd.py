@@ -169,19 +169,19 @@ class SGD(Optimizer):
         """The coefficients of one step, each rounded once to the dtype ``real``."""
         given = (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening)
         # Whether there is momentum, however small: what it rounds to may be 0.
-        return tuple(map(real, (*given, self.momentum > 0, self.nesterov)))
+        return tuple(map(real, (*given, self.momentum > 0, self.dampening > 0, self.nesterov)))
 
     @staticmethod
     def advance(n: Any, w: Any, g: Any, v: Any, a: Any, b: Any) -> None:
         """Advance one block in place; ``a`` and ``b`` are scratch."""
-        rate, mu, kappa, rest, buffered, nesterov = n
+        rate, mu, kappa, rest, buffered, dampened, nesterov = n
         if kappa:
             np.multiply(w, kappa, out=b)
             b += g
             g = b
         if buffered:
             v *= mu
-            v += g if rest == 1 else np.multiply(g, rest, out=a)
+            v += np.multiply(g, rest, out=a) if dampened else g
             if nesterov:
                 np.multiply(v, mu, out=a)
                 a += g

@@ -65,14 +65,14 @@ def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape
     assert (x == 1).all() and np.array_equal(slot, names)
 
 
-def test_contiguous_arrays_are_gone_through_flat_in_whole_blocks():
+def test_contiguous_arrays_are_gone_through_flat_in_blocks_of_a_like_size():
     assert shapes_of(np.zeros((3, BLOCK, 2), np.float32)) == [(BLOCK,)] * 6
-    assert shapes_of(np.zeros(BLOCK + 1, np.float32)) == [(BLOCK,), (1,)]
+    assert shapes_of(np.zeros(BLOCK + 2, np.float32)) == [(BLOCK // 2 + 16,), (BLOCK // 2 - 14,)]
 
 
 def test_others_are_cut_along_the_leading_dimensions():
     assert shapes_of(np.zeros((4, BLOCK // 2), np.float32, order="F")) == [(2, BLOCK // 2)] * 2
-    assert shapes_of(np.zeros((2, BLOCK + 3), np.float32, order="F")) == [(1, BLOCK), (1, 3)] * 2
+    assert shapes_of(np.zeros((2, BLOCK + 3), np.float32, order="F")) == [(1, BLOCK // 2 + 16), (1, BLOCK // 2 - 13)] * 2
 
 
 def test_what_fits_into_a_block_stays_whole():
@@ -93,16 +93,38 @@ def test_scratch_is_no_larger_than_a_block_or_the_largest_array():
     assert set(seen) == {(5, np.dtype(np.float32)), (BLOCK, np.dtype(np.float16))}
 
 
-def test_six_blocks_of_float32_fit_into_the_second_level_cache():
-    assert max(512 * 1024, blocks._second_level_cache()) >= 6 * 4 * BLOCK
+KIB = 1024
 
 
-def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch):
-    def missing(self, **how):
-        raise OSError
+@pytest.mark.parametrize(
+    ("second", "third", "size"),
+    [
+        ((512 * KIB, 1), (512 * KIB, 1), 16384),  # the least, and where the system does not tell
+        ((2048 * KIB, 1), (1536 * KIB, 1), 65536),  # as much as eight arrays of it are large: 4·8·65536
+        ((2048 * KIB, 2), (8192 * KIB, 8), 32768),  # a core's share of what is shared
+        ((1024 * KIB, 1), (32768 * KIB, 2), 262144),  # the most: half of 16 MiB holds eight arrays
+        ((256 * KIB, 1), (512 * 1024 * KIB, 1), 262144),
+    ],
+)
+def test_the_size_of_a_block_comes_from_the_caches(second, third, size):
+    assert blocks._block(second, third) == size
 
-    monkeypatch.setattr(blocks.Path, "read_text", missing)
-    assert blocks._second_level_cache() == 512 * 1024
+
+@pytest.mark.parametrize(("shared", "cores"), [("0\n", 1), ("0-1\n", 2), ("0-3,8-11", 8), ("0,4", 2)])
+def test_the_system_tells_of_caches(monkeypatch, shared, cores):
+    monkeypatch.setattr(blocks.Path, "read_text", lambda self, **how: {"size": "1024K\n"}.get(self.name, shared))
+    assert blocks._cache(3) == (1024 * KIB, cores)
+
+
+@pytest.mark.parametrize("text", [None, "", "large"])
+def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch, text):
+    def read(self, **how):
+        if text is None:
+            raise OSError
+        return text
+
+    monkeypatch.setattr(blocks.Path, "read_text", read)
+    assert blocks._cache(2) == (512 * KIB, 1)
 
 
 # Threads
@@ -222,7 +244,7 @@ def test_error_handling_of_numpy_is_the_callers_on_every_thread():
 def several(made, seed=0):
     """A tree that is large enough to be shared out, with a transposed and a small array, and a gradient."""
     rng = np.random.default_rng(seed)
-    shapes = {"large": (5 * SHARE + 11,), "matrix": (300, 700), "small": (3,)}
+    shapes = {"large": (5 * SHARE + 11,), "matrix": (600, 700), "small": (3,)}
     tree = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     return {**tree, "turned": np.asfortranarray(tree["matrix"])}
 
@@ -231,7 +253,7 @@ def several(made, seed=0):
 def test_no_number_of_threads_and_no_size_of_blocks_changes_a_bit(made, monkeypatch):
     extra = {"momentum": 0.9} if made is optim.SGD else {}
     results = []
-    for count, size in ((1, BLOCK), (2, BLOCK), (3, 20_000), (8, 16_384), (1, 10**9)):
+    for count, size in ((1, BLOCK), (2, BLOCK), (3, 70_000), (8, 65_536), (1, 10**9)):
         monkeypatch.setattr(blocks, "BLOCK", size)
         set_threads(count)
         model, optimizer = several(made), made(0.1, **extra)
