@@ -316,8 +316,8 @@ class Optimizer:
         Raises:
             KeyError: for a gradient of a parameter that is not there.
             TypeError: for a leaf that is no array of floats, or one that cannot be changed in place.
-            ValueError: for shapes that differ, a read-only parameter, parameters that overlap, or a state that does
-                not fit; parameters and state are then as they were.
+            ValueError: for shapes that differ, a parameter that is read-only or a view of an MLX array, parameters that
+                overlap, or a state that does not fit; parameters and state are then as they were.
             RuntimeError: when the step itself failed halfway; says what had moved.
 
         Example:
@@ -402,6 +402,8 @@ class Optimizer:
         for leaf in found:
             if not leaf.w.flags.writeable:
                 raise ValueError(f"parameter {leaf.name} is read-only; apply_gradients returns a new one")
+            if trees.views_mlx(leaf.w):
+                raise ValueError(f"parameter {leaf.name} is a view of an MLX array, which is never written to")
         pair = trees.overlapping([leaf.w for leaf in found])
         if pair is not None:
             first, second = (found[index].name for index in pair)
@@ -546,7 +548,8 @@ class Optimizer:
         places = [(state, slot) for state in states for slot in self.slots]
         for state, slot in places:
             array = trees.to_numpy(state[slot], slot)
-            if array is not state[slot] or not array.flags.writeable or in_parameter(array):
+            ours = array is state[slot] and array.flags.writeable and not trees.views_mlx(array)
+            if not ours or in_parameter(array):
                 state[slot] = np.array(array)
         while (pair := trees.overlapping([state[slot] for state, slot in places])) is not None:
             state, slot = places[pair[1]]  # one array that was put into the state twice

@@ -73,6 +73,14 @@ def is_mlx(value: Any) -> bool:
     return type(value).__module__ == "mlx.core" and type(value).__name__ == "array"
 
 
+def views_mlx(array: npt.NDArray[Any]) -> bool:
+    """Whether this lies in the memory of an MLX array, which never changes."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, memoryview) and is_mlx(base.obj)
+
+
 def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
     """A leaf as a NumPy array of a float dtype; an MLX array is copied, never viewed.
 

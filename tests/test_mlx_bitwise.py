@@ -166,6 +166,23 @@ def test_a_view_of_an_mlx_array_is_never_written_to():
     assert model["w"].tolist() == [0.5, 1.5]
 
 
+def test_nor_to_one_that_is_given_as_a_parameter_or_a_slot():
+    array = mx.array([1.0, 2.0])
+    view = np.asarray(array)
+    assert np.shares_memory(view, np.asarray(array)) and view.flags.writeable
+    gradient = np.float32([1.0, 1.0])
+    for part in (view, view[::-1]):
+        with pytest.raises(ValueError, match="parameter w is a view of an MLX array, which is never written to"):
+            mlx_optimizers.SGD(0.5).update({"w": part}, {"w": gradient})
+        new = mlx_optimizers.SGD(0.5).apply_gradients({"w": gradient}, {"w": part})
+        assert new["w"].tolist() == (part - 0.5).tolist()
+    optimizer, model = mlx_optimizers.SGD(1.0, momentum=0.5), {"w": np.zeros(2, np.float32)}
+    optimizer.state["w"]["v"] = view
+    optimizer.update(model, {"w": gradient})
+    assert optimizer.state["w"]["v"].tolist() == [1.5, 2.0]
+    assert array.tolist() == [1.0, 2.0]
+
+
 def test_mlx_state_can_be_taken_over():
     w, gradients = _data(11)
     with mx.stream(mx.cpu):
