@@ -469,7 +469,8 @@ class Optimizer:
         with self._counted(rates):
             try:
                 for leaf, state in zip(found, states, strict=True):
-                    results.append(self._result(leaf, self.apply_single(leaf.g, leaf.w, state)))
+                    # A copy of the gradient: what is written for MLX may change it, as MLX's own SGD does.
+                    results.append(self._result(leaf, self.apply_single(leaf.g.copy(), leaf.w, state)))
             except Exception as error:
                 self._restore(states, before)
                 self._explain(found, results, error)

@@ -411,6 +411,20 @@ def test_a_subclass_written_as_for_mlx_works_unchanged():
     assert theirs.state["b"][0]["v"].tolist() == ours.state["b"][0]["v"].tolist()
 
 
+def test_a_subclass_that_changes_its_gradient_leaves_the_callers_alone():
+    class Decaying(LikeMlx):
+        def apply_single(self, gradient, parameter, state):
+            gradient += 0.5 * parameter  # a line of MLX's SGD
+            return super().apply_single(gradient, parameter, state)
+
+    gradients, model = {"a": _f(1, 2)}, {"a": _f(2, 4)}
+    gradients["a"].flags.writeable = False
+    new = Decaying(0.5).apply_gradients(gradients, model)
+    Decaying(0.5).update(model, gradients)
+    assert gradients["a"].tolist() == [1, 2]
+    assert new["a"].tolist() == model["a"].tolist() == [1, 2]  # w − ½(g + ½w)
+
+
 def test_when_such_a_subclass_fails_everything_is_as_before():
     optimizer, model = LikeMlx(0.5), {"a": _f(1), "b": _f(2)}
     optimizer.update(model, {"a": _f(1), "b": _f(1)})
