@@ -108,6 +108,34 @@ def _canonical(array):
     return np.where(np.isnan(values), np.uint32(0x7FC00000), values.view(np.uint32))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("name", "hyperparameters"), [CONFIGURATIONS[i] for i in range(0, len(CONFIGURATIONS), 3)])
+def test_in_half_precision_too(name, hyperparameters, dtype):
+    """Where ε or 1−β₂ rounds to 0 MLX goes wrong in the same elements, and by the same bits."""
+    real = np.dtype(dtype if dtype == "float16" else require("ml_dtypes").bfloat16)
+
+    def to_mlx(array):
+        return mx.array(array.view(np.uint16)).view(getattr(mx, dtype))
+
+    def same(ours, mlx):
+        left, right = ours, np.array(mlx.view(mx.uint16)).view(real)
+        nan = np.isnan(left)
+        return np.array_equal(nan, np.isnan(right)) and left[~nan].tobytes() == right[~nan].tobytes()
+
+    w, gradients = (array.astype(real) for array in _data(len(name)))
+    ours = getattr(mlx_optimizers, name)(**hyperparameters)
+    mlx = getattr(theirs, name)(**hyperparameters)
+    model = {"w": w[:2000].copy()}
+    with mx.stream(mx.cpu), np.errstate(all="ignore"):
+        parameters = {"w": to_mlx(w[:2000])}
+        for gradient in gradients[:8, :2000]:
+            ours.update(model, {"w": gradient})
+            parameters = mlx.apply_gradients({"w": to_mlx(gradient)}, parameters)
+            mx.eval(parameters, mlx.state)
+            assert same(model["w"], parameters["w"])
+            assert all(same(ours.state["w"][slot], mlx.state["w"][slot]) for slot in ours.slots)
+
+
 @pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
 def test_a_schedule_of_mlx_drives_both_alike(name):
     w, gradients = _data(7)
