@@ -525,13 +525,14 @@ class Optimizer:
     def _counted(self, rates: dict[str, Any]) -> Iterator[None]:
         """Count a step, with what the schedules gave; where it fails, it is as if it had not begun."""
         step, rate, image = self.step, self._rate, self._image
+        others = {name: self._state[name] for name in rates if name != "learning_rate"}
         for name, value in rates.items():
             self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
         self._state["step"] = np.array(int(step) + 1, np.uint64)
         try:
             yield
         except BaseException:
-            self._state["step"] = step
+            self._state.update({**others, "step": step})
             if image is not None:
                 self._rate, self._image = rate, image
                 self._state["learning_rate"] = image
@@ -590,10 +591,10 @@ class Optimizer:
     def __repr__(self) -> str:
         values = []
         for name in inspect.signature(type(self)).parameters:
-            value = getattr(self, name, "…")
-            if name == "learning_rate":
+            value = getattr(self, name, ...)
+            if name == "learning_rate" and value is not ...:
                 value = self._schedules.get(name) or float(value)
-            values.append(f"{name}={value!r}")
+            values.append(f"{name}={'…' if value is ... else repr(value)}")
         return f"{type(self).__name__}({', '.join(values)})"
 
 

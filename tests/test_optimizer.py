@@ -425,6 +425,35 @@ def test_a_subclass_that_changes_its_gradient_leaves_the_callers_alone():
     assert new["a"].tolist() == model["a"].tolist() == [1, 2]  # w − ½(g + ½w)
 
 
+class Scheduled(optim.Optimizer):
+    """Keeps another hyperparameter in the state, under a name of its own, as MLX allows."""
+
+    def __init__(self, lr, decay):
+        super().__init__()
+        self._maybe_schedule("learning_rate", lr)
+        self._maybe_schedule("decay", decay)
+
+    def apply_single(self, gradient, parameter, state):
+        if gradient[0] == 7:
+            raise FloatingPointError("seven")
+        return parameter * self.state["decay"] - self.learning_rate * gradient
+
+
+def test_another_hyperparameter_on_a_schedule_is_as_before_when_a_step_fails():
+    optimizer, model = Scheduled(0.5, lambda step: 0.5 - 0.25 * step), {"w": _f(4)}
+    optimizer.update(model, {"w": _f(2)})
+    assert model["w"] == 1
+    with pytest.raises(FloatingPointError, match="seven"):
+        optimizer.update(model, {"w": _f(7)})
+    assert (model["w"], optimizer.step, optimizer.state["decay"]) == (1, 1, 0.5)
+    optimizer.update(model, {"w": _f(2)})
+    assert (model["w"], optimizer.step, optimizer.state["decay"]) == (-0.75, 2, 0.25)
+
+
+def test_repr_of_what_a_subclass_does_not_keep():
+    assert repr(Scheduled(0.5, 0.25)) == "Scheduled(lr=…, decay=…)"
+
+
 def test_when_such_a_subclass_fails_everything_is_as_before():
     optimizer, model = LikeMlx(0.5), {"a": _f(1), "b": _f(2)}
     optimizer.update(model, {"a": _f(1), "b": _f(1)})
