@@ -64,6 +64,7 @@ autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
 autosummary_context = {"optimizers": [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]}
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"  # the page names the class already
 autosummary_ignore_module_all = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

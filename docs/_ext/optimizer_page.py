@@ -323,8 +323,9 @@ class ErrorPlot(Drawn):
         axes, t = figure.subplots(), np.arange(1, self.steps + 1)
         for values, colour, word in ((bounds, SECOND, "bound"), (errors, MAIN, "float32")):
             axes.plot(t, values, color=colour, linewidth=2)
-            axes.annotate(word, (t[-1], values[-1]), (6, 0), textcoords="offset points", va="center", color=colour)
-        axes.set(xlabel="step", ylabel="greatest error of w", yscale="log")
+            axes.annotate(word, (t[-1], values[-1]), (0, 6), textcoords="offset points", ha="right", color=colour)
+        axes.set(xlabel="step", yscale="log")
+        axes.set_ylabel("greatest error of w", labelpad=10)
         axes.yaxis.set_major_formatter(lambda x, position: f"{x:.0e}")  # plain text: its size is for the style to say
         axes.yaxis.set_minor_formatter("")
         label = f"{name}: greatest float32 error of the parameter and its bound over {self.steps} steps"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -164,6 +165,19 @@ def test_the_first_page_shows_in_under_a_second(from_disk):
     assert min(times) < 1000
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_first_screen_says_what_this_is_and_leads_three_kinds_of_readers_on(from_disk, size):
+    page = from_disk("index.html")
+    page.set_viewport_size(SIZES[size])
+    cards = page.locator(".sd-card")
+    below = cards.nth(2).bounding_box()
+    assert below["y"] + below["height"] <= SIZES[size]["height"] * 1.1
+    addresses = [cards.nth(index).locator("a.sd-stretched-link").get_attribute("href") for index in range(3)]
+    paths = ["optimizers.html", "guides/check_your_backend.html", "guides/check_your_port.html"]
+    assert [address.partition("#")[0] for address in addresses] == paths
+    assert "ε inside the square root" in page.locator("pre").first.inner_text()
+
+
 def test_the_ten_links_of_the_table_lead_to_their_pages(visit):
     expected = ["OptimizerState", "Optimizer", *NAMES]
     for index, name in enumerate(expected):
@@ -264,6 +278,39 @@ def test_a_stepper_is_used_by_keyboard_alone(from_disk):
     page.keyboard.press("ArrowRight")
     assert page.locator(".live-chosen label").inner_text() == "Step 2 of 12"
     assert page.locator(".live-table tr.chosen th").inner_text() == "2"
+
+
+def test_a_stepper_is_used_on_a_phone_in_the_dark(from_disk):
+    page = from_disk(stepper("AdamW"))
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size(SIZES["phone"])
+    for field in page.locator(".live input, .live button, .live-link").all():
+        box = field.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= SIZES["phone"]["width"]
+    page.locator("#live-weight_decay").fill("0.5")
+    page.locator("#live-slope").check()
+    assert page.locator("#live-message").inner_text() == ""
+    assert page.locator(".live-table tbody tr").count() == 13
+    ink, ground = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    assert min(map(int, re.findall(r"\d+", ink)[:3])) > 128 > max(map(int, re.findall(r"\d+", ground)[:3]))
+
+
+def test_a_stepper_draws_the_path_that_its_table_lists(from_disk):
+    page = from_disk(f"{stepper('SGD')}#live&momentum=0.9&slope=true&steps=20")
+    rows = page.locator(".live-table tbody tr").all()
+    w = [float(row.locator("td").nth(1).inner_text()) for row in rows]
+    points = [
+        (float(point.get_attribute("cx")), float(point.get_attribute("cy"))) for point in page.locator(".point").all()
+    ]
+    assert len(points) == len(w) == 21
+    across, down = zip(*points, strict=True)
+    assert np.ptp(np.diff(across)) < 1e-9
+    slope, level = np.polyfit(w, down, 1)  # upwards is less in SVG
+    assert slope < 0
+    assert np.abs(np.polyval((slope, level), w) - down).max() < 1e-3
+    line = [tuple(map(float, pair.split(","))) for pair in page.locator(".path").get_attribute("points").split()]
+    assert line == points
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""The page of speed shows the committed run, which is of every optimizer and every peer at its pinned version."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tomllib
+
+import pytest
+
+from mlx_optimizers import OPTIMIZERS
+from tests.docs.copies import ROOT
+from tests.support import require
+
+bs4 = require("bs4")
+
+RUN = json.loads((ROOT / "docs" / "performance.json").read_text("utf-8"))
+CELLS = {(cell["workload"], cell["optimizer"], cell["contender"]): cell for cell in RUN["cells"]}
+NAMES = [optimizer.__name__ for optimizer in OPTIMIZERS]
+WORKLOADS = ["1e7", "300x3072", "mlp", "gpt2"]
+PEERS = ["torch", "torch-foreach", "torch-fused", "optax", "mlx", "mlx-compiled"]
+
+
+@pytest.fixture(scope="module")
+def page(site):
+    return bs4.BeautifulSoup((site / "performance.html").read_text("utf-8"), "html.parser").find("article")
+
+
+def test_the_run_is_whole():
+    assert RUN["format"] == "mlx-optimizers-bench/1"
+    for workload in WORKLOADS:
+        for optimizer in NAMES:
+            assert {"numpy", "compiled"} <= {key[2] for key in CELLS if key[:2] == (workload, optimizer)}
+            for peer in PEERS:
+                cell = CELLS[workload, optimizer, peer]
+                lacks = peer.startswith("torch") and (optimizer == "Lion" or "fused" in cell.get("missing", ""))
+                assert ("missing" in cell) == lacks, cell
+
+
+def test_the_run_is_of_the_pinned_versions():
+    """Run `make bench` and copy its JSON to docs/performance.json when this fails: a pin has moved on."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for library, extra in (("torch", "torch"), ("optax", "optax"), ("mlx", "mlx")):
+        pin = next(line for line in extras[extra] if line.startswith(library)).split(";")[0].partition("==")[2].strip()
+        assert RUN["machine"]["versions"][library].split("+")[0] == pin
+
+
+def test_the_page_names_the_machine(page):
+    text = page.get_text()
+    for word in (RUN["machine"]["processor"], RUN["machine"]["python"], *RUN["machine"]["versions"].values()):
+        assert word in text
+    assert f"{RUN['machine']['cores']} cores" in text and f"median of {RUN['rounds']} rounds" in text
+
+
+def test_the_tables_are_those_of_the_run(page):
+    tables = [
+        [[cell.get_text(strip=True) for cell in row.find_all("td")] for row in table.find("tbody").find_all("tr")]
+        for table in page.find_all("table", class_="speed")
+    ]
+    ratios, costs = tables[:-1], tables[-1]
+    order = [(workload, own) for own in ("numpy", "compiled") for workload in WORKLOADS]
+    assert len(ratios) == len(order)
+    for (workload, own), rows in zip(order, ratios, strict=True):
+        assert [row[0] for row in rows] == [*NAMES, "geometric mean"]
+        for name, milliseconds, floor, *peers in rows[:-1]:
+            cell = CELLS[workload, name, own]
+            assert float(milliseconds) == pytest.approx(1e3 * cell["seconds"], rel=0.01)  # three digits are shown
+            assert float(floor) == pytest.approx(cell["over_floor"], rel=0.01)
+            for peer, shown in zip(PEERS, peers, strict=True):
+                value = CELLS[workload, name, peer].get(f"{own}_ratio")
+                assert shown == "–" if value is None else float(shown) == pytest.approx(value, rel=0.01)
+        for peer, shown in zip(PEERS, rows[-1][3:], strict=True):
+            values = [CELLS[workload, name, peer].get(f"{own}_ratio") for name in NAMES]
+            mean = statistics.geometric_mean(value for value in values if value is not None)
+            assert float(shown) == pytest.approx(mean, rel=0.01)
+    assert len(costs) == len(RUN["overhead"]) == len(PEERS) + 2
