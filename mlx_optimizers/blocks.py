@@ -60,6 +60,7 @@ THREADED = 65536
 
 _set: int | None = None
 _pool: ThreadPoolExecutor | None = None
+_pool_size = 0
 _lock = threading.Lock()
 
 
@@ -107,12 +108,14 @@ def set_threads(count: int | None) -> None:
     _set = count
 
 
-def _executor() -> ThreadPoolExecutor:
-    """The threads, which start when they are first needed and then wait."""
-    global _pool  # noqa: PLW0603 - shared by all optimizers
+def _executor(count: int) -> ThreadPoolExecutor:
+    """At least this many threads, which start when they are first needed and then wait."""
+    global _pool, _pool_size
     with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(1024, "mlx-optimizers")
+        if _pool is None or _pool_size < count:
+            if _pool is not None:
+                _pool.shutdown(wait=False)  # it finishes what others gave it
+            _pool, _pool_size = ThreadPoolExecutor(count, "mlx-optimizers"), count
         return _pool
 
 
@@ -140,8 +143,13 @@ class Halted(Exception):
         self.left = left
 
 
-def share(parts: Iterable[Any], run: Callable[[Any], None], count: int) -> None:
+def share(parts: Iterable[Any], run: Callable[[int, Any], None], count: int) -> None:
     """Run all parts on this thread and ``count - 1`` others; each takes the next part that is left.
+
+    Args:
+        parts: The parts.
+        run: Runs one; gets the number of the thread, from 0 to below ``count``, and the part.
+        count: Number of threads.
 
     Raises:
         Halted: from the first exception of a part, when every thread has ended. After it no part is begun.
@@ -152,14 +160,14 @@ def share(parts: Iterable[Any], run: Callable[[Any], None], count: int) -> None:
     todo, failed, left = deque(parts), [], []
     errors: list[BaseException] = []
 
-    def take() -> None:
+    def take(thread: int) -> None:
         while True:
             try:
                 part = todo.popleft()
             except IndexError:  # none is left
                 return
             try:
-                run(part)
+                run(thread, part)
             except BaseException as error:
                 errors.append(error)
                 failed.append(part)
@@ -168,11 +176,11 @@ def share(parts: Iterable[Any], run: Callable[[Any], None], count: int) -> None:
                         left.append(todo.popleft())
 
     futures: list[Future[None]] = []
+    others = range(1, min(count, len(todo)))
     with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends; this one then does it all
         # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-        others = range(min(count, len(todo)) - 1)
-        futures.extend(_executor().submit(contextvars.copy_context().run, take) for _ in others)
-    take()
+        futures.extend(_executor(len(others)).submit(contextvars.copy_context().run, take, thread) for thread in others)
+    take(0)
     running = [future for future in futures if not future.cancel()]
     try:
         wait(running)
@@ -186,12 +194,12 @@ def share(parts: Iterable[Any], run: Callable[[Any], None], count: int) -> None:
         raise Halted(failed, left) from errors[0]
 
 
-def _run_all(parts: Iterable[Any], run: Callable[[Any], None]) -> None:
+def _run_all(parts: Iterable[Any], run: Callable[[int, Any], None]) -> None:
     """As `share` for this thread alone."""
     todo, part = iter(parts), None
     try:
         for part in todo:
-            run(part)
+            run(0, part)
     except Exception as error:
         raise Halted([part], list(todo)) from error
 
@@ -232,7 +240,7 @@ class Blocks:
 
     def __init__(self, arrays: Sequence[tuple[npt.NDArray[Any], ...]], flat: Sequence[bool], scratch: int) -> None:
         self._scratch = scratch
-        self._local = threading.local()
+        self._spares: dict[int, list[tuple[npt.NDArray[Any], ...]]] = {}
         self._kinds: dict[tuple[tuple[int, ...], np.dtype[Any]], int] = {}
         self.parts: list[Part] = []
         for number, changed in enumerate(arrays):
@@ -271,14 +279,10 @@ class Blocks:
         """
         ready = {dtype: tuple(map(np.asarray, numbers)) for dtype, numbers in coefficients.items()}
         numbers = [ready[dtype] for _, dtype in self._kinds]
-        local = self._local
 
-        def block(part: Part) -> None:
+        def block(thread: int, part: Part) -> None:
             number, where, flat, kind, (w, *slots) = part
-            try:
-                spare = local.spare
-            except AttributeError:
-                spare = local.spare = self._spare()
+            spare = self._spares.get(thread) or self._spare(thread)
             g = gradients[number]
             if where is not None:
                 g = (g.reshape(-1) if flat else g)[where]
@@ -286,15 +290,16 @@ class Blocks:
 
         share(self.parts, block, min(threads(), self._most) if self._most > 1 else 1)
 
-    def _spare(self) -> list[tuple[npt.NDArray[Any], ...]]:
-        """Scratch arrays for one thread, by kind: views of what is as large as the largest block of the dtype."""
+    def _spare(self, thread: int) -> list[tuple[npt.NDArray[Any], ...]]:
+        """Scratch arrays of one thread, by kind: views of what is as large as the largest block of the dtype."""
         largest: dict[np.dtype[Any], int] = {}
         for shape, dtype in self._kinds:
             largest[dtype] = max(largest.get(dtype, 0), math.prod(shape))
         whole = {dtype: [np.empty(size, dtype) for _ in range(self._scratch)] for dtype, size in largest.items()}
-        return [
+        self._spares[thread] = [
             tuple(array[: math.prod(shape)].reshape(shape) for array in whole[dtype]) for shape, dtype in self._kinds
         ]
+        return self._spares[thread]
 
 
 def _tiles(shape: tuple[int, ...]) -> Iterator[Index]:

@@ -155,7 +155,7 @@ class Rows:
         starts = np.array([_address(gradient) for gradient in gradients], np.int64)
         self._rows[:, 1] = starts[self._numbers] + self._offsets
 
-        def part(one: tuple[np.dtype[Any], slice]) -> None:
+        def part(_: int, one: tuple[np.dtype[Any], slice]) -> None:
             dtype, where = one
             self._kernel(arguments[dtype], self._sizes[where], self._rows[where])
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -72,7 +73,9 @@ def test_contiguous_arrays_are_gone_through_flat_in_blocks_of_a_like_size():
 
 def test_others_are_cut_along_the_leading_dimensions():
     assert shapes_of(np.zeros((4, BLOCK // 2), np.float32, order="F")) == [(2, BLOCK // 2)] * 2
-    assert shapes_of(np.zeros((2, BLOCK + 3), np.float32, order="F")) == [(1, BLOCK // 2 + 16), (1, BLOCK // 2 - 13)] * 2
+    assert (
+        shapes_of(np.zeros((2, BLOCK + 3), np.float32, order="F")) == [(1, BLOCK // 2 + 16), (1, BLOCK // 2 - 13)] * 2
+    )
 
 
 def test_what_fits_into_a_block_stays_whole():
@@ -127,6 +130,23 @@ def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch, t
     assert blocks._cache(2) == (512 * KIB, 1)
 
 
+@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_needs_no_memory_but_state_and_two_blocks_a_thread(made, count):
+    set_threads(count)
+    w, g = np.ones(6 * BLOCK + 7, np.float32), np.ones(6 * BLOCK + 7, np.float32)
+    optimizer = made(0.1)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            optimizer.update(w, g)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    objects = 65536  # Python's own, of plan and threads: the size of the smallest block there is
+    assert peak <= len(made.slots) * w.nbytes + count * 2 * 4 * BLOCK + objects
+
+
 # Threads
 
 
@@ -154,15 +174,17 @@ def test_an_argument_that_is_no_number_of_threads_is_refused(count, error):
 
 def run_by(count, parts=40):
     """The threads that take part in running some parts, each of which waits until all have begun."""
-    seen, all_there = set(), threading.Barrier(count)
+    seen, numbers, all_there = set(), set(), threading.Barrier(count)
 
-    def run(part):
+    def run(thread, part):
         name = threading.current_thread().name
+        numbers.add((thread, name))
         if name not in seen:
             seen.add(name)
             all_there.wait(timeout=30)
 
     share(range(parts), run, count)
+    assert sorted(thread for thread, _ in numbers) == list(range(count))
     return seen
 
 
@@ -174,13 +196,26 @@ def test_as_many_threads_take_part_as_are_asked_for_and_the_callers_is_one(count
 
 def test_no_more_threads_are_asked_for_than_there_are_parts():
     seen = set()
-    share(range(1), lambda part: seen.add(threading.current_thread().name), 8)
+    share(range(1), lambda thread, part: seen.add(threading.current_thread().name), 8)
     assert seen == {threading.current_thread().name}
+
+
+def test_threads_are_used_again_and_their_number_stays(monkeypatch):
+    monkeypatch.setattr(blocks, "_pool", None)
+    before = threading.active_count()
+    for _ in range(300):
+        share(range(3), lambda thread, part: None, 3)
+    assert threading.active_count() <= before + 2
+    share(range(9), lambda thread, part: time.sleep(0.01), 5)  # those of before end
+    deadline = time.monotonic() + 30
+    while threading.active_count() > before + 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before + 4
 
 
 def test_every_part_is_run_once():
     done = []
-    share(range(10_000), done.append, 7)
+    share(range(10_000), lambda thread, part: done.append(part), 7)
     assert sorted(done) == list(range(10_000))
 
 
@@ -188,7 +223,7 @@ def test_every_part_is_run_once():
 def test_after_an_exception_no_part_is_begun_and_each_is_accounted_for(count):
     done = []
 
-    def run(part):
+    def run(thread, part):
         if part == 3:
             raise ArithmeticError("three")
         time.sleep(0.001)
@@ -204,7 +239,7 @@ def test_after_an_exception_no_part_is_begun_and_each_is_accounted_for(count):
 
 
 def test_what_ends_a_program_goes_through_as_it_is():
-    def run(part):
+    def run(thread, part):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -216,7 +251,7 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
     begun, done, real = threading.Event(), [], blocks.wait
     main = threading.current_thread()
 
-    def run(part):
+    def run(thread, part):
         if threading.current_thread() is main:
             begun.wait(timeout=30)
             return
@@ -237,7 +272,7 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
 def test_error_handling_of_numpy_is_the_callers_on_every_thread():
     seen = []
     with np.errstate(over="call"):
-        share(range(200), lambda part: (seen.append(np.geterr()["over"]), time.sleep(1e-4)), 3)
+        share(range(200), lambda thread, part: (seen.append(np.geterr()["over"]), time.sleep(1e-4)), 3)
     assert seen == ["call"] * 200
 
 
