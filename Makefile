@@ -16,7 +16,7 @@ SPHINX = $(BIN)/python -m sphinx -n -W --keep-going --quiet -d build/doctrees do
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all check docs test lint examples peers clean help
+.PHONY: all check docs test lint examples peers bench clean help
 
 all: check docs ## check the backends and build the site (the default)
 	@echo $(SITE)/index.html
@@ -41,6 +41,9 @@ examples: $(VENV)/test.stamp ## run the examples of docstrings, pages and README
 
 peers: $(VENV)/peers.stamp ## install torch, optax and Keras as well, so that they are checked too
 
+bench: $(VENV)/bench.stamp ## measure the optimizers beside those of torch, optax and MLX; takes about half an hour
+	$(BIN)/python scripts/bench.py -o build/bench.json
+
 clean: ## remove what was built; .venv stays
 	rm -rf build docs/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -61,4 +64,8 @@ $(VENV)/test.stamp: pyproject.toml | $(VENV)/site.stamp
 
 $(VENV)/peers.stamp: pyproject.toml | $(VENV)/site.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[torch,optax,keras]'
+	@touch $@
+
+$(VENV)/bench.stamp: pyproject.toml | $(VENV)/peers.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[fast]'
 	@touch $@

@@ -50,6 +50,12 @@ WORKLOADS: dict[str, Shapes] = {
 }
 """Shapes of the parameters: one large array, many small ones, an MLP 784-512-512-10, GPT-2 small."""
 
+TINY: Shapes = [[1]] * 300
+"""What is left of a step when the arrays are next to nothing is the overhead of each."""
+
+SUBNORMAL = 2.0**-130
+"""Gradients of this size are subnormal in float32, and so are the means of them."""
+
 LARGE = {"gpt2"}
 """Workloads of which one peer at a time is held in memory."""
 
@@ -113,6 +119,17 @@ class Bench:
         """One request to one worker."""
         return self._workers[name].ask(**request)
 
+    def overhead(self) -> dict[str, float]:
+        """Seconds that each array of a tree takes beside its elements, by contender, for Adam."""
+        times = self._times("Adam", TINY, [name for name in self._workers if name != "triad"])[0]
+        return {name: statistics.median(seconds) / len(TINY) for name, seconds in times.items()}
+
+    def subnormal(self) -> dict[str, float]:
+        """How much longer Adam takes where gradients are subnormal, by contender; a million elements."""
+        names = [name for name in self._workers if name != "triad"]
+        usual, slow = (self._times("Adam", [[1_000_000]], names, scale)[0] for scale in (1.0, SUBNORMAL))
+        return {name: statistics.median(slow[name]) / statistics.median(usual[name]) for name in usual}
+
     def measure(self, optimizer: str, workload: str) -> None:
         """All contenders on one optimizer and workload."""
         peers = [name for name in self._workers if name in PEERS]
@@ -123,25 +140,29 @@ class Bench:
 
     def _group(self, optimizer: str, workload: str, names: list[str], report: list[str]) -> None:
         """The contenders that are in memory together; ours are reported once."""
-        shapes = WORKLOADS[workload]
-        replies = {
-            name: self.ask(
-                name, op="setup", optimizer=optimizer, shapes=[] if name == "triad" and not shapes else shapes
-            )
-            for name in names
-        }
+        rounds = max(3, self.rounds // 3) if workload in LARGE else self.rounds
+        times, replies = self._times(optimizer, WORKLOADS[workload], names, rounds=rounds)
+        for name in names:
+            if name in report or name in PEERS:
+                self.cells.append(self._cell(optimizer, workload, name, times, replies[name]))
+
+    def _times(
+        self, optimizer: str, shapes: Shapes, names: list[str], scale: float = 1.0, rounds: int | None = None
+    ) -> tuple[dict[str, list[float]], dict[str, dict[str, Any]]]:
+        """The seconds of a step in each round, and what each contender said when it was set up."""
+        setup = {"op": "setup", "optimizer": optimizer, "shapes": shapes, "scale": scale}
+        replies = {name: self.ask(name, **setup) for name in names}
         runs = {name: 1 for name in names if "missing" not in replies[name]}
         for name in runs:
             runs[name] = max(1, math.ceil(ROUND / self.ask(name, op="run", steps=1)["seconds"]))
         times: dict[str, list[float]] = {name: [] for name in runs}
         order = list(runs)
-        for number in range(self.rounds):
+        for number in range(rounds or self.rounds):
             for name in order[number % len(order) :] + order[: number % len(order)]:
                 times[name].append(self.ask(name, op="run", steps=runs[name])["seconds"])
         for name in names:
             self.ask(name, op="clear")
-            if name in report or name in PEERS:
-                self.cells.append(self._cell(optimizer, workload, name, times, replies[name]))
+        return times, replies
 
     def _cell(
         self, optimizer: str, workload: str, name: str, times: dict[str, list[float]], reply: dict[str, Any]
@@ -211,35 +232,46 @@ def geometric(values: Sequence[float]) -> float:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as tables, a workload each."""
-    lines = []
+    """The result as tables, two a workload."""
     cells = {(cell["workload"], cell["optimizer"], cell["contender"]): cell for cell in result["cells"]}
-    for workload in dict.fromkeys(cell["workload"] for cell in result["cells"]):
-        for own in [own for own in OURS if any(key[2] == own for key in cells)]:
-            peers = [peer for peer in PEERS if any(key[2] == peer for key in cells)]
-            lines += ["", f"{workload}, {own}: time of the peer / ours", ""]
-            header = ["optimizer", "ms", "over the floor", "beyond, MB", *peers]
-            lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-            ratios: dict[str, list[float]] = {peer: [] for peer in peers}
-            for optimizer in SLOTS:
-                cell = cells.get((workload, optimizer, own))
-                if cell is None or "missing" in cell:
-                    continue
-                row = [optimizer, f"{1e3 * cell['seconds']:.2f}", f"{cell.get('over_floor', math.nan):.2f}"]
-                row.append("" if cell["beyond"] is None else f"{cell['beyond'] / 1e6:.1f}")
-                for peer in peers:
-                    value = cells.get((workload, optimizer, peer), {}).get(f"{own}_ratio")
-                    if value is not None:
-                        ratios[peer].append(value)
-                    row.append("–" if value is None else f"{value:.2f}")
-                lines.append("| " + " | ".join(row) + " |")
-            means = [f"{geometric(values):.2f}" if values else "–" for values in ratios.values()]
-            lines.append("| " + " | ".join(["geometric mean", "", "", "", *means]) + " |")
+    blocks = []
+    for workload, own in dict.fromkeys((key[0], key[2]) for key in cells if key[2] in OURS):
+        blocks += [f"{workload}, {own}: time of the peer / ours", _ratios(cells, workload, own)]
+    if "overhead" in result:
+        overhead = ["µs an array beside its elements", *(f"{1e6 * x:.1f}" for x in result["overhead"].values())]
+        slower = ["times longer where gradients are subnormal", *(f"{x:.1f}" for x in result["subnormal"].values())]
+        blocks.append(_table(["Adam", *result["overhead"]], [overhead, slower]))
     for library, seconds in result.get("oracle", {}).items():
-        lines += ["", f"oracle with {library}: {1e6 * seconds:.1f} µs an element and step"]
+        blocks.append(f"oracle with {library}: {1e6 * seconds:.1f} µs an element and step")
     if "checker" in result:
-        lines += ["", f"checker: {1e3 * result['checker']:.1f} ms a case of Adam"]
-    return "\n".join(lines[1:])
+        blocks.append(f"checker: {1e3 * result['checker']:.1f} ms a case of Adam")
+    return "\n\n".join(blocks)
+
+
+def _ratios(cells: dict[tuple[str, str, str], dict[str, Any]], workload: str, own: str) -> str:
+    """One workload and one of our paths beside the peers."""
+    peers = [peer for peer in PEERS if any(key[2] == peer for key in cells)]
+    ratios: dict[str, list[float]] = {peer: [] for peer in peers}
+    rows = []
+    for optimizer in SLOTS:
+        cell = cells.get((workload, optimizer, own))
+        if cell is None or "missing" in cell:
+            continue
+        row = [optimizer, f"{1e3 * cell['seconds']:.2f}", f"{cell.get('over_floor', math.nan):.2f}"]
+        row.append("" if cell["beyond"] is None else f"{cell['beyond'] / 1e6:.1f}")
+        for peer in peers:
+            value = cells.get((workload, optimizer, peer), {}).get(f"{own}_ratio")
+            ratios[peer] += [] if value is None else [value]
+            row.append("–" if value is None else f"{value:.2f}")
+        rows.append(row)
+    means = [f"{geometric(values):.2f}" if values else "–" for values in ratios.values()]
+    header = ["optimizer", "ms", "over the floor", "beyond, MB", *peers]
+    return _table(header, [*rows, ["geometric mean", "", "", "", *means]])
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> int:
@@ -270,6 +302,7 @@ def main() -> int:
                 print(f"{workload} {optimizer}", file=sys.stderr, flush=True)
                 bench.measure(optimizer, workload)
         result["cells"] = bench.cells
+        result["overhead"], result["subnormal"] = bench.overhead(), bench.subnormal()
         if not arguments.no_oracle:
             result["oracle"] = bench.ask("triad", op="oracle")["seconds"]
             result["checker"] = bench.ask("triad", op="checker")["seconds"]

@@ -2,8 +2,8 @@
 
 Each library so has its threads and its memory to itself, and an idle one waits without using the processor.
 
-Requests: ``{"op": "setup", "optimizer", "shapes"}``, ``{"op": "run", "steps"}``, ``{"op": "clear"}``,
-``{"op": "oracle"}``, ``{"op": "checker"}``.
+Requests: ``{"op": "setup", "optimizer", "shapes", "scale"}``, where gradients are normal numbers times the scale;
+``{"op": "run", "steps"}``, ``{"op": "clear"}``, ``{"op": "oracle"}``, ``{"op": "checker"}``.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ class Missing(Exception):
     """The contender has no such optimizer."""
 
 
-def arrays(shapes: Shapes, seed: int) -> list[np.ndarray]:
-    """Normal float32 numbers; beyond a million of them they repeat, which no optimizer notices."""
-    block = np.random.default_rng(seed).standard_normal(1_000_003, np.float32)
+def arrays(shapes: Shapes, scale: float | None = None) -> list[np.ndarray]:
+    """Normal float32 numbers, of parameters or times the scale of gradients; beyond a million of them they repeat."""
+    block = np.random.default_rng(scale is None).standard_normal(1_000_003, np.float32)
+    block *= np.float32(1 if scale is None else scale)
     return [np.resize(block, shape) for shape in shapes]
 
 
-def ours(name: str, shapes: Shapes) -> Step:
+def ours(name: str, shapes: Shapes, scale: float) -> Step:
     """The class of this package; MLX_OPTIMIZERS_COMPILED says on which path."""
     import mlx_optimizers
 
     made = getattr(mlx_optimizers, name)
     optimizer = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
-    w, g = arrays(shapes, 0), arrays(shapes, 1)
+    w, g = arrays(shapes), arrays(shapes, scale)
     return lambda: optimizer.update(w, g)
 
 
-def torch_step(name: str, shapes: Shapes, **switches: bool) -> Step:
+def torch_step(name: str, shapes: Shapes, scale: float, **switches: bool) -> Step:
     """``torch.optim`` in one of its implementations."""
     import torch
 
@@ -57,8 +58,8 @@ def torch_step(name: str, shapes: Shapes, **switches: bool) -> Step:
     made = getattr(torch.optim, {"AdaDelta": "Adadelta"}.get(name, name), None)
     if made is None:
         raise Missing(f"torch.optim has no {name}")
-    w = [torch.from_numpy(array) for array in arrays(shapes, 0)]
-    for parameter, gradient in zip(w, arrays(shapes, 1), strict=True):
+    w = [torch.from_numpy(array) for array in arrays(shapes)]
+    for parameter, gradient in zip(w, arrays(shapes, scale), strict=True):
         parameter.grad = torch.from_numpy(gradient)
     extra = {"momentum": MOMENTUM} if name == "SGD" else {}
     try:
@@ -68,15 +69,15 @@ def torch_step(name: str, shapes: Shapes, **switches: bool) -> Step:
     return optimizer.step
 
 
-def optax_step(name: str, shapes: Shapes) -> Step:
+def optax_step(name: str, shapes: Shapes, scale: float) -> Step:
     """``optax``, jitted, with parameters and state donated."""
     import jax
     import optax
 
     made = getattr(optax, name.lower())
     transform = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
-    w = [jax.numpy.array(array) for array in arrays(shapes, 0)]
-    g = [jax.numpy.array(array) for array in arrays(shapes, 1)]
+    w = [jax.numpy.array(array) for array in arrays(shapes)]
+    g = [jax.numpy.array(array) for array in arrays(shapes, scale)]
     state = transform.init(w)
 
     def advance(w: Any, state: Any, g: Any) -> Any:
@@ -92,7 +93,7 @@ def optax_step(name: str, shapes: Shapes) -> Step:
     return step
 
 
-def mlx_step(name: str, shapes: Shapes, *, compiled: bool) -> Step:
+def mlx_step(name: str, shapes: Shapes, scale: float, *, compiled: bool) -> Step:
     """``mlx.optimizers`` on the CPU, eager or compiled."""
     import mlx.core as mx
     import mlx.optimizers
@@ -100,8 +101,8 @@ def mlx_step(name: str, shapes: Shapes, *, compiled: bool) -> Step:
     mx.set_default_device(mx.cpu)
     made = getattr(mlx.optimizers, name)
     optimizer = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
-    w = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes, 0))}
-    g = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes, 1))}
+    w = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes))}
+    g = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes, scale))}
     optimizer.init(w)
     mx.eval(w, g, optimizer.state)
 
@@ -119,7 +120,7 @@ def mlx_step(name: str, shapes: Shapes, *, compiled: bool) -> Step:
     return step
 
 
-def triad(name: str, shapes: Shapes) -> Step:
+def triad(name: str, shapes: Shapes, scale: float) -> Step:
     """``a ← a + s·b``, compiled where numba is installed: two reads and a write, as large as the optimizer's arrays."""
     import mlx_optimizers
 
@@ -136,8 +137,8 @@ def triad(name: str, shapes: Shapes) -> Step:
     pool = ThreadPoolExecutor(threads)
     cuts = [size * index // threads for index in range(threads + 1)]
     parts = [(a[start:stop], b[start:stop]) for start, stop in itertools.pairwise(cuts)]
-    scale = np.float32(1e-9)
-    return lambda: list(pool.map(lambda both: part(*both, scale), parts))
+    factor = np.float32(1e-9)
+    return lambda: list(pool.map(lambda both: part(*both, factor), parts))
 
 
 def _triad(a: np.ndarray, b: np.ndarray, scale: np.float32) -> None:
@@ -153,15 +154,15 @@ def _numpy_triad(a: np.ndarray, b: np.ndarray, scale: np.float32) -> None:
         x += spare[: y.size]
 
 
-CONTENDERS: dict[str, Callable[[str, Shapes], Step]] = {
+CONTENDERS: dict[str, Callable[[str, Shapes, float], Step]] = {
     "numpy": ours,
     "compiled": ours,
-    "torch": lambda name, shapes: torch_step(name, shapes, foreach=False),
-    "torch-foreach": lambda name, shapes: torch_step(name, shapes, foreach=True),
-    "torch-fused": lambda name, shapes: torch_step(name, shapes, fused=True),
+    "torch": lambda *given: torch_step(*given, foreach=False),
+    "torch-foreach": lambda *given: torch_step(*given, foreach=True),
+    "torch-fused": lambda *given: torch_step(*given, fused=True),
     "optax": optax_step,
-    "mlx": lambda name, shapes: mlx_step(name, shapes, compiled=False),
-    "mlx-compiled": lambda name, shapes: mlx_step(name, shapes, compiled=True),
+    "mlx": lambda *given: mlx_step(*given, compiled=False),
+    "mlx-compiled": lambda *given: mlx_step(*given, compiled=True),
     "triad": triad,
 }
 """What takes part, by name; ``torch`` is its loop over the parameters."""
@@ -230,9 +231,9 @@ def answer(contender: str, request: dict[str, Any], held: dict[str, Step]) -> di
         return {}
     shapes = [tuple(shape) for shape in request["shapes"]]
     try:
-        held["step"] = CONTENDERS[contender](request["optimizer"], shapes)
+        held["step"] = CONTENDERS[contender](request["optimizer"], shapes, request["scale"])
         # What a library sets up or compiles once, with tiny arrays, is no memory of the step.
-        warm = CONTENDERS[contender](request["optimizer"], [(4,)])
+        warm = CONTENDERS[contender](request["optimizer"], [(4,)], 1.0)
         warm()
         warm()
     except Missing as missing:
