@@ -36,9 +36,20 @@ def inline(node: nodes.Node) -> str:
         return f"*{text}*"
     if isinstance(node, nodes.strong):
         return f"**{text}**"
-    if isinstance(node, nodes.reference) and "refuri" in node and not node.get("internal"):
-        return f"[{text}]({node['refuri']})"
+    if isinstance(node, nodes.reference) and text and (address := markdown_address(node)):
+        return f"[{text}]({address})"
     return text
+
+
+def markdown_address(node: nodes.reference) -> str:
+    """Where a link leads among the pages of Markdown; empty where it stays on its page or there is no such page."""
+    address = str(node.get("refuri", ""))
+    if not node.get("internal"):
+        return address
+    page, _, anchor = address.partition("#")
+    if not page.endswith(".html") or "_modules/" in page:
+        return ""
+    return page.removesuffix(".html") + ".md" + (f"#{anchor}" if anchor else "")
 
 
 def fenced(text: str, language: str) -> str:

@@ -39,6 +39,19 @@ def test_a_page_is_markdown_and_no_html(site, listed):
         assert not re.search(r"</?(div|span|p|table|svg|a|em|code)\b", prose), address
 
 
+def test_links_lead_from_markdown_to_markdown(site, listed):
+    count = 0
+    for address in listed:
+        text = re.sub(r"```.*?```", "", (site / address).read_text("utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if not target.startswith(("https://", "http://", "#")):
+                path = (site / address).parent / target.partition("#")[0]
+                assert path.is_file(), (address, target)
+                assert path.suffix in (".md", ".json", ".txt"), (address, target)
+                count += path.suffix == ".md"
+    assert count > 100
+
+
 @pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
 def test_the_markdown_of_an_optimizer_has_formula_example_and_tables(site, optimizer):
     text = (site / f"generated/mlx_optimizers.{optimizer.__name__}.md").read_text("utf-8")
