@@ -45,9 +45,9 @@ class Adam(Optimizer):
         of zero gives 0/0 = NaN. In bfloat16 the default β₂ rounds to 1, so that v never decays.
 
     Differences elsewhere:
-        The paper, torch, optax and Keras correct the bias of both moments, so that their first steps are longer;
-        MLX does with ``bias_correction=True``. Keras adds ε before the correction. Before version 0.2.0 MLX started
-        from m = g and v = g².
+        The paper, torch, optax and Keras correct the bias of both moments, which makes the first step shorter with
+        the defaults; MLX does so with ``bias_correction=True``. Keras adds ε before the correction. Before version
+        0.2.0 MLX started from m = g and v = g².
 
     References:
         [1] D. P. Kingma and J. Ba, Adam: A method for stochastic optimization, 3rd International Conference on
