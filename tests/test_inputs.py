@@ -177,6 +177,22 @@ def test_a_parameter_that_is_not_contiguous_is_updated_in_place(made, view, shap
 
 
 @EIGHT
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_arrays_of_the_other_byte_order(made, dtype):
+    """As read from a file of another machine: they are updated in place and keep their order."""
+    rng = np.random.default_rng(4)
+    native = {"w": rng.standard_normal(6000).astype(dtype)}
+    swapped = {"w": native["w"].astype(native["w"].dtype.newbyteorder())}
+    given, optimizer, same = swapped["w"], made(0.1), made(0.1)
+    for _ in range(3):
+        g = rng.standard_normal(6000).astype(dtype)
+        optimizer.update(swapped, {"w": g.astype(given.dtype)})
+        same.update(native, {"w": g})
+    assert swapped["w"] is given and not given.dtype.isnative
+    assert np.array_equal(given, native["w"])
+
+
+@EIGHT
 def test_a_read_only_parameter(made):
     w = _f(1, 2)
     w.flags.writeable = False
