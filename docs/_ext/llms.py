@@ -12,6 +12,7 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.ext.autosummary import autosummary_table
 
 HEAD = """# {project}
 
@@ -76,6 +77,8 @@ def indented(text: str, first: str) -> str:
 
 def blocks(node: nodes.Node, level: int) -> str:
     """The Markdown of a node and what is in it."""
+    if isinstance(node, autosummary_table):  # which is a comment to other writers
+        return within(node, level)
     if isinstance(node, (*SILENT, addnodes.toctree)):
         return ""
     if isinstance(node, nodes.section):

@@ -39,6 +39,13 @@ def test_a_page_is_markdown_and_no_html(site, listed):
         assert not re.search(r"</?(div|span|p|table|svg|a|em|code)\b", prose), address
 
 
+def test_the_table_of_the_page_is_a_table_with_its_ten_links(site):
+    rows = re.findall(r"^\| \[`(\w+)`\]\(([^)#]+)", (site / "optimizers.md").read_text("utf-8"), re.MULTILINE)
+    names = ["OptimizerState", "Optimizer", *(optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS)]
+    assert rows == [(name, f"generated/mlx_optimizers.{name}.md") for name in names]
+    assert len(re.findall(r"^\| \[`", (site / "api.md").read_text("utf-8"), re.MULTILINE)) > 20
+
+
 def test_links_lead_from_markdown_to_markdown(site, listed):
     count = 0
     for address in listed:
@@ -49,7 +56,7 @@ def test_links_lead_from_markdown_to_markdown(site, listed):
                 assert path.is_file(), (address, target)
                 assert path.suffix in (".md", ".json", ".txt"), (address, target)
                 count += path.suffix == ".md"
-    assert count > 100
+    assert count > 140
 
 
 @pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
