@@ -321,9 +321,10 @@ class ErrorPlot(Drawn):
         bounds = np.array([max(bound for _, bound in step) for step in found])
         figure = Figure(figsize=(5.8, 2.9), layout="constrained")
         axes, t = figure.subplots(), np.arange(1, self.steps + 1)
-        for values, colour, word in ((bounds, SECOND, "bound"), (errors, MAIN, "float32")):
+        for values, colour, word, above in ((bounds, SECOND, "bound", 6), (errors, MAIN, "float32", -18)):
             axes.plot(t, values, color=colour, linewidth=2)
-            axes.annotate(word, (t[-1], values[-1]), (0, 6), textcoords="offset points", ha="right", color=colour)
+            place = {"textcoords": "offset points", "ha": "right"}
+            axes.annotate(word, (t[-1], values[-1]), (0, above), color=colour, **place)
         axes.set(xlabel="step", yscale="log")
         axes.set_ylabel("greatest error of w", labelpad=10)
         axes.yaxis.set_major_formatter(lambda x, position: f"{x:.0e}")  # plain text: its size is for the style to say
