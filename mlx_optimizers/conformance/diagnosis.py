@@ -28,9 +28,8 @@ Run = tuple[Case, Outcome]
 _SLACK = 1 + 2.0**-40
 """The search lets pass what its own float64 might have put outside; the oracle decides afterwards."""
 
-_CLEARLY = 1.5
-"""Bits that a formula's errors have to be smaller by, on average, to be named as nearest before the documented one: its
-radii may be wider by about one, and then its errors count for less."""
+_CLEARLY = 1.0
+"""Bits by which errors have to be smaller, on average, for their formula to be nearer than the documented one."""
 
 _DEPTH = {"Adam": 3, "AdamW": 3, "Adamax": 3}
 
@@ -69,7 +68,7 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
         if confirmed:
             return Diagnosis([name for _, name in sorted(confirmed)])
     names = [name for count in (0, 1) for name in variants(optimizer, count)]
-    away = {name: search.distance(parse(name)) for name in names}
+    away = {name: search.distance(parse(name), parse(optimizer)) for name in names}
     best = min(names, key=away.__getitem__)
     if away[best][0] == away[optimizer][0] and away[best][1] > away[optimizer][1] - _CLEARLY:
         best = optimizer
@@ -106,20 +105,34 @@ class _Search:
     def agrees(self, formula: Formula) -> bool:
         """Whether all numbers of all cases fit; given up at the first that does not."""
         with self._exact.active():
-            return all((excess <= _SLACK).all() for run in self._runs for excess in self._excesses(formula, *run))
+            return all(
+                (_excess(n, ball, got) <= _SLACK).all()
+                for run in self._runs
+                for n, ball, got in self._balls(formula, *run)
+            )
 
-    def distance(self, formula: Formula) -> tuple[int, float]:
-        """The number of cases that do not agree, and log₂ of error over radius, averaged over what is outside 1."""
+    def distance(self, formula: Formula, documented: Formula) -> tuple[int, float]:
+        """The number of cases that do not agree, and log₂ of the errors, averaged over what is outside.
+
+        The errors are in radii of the documented formula: in wider ones of their own they would look small.
+        """
         strayed, bits = 0, []
         for run in self._runs:
+            own, common = [], []
             with self._exact.active():
-                excess = np.concatenate(list(self._excesses(formula, *run)))
-            strayed += int((excess > _SLACK).any())
-            bits.append(np.log2(np.clip(excess, 1.0, 2.0**64)).mean())
+                for (n, ball, got), (_, other, _) in zip(
+                    self._balls(formula, *run), self._balls(documented, *run), strict=True
+                ):
+                    own.append(_excess(n, ball, got))
+                    common.append(_excess(n, Ball(n, ball.centre, other.radius), got))
+            strayed += int((np.concatenate(own) > _SLACK).any())
+            bits.append(np.log2(np.clip(np.concatenate(common), 1.0, 2.0**64)).mean())
         return strayed, float(np.mean(bits))
 
-    def _excesses(self, formula: Formula, case: Case, outcome: Outcome) -> Iterator[npt.NDArray[np.float64]]:
-        """Error over radius of each step's quantities in turn; the caller holds the exact context active."""
+    def _balls(
+        self, formula: Formula, case: Case, outcome: Outcome
+    ) -> Iterator[tuple[Rounded, Ball, npt.NDArray[Any]]]:
+        """Each step's quantities in turn, with what was got for them; the caller holds the exact context active."""
         n = self._model[case.dtype]
         given = {"parameter": outcome.parameters, **outcome.state}
         names = ("parameter", *formula.slots)
@@ -127,7 +140,7 @@ class _Search:
         for step, balls in enumerate(steps):
             for name, ball in zip(names, balls, strict=True):
                 if name in given:
-                    yield _excess(n, ball, given[name][step])
+                    yield n, ball, given[name][step]
 
 
 def _excess(n: Rounded, ball: Ball, got: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -157,10 +157,20 @@ def test_where_no_formula_agrees_the_nearest_is_told_by_the_size_of_the_errors()
     assert "First seen in adam/plain/defaults, step 1, parameter[" in text
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.01, 1.3])
+def test_another_formula_with_a_learning_rate_that_is_off_is_the_nearest(factor):
+    def step(h, t, w, g, v):
+        v = h.alpha * v + (1 - h.alpha) * g * g
+        return w - np.float32(factor * h.learning_rate) * g / np.sqrt(v + np.float32(h.eps)), v
+
+    found = check(Program(step, state=False), matching(["RMSprop"])).diagnoses["RMSprop"]
+    assert (found.formulas, found.nearest) == ([], "RMSprop[eps=inside_sqrt]")
+
+
 @pytest.mark.parametrize("factor", [0.9, 1.01, 1.3])
 @pytest.mark.parametrize("pattern", ["*", "*/plain/defaults"])
 def test_a_learning_rate_that_is_off_leaves_the_documented_formula_the_nearest(factor, pattern):
-    """Not one whose weight decay stands elsewhere, though a wider interval makes its errors count for a little less."""
+    """Not one whose weight decay stands elsewhere, though its wider interval makes errors look small."""
 
     def step(h, t, w, g, v):
         g = g + np.float32(h.weight_decay) * w

@@ -88,8 +88,13 @@ def test_claims_are_named():
 
 
 def test_where_no_formula_agrees_the_nearest_is_named():
+    """Adam with bias correction, and a learning rate a tenth too large."""
+
     def wrong(h, t, w, g, m, v):
-        return w - h.learning_rate * g * np.float32(1.5), m, v
+        b1, b2 = h.betas
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        d = np.sqrt(v / np.float32(1 - b2**t)) + np.float32(h.eps)
+        return w - np.float32(1.1 * h.learning_rate) * (m / np.float32(1 - b1**t)) / d, m, v
 
     text = human(check(Program(wrong, "Adam", state=False), matching(["Adam"], "*/defaults")))
     assert "agrees with every case. Nearest is Adam[bias_correction=true], in 0 of 4" in " ".join(text.split())
