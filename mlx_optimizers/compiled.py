@@ -80,6 +80,11 @@ def choice() -> tuple[bool | None, bool]:
     return wanted(), all(kind in ("ignore", "warn") for kind in np.geterr().values())
 
 
+def computes(dtype: np.dtype[Any]) -> bool:
+    """Whether it is one of `DTYPES`, in the processor's order of bytes."""
+    return dtype.name in DTYPES and dtype.isnative
+
+
 def kernel_for(advance: Callable[..., None], size: int, coefficients: Mapping[np.dtype[Any], Any]) -> Kernel | None:
     """The compiled loop of an optimizer's ``advance``, ready to run, or None where NumPy has to.
 
@@ -98,7 +103,7 @@ def kernel_for(advance: Callable[..., None], size: int, coefficients: Mapping[np
     try:
         made: Kernel | None = getattr(importlib.import_module("mlx_optimizers.kernels"), name, None)
         for dtype, numbers in coefficients.items():
-            if made is not None and dtype.name in DTYPES:
+            if made is not None and computes(dtype):
                 made(_arguments(dtype, numbers), np.empty(0, np.int64), np.empty((0, 4), np.int64))  # compiles
     except Exception as error:
         _failed = True

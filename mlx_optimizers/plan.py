@@ -72,7 +72,7 @@ class Plan:
         fast = [
             number
             for number, w in enumerate(parameters)
-            if kernel is not None and self._flat[number] and w.dtype.name in compiled.DTYPES and w.size
+            if kernel is not None and self._flat[number] and compiled.computes(w.dtype) and w.size
         ]
         self._fast = fast
         self._slow = sorted(set(range(len(self._arrays))) - set(fast))

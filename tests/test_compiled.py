@@ -185,6 +185,8 @@ def test_what_it_cannot_compute_numpy_does_in_the_same_step(kernels):
             "single": np.float32(numbers[0]),
             "double": numbers[1],
             "half": np.float16(numbers[2]),
+            "big": numbers[1].astype(">f4"),
+            "little": numbers[2].astype("<f4"),
             "turned": np.asfortranarray(np.float32(numbers[3])),
             "empty": np.zeros((0, 3), np.float32),
         }
