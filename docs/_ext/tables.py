@@ -16,8 +16,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from mlx_optimizers import OPTIMIZERS
 from mlx_optimizers.backends import BACKENDS
-from mlx_optimizers.conformance import formulas
 from mlx_optimizers.conformance.human import number
+from mlx_optimizers.oracle import formulas
 
 REPORTS = Path(__file__).parents[1] / "reports"
 NAMES = [optimizer.__name__ for optimizer in OPTIMIZERS]

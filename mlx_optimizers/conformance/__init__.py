@@ -2,8 +2,8 @@
 
 from mlx_optimizers.conformance.cases import Case, all_cases, matching
 from mlx_optimizers.conformance.check import Backend, Broken, Outcome, Unsupported, check
-from mlx_optimizers.conformance.formulas import parse
 from mlx_optimizers.conformance.report import Report, Result
+from mlx_optimizers.oracle.formulas import parse
 
 __all__ = [
     "Backend",

@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 from mlx_optimizers.conformance.acceptance import Judgement, Outcome, judge
 from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
-from mlx_optimizers.conformance.formulas import parse
 from mlx_optimizers.conformance.report import Report, Result
+from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
 
 __all__ = ["Backend", "Broken", "Outcome", "Profile", "Unsupported", "check"]

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from mlx_optimizers.conformance.acceptance import Outcome, judge
 from mlx_optimizers.conformance.cases import Case
-from mlx_optimizers.conformance.formulas import parse, variants
 from mlx_optimizers.oracle import Ball, Double, Exact, Formula, Rounded
+from mlx_optimizers.oracle.formulas import parse, variants
 from mlx_optimizers.oracle.rounded import Scalars
 from mlx_optimizers.oracle.trajectory import walk
 

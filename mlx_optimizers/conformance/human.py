@@ -8,9 +8,9 @@ import textwrap
 from dataclasses import dataclass
 
 from mlx_optimizers.conformance.acceptance import Worst
-from mlx_optimizers.conformance.formulas import in_words
 from mlx_optimizers.conformance.report import Report, Result
 from mlx_optimizers.oracle import FORMATS
+from mlx_optimizers.oracle.formulas import in_words
 
 __all__ = ["HEADER", "RIGHT", "Summary", "details", "human", "number", "place", "summaries", "title"]
 

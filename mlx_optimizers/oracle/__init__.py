@@ -2,8 +2,9 @@
 
 from mlx_optimizers.oracle.exact import Array, Double, Exact
 from mlx_optimizers.oracle.formats import FORMATS, SLACK, Format, format_of
+from mlx_optimizers.oracle.formula import Formula
 from mlx_optimizers.oracle.rounded import Ball, Coefficient, Rounded
-from mlx_optimizers.oracle.trajectory import Entry, Formula, Quantity, trajectory
+from mlx_optimizers.oracle.trajectory import Entry, Quantity, trajectory
 
 __all__ = [
     "FORMATS",

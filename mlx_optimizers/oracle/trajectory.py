@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import SimpleNamespace
@@ -16,35 +16,15 @@ import numpy.typing as npt
 import mlx_optimizers
 from mlx_optimizers.oracle.exact import Array, Exact, Library
 from mlx_optimizers.oracle.formats import format_of
+from mlx_optimizers.oracle.formula import Formula
+from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Ball, Rounded, Scalars
 
-__all__ = ["Entry", "Formula", "Quantity", "formula_named", "settings", "trajectory", "walk"]
-
-
-@dataclass(frozen=True)
-class Formula:
-    """A formula that can be evaluated: a name, the hyperparameters' class, and one step over numbers.
-
-    Args:
-        name: The name that reports print.
-        optimizer: The class whose hyperparameters it takes.
-        exact: One step, ``exact(n, h, t, w, g, *slots) -> (w, *slots)``.
-        initial: The slots before the first step from the first gradient; by default zeros.
-    """
-
-    name: str
-    optimizer: type[mlx_optimizers.Optimizer]
-    exact: Callable[..., tuple[Any, ...]]
-    initial: Callable[..., tuple[Any, ...]] | None = None
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """Names of the state slots, in the order that ``exact`` takes them."""
-        return self.optimizer.slots
+__all__ = ["Entry", "Quantity", "formula_named", "settings", "trajectory", "walk"]
 
 
 def formula_named(name: str | type[mlx_optimizers.Optimizer] | Formula) -> Formula:
-    """The formula of one of the eight optimizers.
+    """The formula of one of the eight optimizers, or what a name with brackets stands for.
 
     Raises:
         ValueError: for another name.
@@ -54,8 +34,7 @@ def formula_named(name: str | type[mlx_optimizers.Optimizer] | Formula) -> Formu
     for optimizer in mlx_optimizers.OPTIMIZERS:
         if name in (optimizer, optimizer.__name__):
             return Formula(optimizer.__name__, optimizer, optimizer.exact)
-    known = ", ".join(optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS)
-    raise ValueError(f"unknown formula {name!r}; known are {known}")
+    return parse(str(name))
 
 
 @dataclass(frozen=True)
@@ -174,7 +153,7 @@ def trajectory(
     """What a formula gives, step by step: exactly, correctly rounded, and the interval that rounding can explain.
 
     Args:
-        formula: A formula's name, such as ``"Adam"``, or an optimizer class.
+        formula: A formula's name, such as ``"Adam"`` or ``"Adam[bias_correction=true]"``, or an optimizer class.
         parameter: The parameter w before the first step, of any shape; converted to the dtype.
         gradients: One gradient g a step, each of the parameter's shape; converted to the dtype.
         dtype: float16, bfloat16, float32 or float64; default float32.

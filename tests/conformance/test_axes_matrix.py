@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from mlx_optimizers.conformance import matching
-from mlx_optimizers.conformance.formulas import axes_of, name_of, parse, split
+from mlx_optimizers.oracle.formulas import axes_of, name_of, parse, split
 from tests.conformance.intervals import apart, passes_as
 
 BASES = [

@@ -12,8 +12,8 @@ from mlx_optimizers.conformance import check, matching, parse
 from mlx_optimizers.conformance.acceptance import judge
 from mlx_optimizers.conformance.cases import make_case, recast
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
-from mlx_optimizers.conformance.formulas import split, variants
 from mlx_optimizers.conformance.human import human
+from mlx_optimizers.oracle.formulas import split, variants
 from tests.conformance.intervals import passes_as
 from tests.programs import Evaluated, Program
 

@@ -40,7 +40,7 @@ EXAMPLES = {
     "mlx_optimizers/blocks.py": 10,
     "mlx_optimizers/cli.py": 2,
     "mlx_optimizers/compiled.py": 3,
-    "mlx_optimizers/conformance/formulas.py": 6,
+    "mlx_optimizers/oracle/formulas.py": 6,
     "mlx_optimizers/lion.py": 28,
     "mlx_optimizers/optimizer.py": 32,
     "mlx_optimizers/oracle/exact.py": 3,

@@ -12,8 +12,8 @@ import pytest
 from mlx_optimizers import OPTIMIZERS, __version__
 from mlx_optimizers.backends import BACKENDS, open_backend
 from mlx_optimizers.conformance import all_cases, check
-from mlx_optimizers.conformance.formulas import AXES
 from mlx_optimizers.conformance.report import schema
+from mlx_optimizers.oracle.formulas import AXES
 from tests.docs.copies import ROOT
 from tests.support import require
 

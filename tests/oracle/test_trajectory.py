@@ -184,7 +184,7 @@ def test_data_are_rounded_to_the_dtype_before_the_first_step():
 @pytest.mark.parametrize(
     ("arguments", "given", "error", "message"),
     [
-        (("Adan", [1.0], [[1.0]]), {"learning_rate": 0.1}, ValueError, "unknown formula 'Adan'; known are SGD, "),
+        (("Adan", [1.0], [[1.0]]), {"learning_rate": 0.1}, ValueError, "unknown formula 'Adan'; optimizers are SGD, "),
         (("Adam", [1.0], [[1.0], [1.0, 2.0]]), {"learning_rate": 0.1}, ValueError, r"step 2 has shape \(2,\)"),
         (("Adam", [1.0], [[1.0]]), {"learning_rate": [0.1, 0.1]}, ValueError, "2 entries for 1 steps"),
         (("Adam", [1.0], [[1.0]]), {"learning_rate": "-0.1"}, ValueError, "learning_rate must be at least 0"),
@@ -284,3 +284,23 @@ def test_where_the_sign_in_lion_is_uncertain_the_exact_value_is_still_exact(seco
     assert entry.parameter.exact[0] == entry.parameter.nearest[0] == expected
     assert entry.parameter.low[0] < 0 < 1 < entry.parameter.high[0]
     assert entry.parameter.radius[0] >= 1  # from the exact value to the farther end
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        ("Adam[bias_correction=true]", -0.5),  # m̂ = g = 2, √v̂ = 2: w = −1·2/(2 + 2)
+        ("BiasCorrectedAdam", -0.5),
+        ("Adam", -0.25),  # with ε = 3, m = ½·2, v = ¼·4: w = −1·1/(1 + 3)
+        ("RMSprop[eps=inside_sqrt]", -1.0),  # v = ½·4: w = −2/√(2 + 2)
+        ("SGD[weight_decay=decoupled]", -2.0),
+    ],
+)
+def test_a_formula_is_known_by_any_of_its_names(name, new):
+    given = {"learning_rate": 1.0}
+    if "Adam" in name:
+        given |= {"betas": (0.5, 0.75), "eps": 2.0 if name != "Adam" else 3.0}
+    elif "RMSprop" in name:
+        given |= {"alpha": 0.5, "eps": 2.0}
+    (entry,) = trajectory(name, [0.0], [[2.0]], **given)
+    assert entry.parameter.nearest.tolist() == [new]

@@ -18,7 +18,7 @@ from itertools import combinations, product
 from typing import Any
 
 import mlx_optimizers
-from mlx_optimizers.oracle import Formula
+from mlx_optimizers.oracle.formula import Formula
 
 __all__ = ["AXES", "Axis", "Value", "axes_of", "in_words", "name_of", "parse", "split", "variants"]
 
@@ -327,7 +327,7 @@ def split(name: str) -> tuple[str, dict[str, str]]:
         ValueError: for an unknown optimizer, axis or value, or axes that mean nothing together.
 
     Example:
-        >>> from mlx_optimizers.conformance.formulas import split
+        >>> from mlx_optimizers.oracle.formulas import split
         >>> split("BiasCorrectedAdam")
         ('Adam', {'bias_correction': 'true'})
     """
@@ -380,7 +380,7 @@ def in_words(name: str) -> str:
     """A formula as a phrase.
 
     Example:
-        >>> from mlx_optimizers.conformance.formulas import in_words
+        >>> from mlx_optimizers.oracle.formulas import in_words
         >>> in_words("Adam[bias_correction=true,ignored=eps:1e-08]")
         'Adam with bias correction and eps left at 1e-08'
     """

@@ -7,8 +7,8 @@ import pytest
 
 import mlx_optimizers
 from mlx_optimizers.conformance import matching, parse
-from mlx_optimizers.conformance.formulas import AXES, axes_of, in_words, name_of, split, variants
 from mlx_optimizers.oracle import Exact, Formula, Rounded, format_of, trajectory
+from mlx_optimizers.oracle.formulas import AXES, axes_of, in_words, name_of, split, variants
 from mlx_optimizers.oracle.trajectory import walk
 from tests.support import require
 
