@@ -72,7 +72,8 @@ class Optimizer:
         >>> optimizer.state["step"], optimizer.state["learning_rate"]
         (array(1, dtype=uint64), array(0.5, dtype=float32))
 
-        An optimizer of one's own, written as for MLX: it returns the new array.
+        An optimizer of one's own, written as for MLX: it returns the new array. It gets NumPy arrays, whatever the
+        model holds.
 
         >>> class SignSGD(optim.Optimizer):
         ...     def __init__(self, learning_rate):

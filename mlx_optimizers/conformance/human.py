@@ -12,7 +12,7 @@ from mlx_optimizers.conformance.report import Report, Result
 from mlx_optimizers.oracle import FORMATS
 from mlx_optimizers.oracle.formulas import in_words
 
-__all__ = ["HEADER", "RIGHT", "Summary", "details", "human", "number", "place", "summaries", "title"]
+__all__ = ["HEADER", "RIGHT", "Summary", "counted", "details", "human", "number", "place", "summaries", "title"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,11 @@ def number(excess: float) -> str:
     return "∞" if math.isinf(excess) else f"{excess:.2f}" if excess < 1000 else f"{excess:.0e}"
 
 
+def counted(cases: int) -> str:
+    """A number of cases in words."""
+    return "1 case" if cases == 1 else f"{cases} cases"
+
+
 def summaries(report: Report) -> list[Summary]:
     """One summary an optimizer, in the order of the results."""
     names = dict.fromkeys((result.optimizer, result.formula) for result in report.results)
@@ -123,7 +128,7 @@ def details(report: Report) -> list[str]:
 
 
 def _headline(row: Summary, found: list[Result]) -> str:
-    return f"{row.optimizer} {found[0].verdict} in {len(found)} of {len(row.results)} cases, held to {row.formula}."
+    return f"{row.optimizer} {found[0].verdict} in {len(found)} of {counted(len(row.results))}, held to {row.formula}."
 
 
 def _explained(report: Report, row: Summary, found: list[Result]) -> list[str]:
@@ -147,7 +152,7 @@ def _explained(report: Report, row: Summary, found: list[Result]) -> list[str]:
 def title(report: Report) -> str:
     """One line: what was checked, and how it came out."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items() if count) or "none finished"
-    return f"{report.name} {report.version} on {report.device}: {len(report.results)} cases, {counts}"
+    return f"{report.name} {report.version} on {report.device}: {counted(len(report.results))}, {counts}"
 
 
 def human(report: Report, *, colour: bool = False, width: int = 80) -> str:

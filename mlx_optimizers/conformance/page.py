@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from mlx_optimizers.conformance.human import HEADER, RIGHT, Summary, details, number, summaries, title
+from mlx_optimizers.conformance.human import HEADER, RIGHT, Summary, counted, details, number, summaries, title
 from mlx_optimizers.conformance.report import Report, Result
 
 __all__ = ["page"]
@@ -53,7 +53,7 @@ def page(report: Report) -> str:
         parts.append(f"<h2>{escape(row.formula)}</h2>")
         if any(result.excesses for result in row.results):
             parts.append(_plot(row))
-        parts.append(f"<details><summary>{len(row.results)} cases</summary>{_cases(row.results)}</details>")
+        parts.append(f"<details><summary>{counted(len(row.results))}</summary>{_cases(row.results)}</details>")
     return "\n".join([*parts, "</body>\n</html>"]) + "\n"
 
 
