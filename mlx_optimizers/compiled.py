@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.blocks import SHARE, share, threads
+from mlx_optimizers.blocks import share, threads
 
 __all__ = ["Rows", "kernel_for", "set_compiled"]
 
@@ -24,8 +24,11 @@ DTYPES = ("float32", "float64")
 LEAST = 4096
 """Elements that a tree must have before numba is asked: a smaller one is over before it could be imported."""
 
-CHUNK = 4 * 65536
+CHUNK = 262144
 """Elements of a part that a thread takes at a time."""
+
+SHARE = 524288
+"""Elements of a step for each thread: with less to do, to wake a thread takes longer than it saves."""
 
 Kernel = Callable[..., None]
 
@@ -157,7 +160,7 @@ class Rows:
     def run(self, gradients: Sequence[npt.NDArray[Any]], coefficients: Mapping[np.dtype[Any], tuple[Any, ...]]) -> None:
         """Advance every element; the gradients are contiguous and of their parameters' shapes and dtypes."""
         arguments = {dtype: _arguments(dtype, numbers) for dtype, numbers in coefficients.items()}
-        starts = np.array([_address(gradient) for gradient in gradients], np.int64)
+        starts = np.array(list(map(_address, gradients)), np.int64)
         self._rows[:, 1] = starts[self._numbers] + self._offsets
 
         def part(_: int, one: tuple[np.dtype[Any], slice]) -> None:
@@ -167,8 +170,12 @@ class Rows:
         share(self._parts, part, min(threads(), self._most) if self._most > 1 else 1)
 
 
-def _address(array: npt.NDArray[Any]) -> int:
+_bytes = ctypes.c_char.from_buffer
+
+
+def _address(array: npt.NDArray[Any], at: Callable[[Any], int] = ctypes.addressof) -> int:
     """Where an array's elements begin; the first way takes a third of the time, and wants a writable array."""
-    if array.size and array.flags.writeable:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return int(array.ctypes.data)
+    try:
+        return at(_bytes(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # read-only, or empty
+        return int(array.ctypes.data)
