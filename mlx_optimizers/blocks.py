@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import EllipsisType
@@ -143,37 +143,40 @@ class Halted(Exception):
         self.left = left
 
 
-def share(parts: Iterable[Any], run: Callable[[int, Any], None], count: int) -> None:
-    """Run all parts on this thread and ``count - 1`` others; each takes the next part that is left.
+Work = Callable[[int, Iterator[Any]], None]
+"""Goes through parts; gets the number of its thread, from 0, and the parts, of which it holds one at a time."""
 
-    Args:
-        parts: The parts.
-        run: Runs one; gets the number of the thread, from 0 to below ``count``, and the part.
-        count: Number of threads.
+
+def share(parts: Sequence[Any], work: Work, count: int) -> None:
+    """Have all parts worked on by this thread and ``count - 1`` others; each takes the next part that is left.
 
     Raises:
         Halted: from the first exception of a part, when every thread has ended. After it no part is begun.
     """
     if count == 1:
-        _run_all(parts, run)
+        _work_alone(parts, work)
         return
     todo, failed, left = deque(parts), [], []
     errors: list[BaseException] = []
 
     def take(thread: int) -> None:
-        while True:
-            try:
-                part = todo.popleft()
-            except IndexError:  # none is left
-                return
-            try:
-                run(thread, part)
-            except BaseException as error:
-                errors.append(error)
-                failed.append(part)
-                with contextlib.suppress(IndexError):
-                    while True:
-                        left.append(todo.popleft())
+        part = None
+
+        def taken() -> Iterator[Any]:
+            nonlocal part
+            with contextlib.suppress(IndexError):  # none is left
+                while True:
+                    part = todo.popleft()
+                    yield part
+
+        try:
+            work(thread, taken())
+        except BaseException as error:
+            errors.append(error)
+            failed.extend([] if part is None else [part])
+            with contextlib.suppress(IndexError):
+                while True:
+                    left.append(todo.popleft())
 
     futures: list[Future[None]] = []
     others = range(1, min(count, len(todo)))
@@ -194,14 +197,15 @@ def share(parts: Iterable[Any], run: Callable[[int, Any], None], count: int) -> 
         raise Halted(failed, left) from errors[0]
 
 
-def _run_all(parts: Iterable[Any], run: Callable[[int, Any], None]) -> None:
+def _work_alone(parts: Sequence[Any], work: Work) -> None:
     """As `share` for this thread alone."""
-    todo, part = iter(parts), None
+    todo = iter(parts)
     try:
-        for part in todo:
-            run(0, part)
+        work(0, todo)
     except Exception as error:
-        raise Halted([part], list(todo)) from error
+        left = list(todo)
+        begun = len(parts) - len(left)
+        raise Halted(list(parts[begun - 1 : begun]), left) from error
 
 
 class Part(NamedTuple):
@@ -270,25 +274,25 @@ class Blocks:
 
         Args:
             gradients: The gradient of each parameter.
-            advance: Advances a block; gets the coefficients as 0-d arrays, which NumPy takes with less ado than
-                scalars, then the parameter, the gradient, the slots, the scratch.
+            advance: Advances a block; gets the coefficients, those that are NumPy's scalars as 0-d arrays, then the
+                parameter, the gradient, the slots, the scratch.
             coefficients: The coefficients by dtype.
 
         Raises:
             Halted: from the exception that a block raised, with the parts that failed and those that are left.
         """
-        ready = {dtype: tuple(map(np.asarray, numbers)) for dtype, numbers in coefficients.items()}
+        ready = {dtype: tuple(map(_light, numbers)) for dtype, numbers in coefficients.items()}
         numbers = [ready[dtype] for _, dtype in self._kinds]
 
-        def block(thread: int, part: Part) -> None:
-            number, where, flat, kind, (w, *slots) = part
+        def work(thread: int, parts: Iterator[Part]) -> None:
             spare = self._spares.get(thread) or self._spare(thread)
-            g = gradients[number]
-            if where is not None:
-                g = (g.reshape(-1) if flat else g)[where]
-            advance(numbers[kind], w, g, *slots, *spare[kind])
+            for number, where, flat, kind, (w, *slots) in parts:
+                g = gradients[number]
+                if where is not None:
+                    g = (g.reshape(-1) if flat else g)[where]
+                advance(numbers[kind], w, g, *slots, *spare[kind])
 
-        share(self.parts, block, min(threads(), self._most) if self._most > 1 else 1)
+        share(self.parts, work, min(threads(), self._most) if self._most > 1 else 1)
 
     def _spare(self, thread: int) -> list[tuple[npt.NDArray[Any], ...]]:
         """Scratch arrays of one thread, by kind: views of what is as large as the largest block of the dtype."""
@@ -300,6 +304,11 @@ class Blocks:
             tuple(array[: math.prod(shape)].reshape(shape) for array in whole[dtype]) for shape, dtype in self._kinds
         ]
         return self._spares[thread]
+
+
+def _light(number: Any) -> Any:
+    """A scalar as a 0-d array, which NumPy takes with less ado."""
+    return np.asarray(number) if isinstance(number, np.generic) else number
 
 
 def _tiles(shape: tuple[int, ...]) -> Iterator[Index]:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -163,11 +163,11 @@ class Rows:
         starts = np.array(list(map(_address, gradients)), np.int64)
         self._rows[:, 1] = starts[self._numbers] + self._offsets
 
-        def part(_: int, one: tuple[np.dtype[Any], slice]) -> None:
-            dtype, where = one
-            self._kernel(arguments[dtype], self._sizes[where], self._rows[where])
+        def work(_: int, parts: Iterator[tuple[np.dtype[Any], slice]]) -> None:
+            for dtype, where in parts:
+                self._kernel(arguments[dtype], self._sizes[where], self._rows[where])
 
-        share(self._parts, part, min(threads(), self._most) if self._most > 1 else 1)
+        share(self._parts, work, min(threads(), self._most) if self._most > 1 else 1)
 
 
 _bytes = ctypes.c_char.from_buffer

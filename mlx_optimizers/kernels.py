@@ -39,9 +39,9 @@ def sgd(n, sizes, rows):
             d = g[i]
             if kappa != 0:
                 d = w[i] * kappa + d
-            if buffered != 0:
+            if buffered:
                 v[i] = new = v[i] * mu + d * rest
-                d = new * mu + d if nesterov != 0 else new
+                d = new * mu + d if nesterov else new
             w[i] -= d * rate
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class Plan:
         self._slots, self._states, self._advance = slots, list(states), advance
         self._arrays = [(w, *(state[slot] for slot in slots)) for w, state in zip(parameters, states, strict=True)]
         self._parameters = [arrays[0] for arrays in self._arrays]
+        self._by_slot = [[arrays[1 + number] for arrays in self._arrays] for number in range(len(slots))]
         self._shapes, self._dtypes = self._facts(self._parameters)
         self._written = list(chain.from_iterable(self._arrays))
         self._written_facts = *self._facts(self._written), list(map(_FLAGS, self._written))
@@ -97,9 +98,9 @@ class Plan:
         same = all(map(operator.is_, parameters, self._parameters)) and all(map(operator.is_, states, self._states))
         if not same or self._written_facts != (*self._facts(self._written), list(map(_FLAGS, self._written))):
             return None
-        slots = (dict.get(state, slot) for state in states for slot in self._slots)
-        if not all(map(operator.is_, slots, chain.from_iterable(arrays[1:] for arrays in self._arrays))):
-            return None
+        for slot, arrays in zip(self._slots, self._by_slot, strict=True):
+            if not all(map(operator.is_, map(dict.get, states, repeat(slot)), arrays)):
+                return None
         if set(map(type, given)) - {np.ndarray} or self._facts(given) != (self._shapes, self._dtypes):
             return None
         flags = list(map(_FLAGS, given))

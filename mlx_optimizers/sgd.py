@@ -167,9 +167,9 @@ class SGD(Optimizer):
 
     def coefficients(self, real: Any) -> tuple[Any, ...]:
         """The coefficients of one step, each rounded once to the dtype ``real``."""
-        given = (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening)
+        rounded = map(real, (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening))
         # Whether there is momentum, however small: what it rounds to may be 0.
-        return tuple(map(real, (*given, self.momentum > 0, self.dampening > 0, self.nesterov)))
+        return *rounded, self.momentum > 0, self.dampening > 0, self.nesterov
 
     @staticmethod
     def advance(n: Any, w: Any, g: Any, v: Any, a: Any, b: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -37,7 +38,7 @@ def arrays(shapes: Shapes, scale: float | None = None) -> list[np.ndarray]:
     """Normal float32 numbers, of parameters or times the scale of gradients; beyond a million of them they repeat."""
     block = np.random.default_rng(scale is None).standard_normal(1_000_003, np.float32)
     block *= np.float32(1 if scale is None else scale)
-    return [np.resize(block, shape) for shape in shapes]
+    return [np.resize(block[: math.prod(shape)], shape).copy() for shape in shapes]  # each in memory of its own
 
 
 def ours(name: str, shapes: Shapes, scale: float) -> Step:

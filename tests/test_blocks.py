@@ -172,6 +172,16 @@ def test_an_argument_that_is_no_number_of_threads_is_refused(count, error):
         set_threads(count)
 
 
+def each(run):
+    """Work that runs every part."""
+
+    def work(thread, parts):
+        for part in parts:
+            run(thread, part)
+
+    return work
+
+
 def run_by(count, parts=40):
     """The threads that take part in running some parts, each of which waits until all have begun."""
     seen, numbers, all_there = set(), set(), threading.Barrier(count)
@@ -183,7 +193,7 @@ def run_by(count, parts=40):
             seen.add(name)
             all_there.wait(timeout=30)
 
-    share(range(parts), run, count)
+    share(range(parts), each(run), count)
     assert sorted(thread for thread, _ in numbers) == list(range(count))
     return seen
 
@@ -196,7 +206,7 @@ def test_as_many_threads_take_part_as_are_asked_for_and_the_callers_is_one(count
 
 def test_no_more_threads_are_asked_for_than_there_are_parts():
     seen = set()
-    share(range(1), lambda thread, part: seen.add(threading.current_thread().name), 8)
+    share(range(1), each(lambda thread, part: seen.add(threading.current_thread().name)), 8)
     assert seen == {threading.current_thread().name}
 
 
@@ -204,9 +214,9 @@ def test_threads_are_used_again_and_their_number_stays(monkeypatch):
     monkeypatch.setattr(blocks, "_pool", None)
     before = threading.active_count()
     for _ in range(300):
-        share(range(3), lambda thread, part: None, 3)
+        share(range(3), each(lambda thread, part: None), 3)
     assert threading.active_count() <= before + 2
-    share(range(9), lambda thread, part: time.sleep(0.01), 5)  # those of before end
+    share(range(9), each(lambda thread, part: time.sleep(0.01)), 5)  # those of before end
     deadline = time.monotonic() + 30
     while threading.active_count() > before + 4 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -215,7 +225,7 @@ def test_threads_are_used_again_and_their_number_stays(monkeypatch):
 
 def test_every_part_is_run_once():
     done = []
-    share(range(10_000), lambda thread, part: done.append(part), 7)
+    share(range(10_000), each(lambda thread, part: done.append(part)), 7)
     assert sorted(done) == list(range(10_000))
 
 
@@ -230,7 +240,7 @@ def test_after_an_exception_no_part_is_begun_and_each_is_accounted_for(count):
         done.append(part)
 
     with pytest.raises(Halted) as caught:
-        share(range(500), run, count)
+        share(range(500), each(run), count)
     cause = caught.value.__cause__
     assert isinstance(cause, ArithmeticError) and str(cause) == "three"
     assert caught.value.failed == [3]
@@ -238,12 +248,22 @@ def test_after_an_exception_no_part_is_begun_and_each_is_accounted_for(count):
     assert len(done) < 499
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_exception_before_a_part_is_begun_leaves_all(count):
+    def work(thread, parts):
+        raise MemoryError
+
+    with pytest.raises(Halted) as caught:
+        share(range(5), work, count)
+    assert (caught.value.failed, sorted(caught.value.left)) == ([], list(range(5)))
+
+
 def test_what_ends_a_program_goes_through_as_it_is():
     def run(thread, part):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        share(range(3), run, 2)
+        share(range(3), each(run), 2)
 
 
 def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
@@ -265,14 +285,14 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
 
     monkeypatch.setattr(blocks, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        share(range(2), run, 2)
+        share(range(2), each(run), 2)
     assert len(done) == 1
 
 
 def test_error_handling_of_numpy_is_the_callers_on_every_thread():
     seen = []
     with np.errstate(over="call"):
-        share(range(200), lambda thread, part: (seen.append(np.geterr()["over"]), time.sleep(1e-4)), 3)
+        share(range(200), each(lambda thread, part: (seen.append(np.geterr()["over"]), time.sleep(1e-4))), 3)
     assert seen == ["call"] * 200
 
 
