@@ -29,7 +29,7 @@ EIGHT = {
     f"{name.lower()}.py": name for name in ("SGD", "RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW", "Adamax", "Lion")
 }
 STEPS = [
-    "tests/conformance/test_formulas.py",
+    "tests/oracle/test_formulas.py",
     "tests/test_properties.py",
     "tests/test_inputs.py",
     "tests/test_mlx_bitwise.py",
@@ -37,6 +37,7 @@ STEPS = [
 ]
 SLOWER = {
     **{module: [*STEPS, "-k", f"{name} or sgd or hand or bounded"] for module, name in EIGHT.items()},
+    "kernels.py": ["tests/test_compiled.py", "-k", "bits"],
     "oracle/rounded.py": ["tests/oracle/test_rounded.py", "tests/oracle/test_trajectory.py"],
 }
 """The tests that are run on what `check reference` lets pass."""
