@@ -2,7 +2,8 @@
 
 Every contender runs in a process of its own (``bench_worker.py``) with the same number of threads. In each round all of
 them take their turn, so that what else the machine does falls on all alike; compared are the times of one round, and
-shown is the median of these ratios. Prints Markdown; ``-o FILE`` writes JSON.
+shown is the median of these ratios. The rounds are spread over several passes through everything, so that a busy minute
+of the machine is not all that a cell has. Prints Markdown; ``-o FILE`` writes JSON.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ ROUND = 0.06
 """Seconds that a contender runs in a round, or one step."""
 
 Shapes = list[list[int]]
+Times = dict[str, list[float]]
+"""Seconds of a step in each round, by contender."""
+
+Replies = dict[str, dict[str, Any]]
+"""What each contender said when it was set up."""
 
 
 def gpt2() -> Shapes:
@@ -106,8 +112,8 @@ class Bench:
     """The workers of one run, and what they measured."""
 
     def __init__(self, names: Sequence[str], threads: int, rounds: int) -> None:
-        self.rounds = rounds
-        self.cells: list[dict[str, Any]] = []
+        self._rounds = rounds
+        self._measured: dict[tuple[str, str, tuple[str, ...]], tuple[Times, Replies]] = {}
         self._workers = {name: Worker(name, threads) for name in names}
 
     def close(self) -> None:
@@ -131,42 +137,46 @@ class Bench:
         return {name: statistics.median(slow[name]) / statistics.median(usual[name]) for name in usual}
 
     def measure(self, optimizer: str, workload: str) -> None:
-        """All contenders on one optimizer and workload."""
+        """All contenders on one optimizer and workload, in one pass; those that are in memory together take turns."""
         peers = [name for name in self._workers if name in PEERS]
         fixed = [name for name in self._workers if name not in PEERS]
-        groups = [[peer] for peer in peers] or [[]] if workload in LARGE else [peers]
-        for number, group in enumerate(groups):
-            self._group(optimizer, workload, [*fixed, *group], report=fixed if number == 0 else [])
+        rounds = max(1, self._rounds // 3) if workload in LARGE else self._rounds
+        for group in [[peer] for peer in peers] or [[]] if workload in LARGE else [peers]:
+            names = [*fixed, *group]
+            times, replies = self._times(optimizer, WORKLOADS[workload], names, rounds=rounds)
+            before, _ = self._measured.setdefault((workload, optimizer, tuple(names)), ({}, replies))
+            for name, seconds in times.items():
+                before.setdefault(name, []).extend(seconds)
 
-    def _group(self, optimizer: str, workload: str, names: list[str], report: list[str]) -> None:
-        """The contenders that are in memory together; ours are reported once."""
-        rounds = max(3, self.rounds // 3) if workload in LARGE else self.rounds
-        times, replies = self._times(optimizer, WORKLOADS[workload], names, rounds=rounds)
-        for name in names:
-            if name in report or name in PEERS:
-                self.cells.append(self._cell(optimizer, workload, name, times, replies[name]))
+    def cells(self) -> list[dict[str, Any]]:
+        """What was measured; ours, with each group of peers, are reported once."""
+        cells: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for (workload, optimizer, names), (times, replies) in self._measured.items():
+            for name in names:
+                if (workload, optimizer, name) not in cells:
+                    cell = self._cell(optimizer, workload, name, times, replies[name])
+                    cells[workload, optimizer, name] = cell
+        return list(cells.values())
 
     def _times(
         self, optimizer: str, shapes: Shapes, names: list[str], scale: float = 1.0, rounds: int | None = None
-    ) -> tuple[dict[str, list[float]], dict[str, dict[str, Any]]]:
+    ) -> tuple[Times, Replies]:
         """The seconds of a step in each round, and what each contender said when it was set up."""
         setup = {"op": "setup", "optimizer": optimizer, "shapes": shapes, "scale": scale}
         replies = {name: self.ask(name, **setup) for name in names}
         runs = {name: 1 for name in names if "missing" not in replies[name]}
         for name in runs:
             runs[name] = max(1, math.ceil(ROUND / self.ask(name, op="run", steps=1)["seconds"]))
-        times: dict[str, list[float]] = {name: [] for name in runs}
+        times: Times = {name: [] for name in runs}
         order = list(runs)
-        for number in range(rounds or self.rounds):
+        for number in range(rounds or self._rounds):
             for name in order[number % len(order) :] + order[: number % len(order)]:
                 times[name].append(self.ask(name, op="run", steps=runs[name])["seconds"])
         for name in names:
             self.ask(name, op="clear")
         return times, replies
 
-    def _cell(
-        self, optimizer: str, workload: str, name: str, times: dict[str, list[float]], reply: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _cell(self, optimizer: str, workload: str, name: str, times: Times, reply: dict[str, Any]) -> dict[str, Any]:
         cell: dict[str, Any] = {"optimizer": optimizer, "workload": workload, "contender": name}
         if name not in times:
             return {**cell, "missing": reply["missing"]}
@@ -278,7 +288,8 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="Measure the optimizers beside those of other libraries.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, without GPT-2; ends within two minutes")
-    parser.add_argument("--rounds", type=int, help="rounds of every cell; default 9, or 3 with --quick")
+    parser.add_argument("--passes", type=int, help="times to go through everything; default 3, or 1 with --quick")
+    parser.add_argument("--rounds", type=int, help="rounds of a cell in each pass; default 5, or 3 with --quick")
     parser.add_argument("--threads", type=int, help="threads of every contender; default the cores there are")
     parser.add_argument("--optimizer", action="append", choices=SLOTS, help="default all")
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="default all")
@@ -292,16 +303,17 @@ def main() -> int:
     if arguments.quick:
         ROUND = 0.02
     workloads = arguments.workload or [name for name in WORKLOADS if not (arguments.quick and name in LARGE)]
-    bench = Bench(
-        [*(arguments.contender or [*OURS, *PEERS]), "triad"], threads, arguments.rounds or (3 if arguments.quick else 9)
-    )
-    result: dict[str, Any] = {"format": FORMAT, "machine": machine(threads), "rounds": bench.rounds}
+    passes = arguments.passes or (1 if arguments.quick else 3)
+    rounds = arguments.rounds or (3 if arguments.quick else 5)
+    bench = Bench([*(arguments.contender or [*OURS, *PEERS]), "triad"], threads, rounds)
+    result: dict[str, Any] = {"format": FORMAT, "machine": machine(threads), "rounds": passes * rounds}
     try:
-        for workload in workloads:
-            for optimizer in arguments.optimizer or SLOTS:
-                print(f"{workload} {optimizer}", file=sys.stderr, flush=True)
-                bench.measure(optimizer, workload)
-        result["cells"] = bench.cells
+        for number in range(passes):
+            for workload in workloads:
+                for optimizer in arguments.optimizer or SLOTS:
+                    print(f"pass {number + 1} of {passes}: {workload} {optimizer}", file=sys.stderr, flush=True)
+                    bench.measure(optimizer, workload)
+        result["cells"] = bench.cells()
         result["overhead"], result["subnormal"] = bench.overhead(), bench.subnormal()
         if not arguments.no_oracle:
             result["oracle"] = bench.ask("triad", op="oracle")["seconds"]
