@@ -29,6 +29,7 @@ extensions = [
     "llms",
     "myst_parser",
     "optimizer_page",
+    "performance",
     "site_checks",
     "source_pages",
     "sphinx.ext.autodoc",
@@ -107,7 +108,9 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"mlx-optimizers {version}"
 html_extra_path = [str(vector_files(DOCS.parent / "build" / "vectors"))]
 html_static_path = ["_static", str(KATEX.parent)]
-html_sidebars = {key: [] for key in ("index", "results", "references", "changelog", "404")}  # nothing to list there
+html_sidebars = {  # nothing to list there
+    key: [] for key in ("index", "results", "performance", "references", "changelog", "404")
+}
 html_favicon = "_static/logo.svg"
 html_css_files = ["site.css"]
 html_last_updated_fmt = None  # the same source gives the same pages

@@ -321,6 +321,19 @@ def test_no_number_of_threads_and_no_size_of_blocks_changes_a_bit(made, monkeypa
                 assert np.array_equal(left.view(np.uint32), right.view(np.uint32)), path
 
 
+def test_parts_are_handed_out_once_wherever_threads_are_switched():
+    """The nearest there is to an interpreter without its lock: a switch after every few instructions."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            done = []
+            share(range(2000), each(lambda thread, part, done=done: done.append(part)), 6)
+            assert sorted(done) == list(range(2000))
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_an_exception_on_another_thread_says_what_had_moved():
     set_threads(4)
     model = {"a": np.ones(2 * SHARE, np.float32), "b": np.ones(2 * SHARE, np.float32)}

@@ -30,6 +30,7 @@ EXAMPLES = {
     "docs/guides/train_on_the_digits.md": 14,
     "docs/index.md": 10,
     "docs/optimizers.rst": 8,
+    "docs/performance.md": 9,
     "mlx_optimizers/adadelta.py": 27,
     "mlx_optimizers/adagrad.py": 25,
     "mlx_optimizers/adam.py": 27,
