@@ -23,11 +23,11 @@ from tables import Cell, Table, literal, reports, summary
 
 import mlx_optimizers
 from mlx_optimizers.backends.reference import Reference
-from mlx_optimizers.conformance import all_cases, formulas, matching
+from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.conformance.acceptance import judge
 from mlx_optimizers.conformance.cases import default_rate, recast
 from mlx_optimizers.conformance.human import number
-from mlx_optimizers.oracle import Exact, format_of, trajectory
+from mlx_optimizers.oracle import Exact, format_of, formulas, trajectory
 
 CLASSES = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
 GRADIENTS = (1.0, -0.5, 0.25)

@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from mlx_optimizers import OPTIMIZERS
+from mlx_optimizers import OPTIMIZERS, compiled
 from tests.docs.copies import ROOT
 from tests.support import require
 
@@ -74,3 +74,8 @@ def test_the_tables_are_those_of_the_run(page):
             mean = statistics.geometric_mean(value for value in values if value is not None)
             assert float(shown) == pytest.approx(mean, rel=0.01)
     assert len(costs) == len(RUN["overhead"]) == len(PEERS) + 2
+
+
+def test_what_the_page_says_of_the_compiled_path(page):
+    assert f"trees of at least {compiled.LEAST:,} elements" in page.get_text().replace("\n", " ")
+    assert f"contiguous and of {' or '.join(compiled.DTYPES)}" in page.get_text().replace("\n", " ")
