@@ -48,7 +48,7 @@ NUMPYS = [
 
 
 @pytest.mark.parametrize(
-    "value", ["0.1", b"0.1", True, False, 1j, None, [0.1], np.array([0.1]), {}, object(), *NUMPYS], ids=repr
+    "value", ["0.1", b"0.1", True, False, 1j, None, [0.1], np.array([0.1]), {}, Ellipsis, *NUMPYS], ids=repr
 )
 def test_what_is_no_number_is_a_type_error_with_the_name(value):
     for check in (number, at_least_zero, positive, unit):
