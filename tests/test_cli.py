@@ -355,17 +355,31 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         assert process.wait(60) == 0
 
 
+EPSILON_INSIDE = """
+import numpy as np
+
+def rmsprop(parameter, gradients, *, learning_rate, alpha, eps):
+    w, v, steps = parameter, np.zeros_like(parameter), []
+    for g in gradients:
+        v = np.float32(alpha) * v + np.float32(1 - alpha) * g * g
+        w = w - np.float32(learning_rate) * g / np.sqrt(v + np.float32(eps))
+        steps.append(w)
+    return np.stack(steps)
+"""
+
+
 def test_output_is_the_same_in_a_locale_of_ascii(tmp_path):
     """The table and the diagnosis have characters beyond ASCII; a file or a pipe gets UTF-8 whatever the locale."""
     path = tmp_path / "report"
-    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    arguments = ("check", "reference", "--as", "Adam[eps=inside_sqrt]", "--case", "adam/tiny/defaults")
+    (tmp_path / "wrong.py").write_text(EPSILON_INSIDE, encoding="utf-8")
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(tmp_path)}
+    arguments = ("check", "py:wrong:rmsprop", "--case", "rmsprop/tiny/defaults")
     run = _run(*arguments, "-o", str(path), **ascii_alone)
     assert (run.returncode, run.stderr) == (1, "")
     run = _run(*arguments, **ascii_alone)
     assert (run.returncode, run.stderr) == (1, "")
     assert run.stdout == path.read_text("utf-8")
-    assert not run.stdout.isascii()
+    assert "ε inside the square root" in run.stdout
 
 
 def test_a_terminal_of_ascii_shows_what_it_can():
