@@ -33,7 +33,14 @@ FLAGS = [
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 LOOKS = [(scheme, size) for scheme in ("light", "dark") for size in SIZES]
 SCREENSHOTS = ROOT / "build" / "screenshots"
-SHOWN = {"index.html", "optimizers.html", "results.html", "guides/index.html", "guides/interval.html"}
+SHOWN = {
+    "index.html",
+    "optimizers.html",
+    "results.html",
+    "performance.html",
+    "guides/index.html",
+    "guides/interval.html",
+}
 SHOWN |= {f"generated/mlx_optimizers.{name}.html" for name in ("SGD", "Adam", "Lion", "Optimizer")}
 """The pages of which screenshots are kept."""
 NAMES = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
