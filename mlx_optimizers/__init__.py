@@ -11,7 +11,7 @@ from mlx_optimizers.adamw import AdamW  # isort: skip
 from mlx_optimizers.adamax import Adamax  # isort: skip
 from mlx_optimizers.lion import Lion  # isort: skip
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [  # noqa: RUF022 - in the order of the table
     "OptimizerState",

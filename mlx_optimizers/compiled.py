@@ -54,7 +54,7 @@ def set_compiled(on: bool | None) -> None:
     """
     global _wanted  # noqa: PLW0603 - one setting for the process
     if on and not _installed():
-        raise ImportError("the compiled path needs numba: pip install 'mlx-optimizers[fast]'")
+        raise ImportError("the compiled path needs numba: pip install '.[fast]' in a checkout, or pip install numba")
     _wanted = on
 
 

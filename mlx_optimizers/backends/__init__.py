@@ -72,8 +72,10 @@ def _imported(name: str, module: str, attribute: str) -> Callable[..., Backend]:
         made: Callable[..., Backend] = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
     except ImportError as error:
         # A module that needs a library has the name of the extra that brings it.
-        extra = f"pip install 'mlx-optimizers[{module}]'"
-        raise Unavailable(f"backend {name!r} is not available here: {error}; {extra} installs what it needs") from error
+        extra = f"pip install '.[{module}]'"
+        raise Unavailable(
+            f"backend {name!r} is not available here: {error}; {extra} in a checkout installs what it needs"
+        ) from error
     return made
 
 

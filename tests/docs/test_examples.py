@@ -170,7 +170,7 @@ FORMS = {
         "::::{tab-set}\n:::{tab-item} Python\n```pycon\n>>> 1 / 4\n0.25\n```\n:::\n::::\n",
     ),
     "a docstring": ("module.py", '"""Quarter.\n\n>>> 1 / 4\n0.25\n"""\n'),
-    "a shell session": ("page.md", "```console\n$ mlx-optimizers --version\nmlx-optimizers 0.1.0\n```\n"),
+    "a shell session": ("page.md", "```console\n$ mlx-optimizers --version\nmlx-optimizers 0.2.0\n```\n"),
 }
 
 
@@ -178,7 +178,7 @@ FORMS = {
 def test_a_wrong_digit_is_noticed_in(form, project):
     name, text = FORMS[form]
     path = project / ("mlx_optimizers" if name.endswith(".py") else "docs") / name
-    wrong = text.replace("0.25", "0.26").replace("0.1.0", "0.1.1")
+    wrong = text.replace("0.25", "0.26").replace("0.2.0", "0.2.1")
     for content, passed, status in ((text, 1, 0), (wrong, 0, 1)):
         path.write_text(content, encoding="utf-8")
         result = run("-m", "pytest", "-q", path, cwd=project)
