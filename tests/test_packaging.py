@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+import sys
 from importlib import metadata, resources
 from pathlib import Path
 
 import pytest
 
 import mlx_optimizers
+from mlx_optimizers.backends import CHECKED
 from tests.docs.copies import ROOT
 
 
@@ -30,8 +34,23 @@ def test_the_version_is_stated_once_more_in_the_changelog_and_the_citation():
 
 
 def test_the_backends_are_pinned_to_what_was_checked(requirements):
-    pinned = {re.split(r"[\[=]", line)[0]: line for line in requirements if "==" in line.partition(";")[0]}
-    assert set(pinned) == {"keras", "mlx", "optax", "torch"}
+    pinned = {}
+    for line in requirements:
+        if match := re.match(r"(\w+)(?:\[.+?\])?==([^;]+)", line):
+            pinned[match[1]] = match[2].strip()
+    assert pinned == CHECKED
+
+
+def test_what_is_tested_is_what_the_classifiers_name():
+    named = metadata.metadata("mlx-optimizers-reference").get_all("Classifier") or []
+    assert [name for name in named if name.startswith("Operating System")] == ["Operating System :: POSIX :: Linux"]
+    versions = [name.rpartition(" ")[2] for name in named if re.search(r":: 3\.\d+$", name)]
+    assert versions == ["3.11"]
+    if os.environ.get("CI"):
+        assert "{}.{}".format(*sys.version_info) in versions and sys.platform == "linux"
+        assert platform.machine() in ("x86_64", "AMD64")
+    page = (ROOT / "docs" / "guides" / "platforms.md").read_text("utf-8")
+    assert "Python 3.11 on Linux, on the CPU of an x86-64 machine" in page
 
 
 def test_types_and_schemas_are_part_of_the_package():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlx_optimizers.conformance import Backend
 
-__all__ = ["BACKENDS", "OWN", "Unavailable", "open_backend"]
+__all__ = ["BACKENDS", "CHECKED", "OWN", "Unavailable", "open_backend"]
 
 
 class Unavailable(Exception):
@@ -26,6 +26,9 @@ BACKENDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "keras": ("keras", "Keras", ()),
 }
 """Module, class and further arguments of each backend, by the name that the command line knows it by."""
+
+CHECKED = {"mlx": "0.32.4", "torch": "2.13.0", "optax": "0.2.8", "keras": "3.15.1"}
+"""The version of each library whose claims were checked: of a newer one a report says that it is."""
 
 OWN: dict[str, tuple[str, str]] = {
     "torch": ("torch", "TorchClass"),

@@ -12,7 +12,7 @@ if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is importe
 import keras
 import numpy as np
 
-from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends import CHECKED, Unavailable
 from mlx_optimizers.backends.stacked import Stacked
 from mlx_optimizers.conformance import Case, Outcome, Unsupported
 
@@ -48,6 +48,7 @@ class Keras:
     """The optimizers of Keras, eagerly."""
 
     name = "keras"
+    checked = CHECKED["keras"]
 
     def __init__(self, device: str = "cpu") -> None:
         self._where = f"{device}:0"

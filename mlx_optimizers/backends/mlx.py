@@ -10,7 +10,7 @@ import mlx.optimizers
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends import CHECKED, Unavailable
 from mlx_optimizers.conformance import Case, Outcome
 
 __all__ = ["Mlx"]
@@ -20,6 +20,7 @@ class Mlx:
     """The optimizers of MLX on one device."""
 
     name = "mlx"
+    checked = CHECKED["mlx"]
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device

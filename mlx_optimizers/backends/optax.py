@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends import CHECKED, Unavailable
 from mlx_optimizers.backends.stacked import Stacked
 from mlx_optimizers.conformance import Case, Outcome, Unsupported
 
@@ -99,6 +99,8 @@ class Optax(OptaxFunction):
     Args:
         device: ``"cpu"`` or ``"gpu"``.
     """
+
+    checked = CHECKED["optax"]
 
     def __init__(self, device: str = "cpu") -> None:
         super().__init__(optax.sgd, "optax", device)

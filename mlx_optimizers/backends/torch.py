@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends import CHECKED, Unavailable
 from mlx_optimizers.backends.stacked import Stacked
 from mlx_optimizers.conformance import Case, Outcome, Unsupported
 
@@ -107,6 +107,8 @@ class Torch(TorchClass):
         device: ``"cpu"`` or ``"gpu"``.
         implementation: ``""`` for the for-loop, ``"foreach"`` or ``"fused"``.
     """
+
+    checked = CHECKED["torch"]
 
     def __init__(self, device: str = "cpu", implementation: str = "") -> None:
         switches = {"foreach": implementation == "foreach"} if implementation != "fused" else {"fused": True}

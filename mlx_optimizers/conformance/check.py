@@ -31,7 +31,8 @@ class Broken(Exception):
 class Backend(Protocol):
     """Something that computes optimizer steps.
 
-    ``name``, ``version`` and ``device`` go into the report.
+    ``name``, ``version`` and ``device`` go into the report. One that speaks for a library has ``checked`` too, the
+    version whose claims were checked.
     """
 
     name: str
@@ -90,7 +91,8 @@ def check(
         if progress is not None:
             progress(len(results))
     diagnoses = _diagnosed(tasks, results, _profiles(scalars))
-    return Report(backend.name, backend.version, backend.device, results, diagnoses, broken)
+    checked = getattr(backend, "checked", None)
+    return Report(backend.name, backend.version, backend.device, results, diagnoses, broken, checked)
 
 
 Task = tuple[Case, str, Outcome | None, Result | None]

@@ -117,6 +117,8 @@ def details(report: Report) -> list[str]:
     rows = summaries(report)
     meant = [row.formula for row in rows if row.formula != row.optimizer]
     out = [f"Held to {', '.join(meant)}."] if meant else []
+    if report.newer:
+        out.append(f"{report.name} {report.version} is newer than {report.checked}, whose claims were checked.")
     for row in rows:
         if found := row.having("deviates"):
             out.append("\n".join([_headline(row, found), *map("  {}".format, _explained(report, row, found))]))

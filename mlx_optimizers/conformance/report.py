@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -82,6 +83,7 @@ class Report:
         results: One a case.
         diagnoses: By optimizer, for those that deviate.
         broken: Why the backend could not go on, or None.
+        checked: The version of the backend whose claims were checked; None where there is none.
     """
 
     name: str
@@ -90,6 +92,12 @@ class Report:
     results: list[Result]
     diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
     broken: str | None = None
+    checked: str | None = None
+
+    @property
+    def newer(self) -> bool:
+        """Whether the backend is a later release than the one whose claims were checked."""
+        return self.checked is not None and _release(self.version) > _release(self.checked)
 
     def counts(self) -> dict[Verdict, int]:
         """Number of results by verdict."""
@@ -114,7 +122,12 @@ class Report:
         return {
             "format": FORMAT,
             "suite": {"version": mlx_optimizers.__version__, "numpy": _version("numpy"), "mpmath": _version("mpmath")},
-            "backend": {"name": self.name, "version": self.version, "device": self.device},
+            "backend": {
+                "name": self.name,
+                "version": self.version,
+                "device": self.device,
+                **({"checked": self.checked} if self.newer else {}),
+            },
             "summary": {"cases": len(self.results), **self.counts()},
             "results": [result.to_json() for result in self.results],
         }
@@ -122,6 +135,12 @@ class Report:
     def dumps(self) -> str:
         """The report as JSON text."""
         return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """The numbers that a version opens with: 2.13.0 of ``2.13.0+cpu``."""
+    numbers = re.match(r"\d+(\.\d+)*", text)
+    return tuple(map(int, numbers[0].split("."))) if numbers else ()
 
 
 def _version(package: str) -> str:

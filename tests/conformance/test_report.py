@@ -13,6 +13,9 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.conformance import Report, Result, Unsupported, check, matching
 from mlx_optimizers.conformance.cases import recast
+from mlx_optimizers.conformance.human import human
+from mlx_optimizers.conformance.markdown import markdown
+from mlx_optimizers.conformance.page import page
 from mlx_optimizers.conformance.report import schema
 from tests.programs import Evaluated, Program
 from tests.support import require
@@ -190,3 +193,33 @@ def test_a_case_that_could_not_be_tested_has_no_worst():
     """Where any number would do there is none; the schema allows that in a case that deviates."""
     result = Result("adam/plain/defaults", "Adam", "Adam", "deviates", "float32", reason="no element could be tested")
     jsonschema.validate(Report("b", "1", "cpu", [result]).to_json(), schema())
+
+
+@pytest.mark.parametrize(
+    ("version", "checked", "newer"),
+    [
+        ("2.13.0+cpu", "2.13.0", False),
+        ("2.12.1", "2.13.0", False),
+        ("2.13.1", "2.13.0", True),
+        ("2.14.0a0+git", "2.13.0", True),
+        ("10.0", "9.9.9", True),
+        ("unknown", "2.13.0", False),
+        ("99.0", None, False),
+    ],
+)
+def test_a_backend_newer_than_the_one_that_was_checked_is_said_to_be(validator, version, checked, newer):
+    report = Report("torch", version, "cpu", [], checked=checked)
+    loaded = json.loads(report.dumps())
+    validator.validate(loaded)
+    assert loaded["backend"].get("checked") == (checked if newer else None)
+    sentence = f"torch {version} is newer than {checked}, whose claims were checked."
+    assert (sentence in human(report)) == newer
+    assert (sentence in markdown(report).replace("\\", "")) == newer
+    assert (sentence in page(report)) == newer
+
+
+def test_what_a_check_reports_is_the_version_that_the_backend_names(mixed):
+    assert mixed.checked is None
+    backend = Mixed()
+    backend.checked = "7.4"
+    assert check(backend, CASES[:1]).newer

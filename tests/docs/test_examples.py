@@ -25,6 +25,7 @@ EXAMPLES = {
     "docs/guides/half_precision.md": 22,
     "docs/guides/interval.md": 9,
     "docs/guides/mlx_history.md": 6,
+    "docs/guides/platforms.md": 2,
     "docs/guides/read_a_failure.md": 6,
     "docs/guides/the_oracle.md": 22,
     "docs/guides/train_on_the_digits.md": 14,
