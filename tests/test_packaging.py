@@ -53,6 +53,21 @@ def test_what_is_tested_is_what_the_classifiers_name():
     assert "Python 3.11 on Linux, on the CPU of an x86-64 machine" in page
 
 
+def test_nothing_sends_anybody_to_the_other_project_of_the_name():
+    """``mlx-optimizers`` on PyPI is not this package, so no text installs that, nor an extra of it."""
+    name = "mlx-optimizers"
+    wrong = re.compile(rf"{name}\[|install\s+['\"]?{name}(?!-)")
+    assert wrong.search(f"pip install '{name}'") and wrong.search(f"{name}[fast]")
+    folders = ("mlx_optimizers", "docs", "tests", "scripts", ".ci")
+    files = [
+        file for file in ROOT.iterdir() if file.suffix in (".md", ".toml", ".cff", ".py") or file.name == "Makefile"
+    ]
+    files += [file for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file()]
+    texts = [file for file in files if "__pycache__" not in file.parts and "generated" not in file.parts]
+    assert len(texts) > 100
+    assert [file for file in texts if wrong.search(file.read_bytes().decode("utf-8", "replace"))] == []
+
+
 def test_types_and_schemas_are_part_of_the_package():
     package = resources.files("mlx_optimizers")
     assert package.joinpath("py.typed").is_file()
