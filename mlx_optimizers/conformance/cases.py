@@ -2,7 +2,8 @@
 
 The data decide what a check can see: gradients near 1 hide where ε stands, constant learning rates hide a scaled
 momentum buffer, nonzero moments hide sign(0). Each regime and each setting is here because some wrong formula passes
-without it.
+without it. Every combination of an optimizer's branches that can be reached, and of terms that a hyperparameter of 0
+takes away, has cases in which each number takes two values at least.
 
 Everything is derived from a case's identifier by `random.Random.random` and IEEE arithmetic, so that the same
 identifier means the same bits on every machine.
@@ -63,6 +64,18 @@ _SETTINGS: dict[str, tuple[Mapping[str, Any], ...]] = {
         {**_SCHEDULED, "weight_decay": 0.1},
         {**_SCHEDULED, "momentum": 0.9, "nesterov": True},
         {"momentum": 0.9, "dampening": 1.0},
+        _SCHEDULED,
+        {"learning_rate": 0.05, "weight_decay": 0.02},
+        {**_SCHEDULED, "dampening": 0.5},
+        {"learning_rate": 0.05, "weight_decay": 0.02, "dampening": 0.3},
+        {"momentum": 0.6},
+        {**_SCHEDULED, "momentum": 0.9, "weight_decay": 0.1},
+        {"learning_rate": 0.05, "momentum": 0.6, "weight_decay": 0.01},
+        {**_SCHEDULED, "momentum": 0.9, "dampening": 0.5},
+        {"learning_rate": 0.05, "momentum": 0.6, "dampening": 0.3},
+        {**_SCHEDULED, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
+        {"momentum": 0.6, "nesterov": True},
+        {"learning_rate": 0.05, "momentum": 0.6, "nesterov": True, "weight_decay": 0.01},
     ),
     "RMSprop": (
         {**_SCHEDULED, "alpha": 0.6, "eps": 1e-3},
@@ -78,6 +91,7 @@ _SETTINGS: dict[str, tuple[Mapping[str, Any], ...]] = {
         _SCHEDULED,
         {"betas": (0.8, 0.95), "weight_decay": 0.1},
         {"eps": 1e-6, "weight_decay": 0.0},
+        {**_SCHEDULED, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.0},
     ),
     "Adamax": ({**_BETAS, "eps": 1e-3}, _SCHEDULED, {"betas": (0.8, 0.95)}, {"eps": 1e-6}),
     "Lion": (
@@ -85,6 +99,7 @@ _SETTINGS: dict[str, tuple[Mapping[str, Any], ...]] = {
         _SCHEDULED,
         {"betas": (0.95, 0.98), "weight_decay": 0.1},
         {"learning_rate": 0.01, "weight_decay": 1.0},
+        _BETAS,
     ),
 }
 
