@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 import mlx_optimizers
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend
-from mlx_optimizers.conformance import Report, check, matching, parse, vectors
+from mlx_optimizers.conformance import Report, check, matching, vectors
+from mlx_optimizers.conformance.acceptance import decidable
 from mlx_optimizers.conformance.cases import default_rate
 from mlx_optimizers.conformance.human import human
 from mlx_optimizers.conformance.junit import junit
@@ -176,7 +177,7 @@ def _check(arguments: argparse.Namespace) -> int:
             if name not in _OPTIMIZERS:
                 raise ValueError(f"unknown optimizer {name!r}; known are {', '.join(_OPTIMIZERS)}")
         if arguments.formula is not None:
-            formula = parse(arguments.formula)
+            formula = decidable(arguments.formula)
             optimizers = [formula.optimizer.__name__]
         cases = matching(optimizers, arguments.case)
         backend = open_backend(arguments.backend, arguments.device, arguments.timeout)

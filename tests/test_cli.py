@@ -80,7 +80,7 @@ def test_optimizers_and_patterns_choose_cases(capsys):
     for arguments, expected in (
         (("--optimizer", "Lion"), [case.id for case in all_cases() if case.optimizer == "Lion"]),
         (("--optimizer", "Lion", "--optimizer", "SGD", "--case", "*/defaults"), 9),
-        (("--case", "*/tiny/*eps=0.001*"), 6),
+        (("--case", "*/tiny/*eps=0.001*"), 7),
         (("--as", "AdamW[bias_correction=true]", "--case", "*/defaults"), 4),
         ((), [case.id for case in all_cases()]),
     ):
@@ -334,8 +334,8 @@ def test_no_line_is_wider_than_a_terminal_of_80_columns():
 def test_progress_is_shown_on_a_terminal_and_wiped():
     status, sent = _in_a_terminal(80, "check", "reference", "--case", "sgd/plain/*")
     assert status == 0
-    assert "\rreference: 1 of 8 cases" in sent
-    assert "\rreference: 8 of 8 cases\r\x1b[K" in sent
+    assert "\rreference: 1 of 20 cases" in sent
+    assert "\rreference: 20 of 20 cases\r\x1b[K" in sent
 
 
 def test_colours_are_for_a_terminal_and_no_color_is_honoured():

@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from mlx_optimizers.backends import Unavailable
 from mlx_optimizers.conformance import Broken, Case, Outcome, Unsupported, parse
+from mlx_optimizers.conformance.acceptance import decidable
 
 __all__ = ["LIMIT", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
 
@@ -328,7 +329,7 @@ def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
         try:
             if parse(optimizer).name != optimizer:
                 raise ValueError(f"{optimizer!r} is no optimizer")
-            if not isinstance(formula, str) or parse(formula).optimizer.__name__ != optimizer:
+            if not isinstance(formula, str) or decidable(formula).optimizer.__name__ != optimizer:
                 raise ValueError(f"{formula!r} is no formula of {optimizer}")
         except ValueError as error:
             raise _Breach(_cut(str(error)), "formulas by optimizer") from None

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.conformance.cases import Case
-from mlx_optimizers.oracle import Exact, Format, Formula, Quantity, trajectory
+import mlx_optimizers
+from mlx_optimizers.conformance.cases import Case, cases_of
+from mlx_optimizers.oracle import Double, Exact, Format, Formula, Quantity, Rounded, trajectory
+from mlx_optimizers.oracle.formulas import parse
+from mlx_optimizers.oracle.trajectory import formula_named, walk
 
-__all__ = ["Judgement", "Outcome", "Worst", "judge"]
+__all__ = ["Judgement", "Outcome", "Worst", "can_decide", "decidable", "is_decidable", "judge"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,8 @@ class Judgement:
     """One case under one scalar profile.
 
     Args:
-        conforms: Every tested element is accepted, and there is one.
+        conforms: Every tested element is accepted, and one of the parameter was tested.
+        decided: An element of the parameter was tested.
         worst: The tested element of greatest excess.
         first: The first element, by step, that is not accepted; None if all are.
         tested: Number of elements with a finite interval, over all steps and quantities.
@@ -62,6 +67,7 @@ class Judgement:
     """
 
     conforms: bool
+    decided: bool
     worst: Worst | None
     first: Worst | None
     tested: int
@@ -92,7 +98,7 @@ def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judge
     )
     given = _given(case, outcome, formula)
     worst = first = None
-    tested = untested = 0
+    decided, tested, untested = False, 0, 0
     excesses: dict[str, list[float | None]] = {name: [] for name in given}
     with exact.active():
         for step, entry in enumerate(entries):
@@ -102,6 +108,7 @@ def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judge
                 got = given[name][step]
                 excess = _excess(exact, got, quantity)
                 known = np.isfinite(quantity.radius)
+                decided |= name == "parameter" and bool(known.any())
                 tested += int(known.sum())
                 untested += int((~known).sum())
                 index = int(np.argmax(excess))
@@ -112,7 +119,51 @@ def judge(case: Case, outcome: Outcome, formula: Formula, scalars: Any) -> Judge
                     worst = _element(exact, case.form, quantity, got, name, step, index, float(excess[index]))
                 if first is None and excess[index] > 1:
                     first = _element(exact, case.form, quantity, got, name, step, index, float(excess[index]))
-    return Judgement(tested > 0 and first is None, worst, first, tested, untested, excesses)
+    return Judgement(decided and first is None, decided, worst, first, tested, untested, excesses)
+
+
+def can_decide(case: Case, formula: Formula) -> bool:
+    """Whether a case can tell anything of a program's parameter: a formula gives some element a finite interval.
+
+    The profile *double* is asked, whose interval the one of *float32* holds.
+    """
+    exact = Exact()
+    n = Rounded(case.form, exact if case.dtype == "float64" else Double(), "double", exact)
+    with n.active(), np.errstate(all="ignore"):
+        steps = walk(formula, n, case.parameter, list(case.gradients), case.hyperparameters)
+        try:
+            return any(bool(np.isfinite(w.radius).any()) for w, *_ in steps)
+        except ValueError:  # the root of a negative number
+            return False
+
+
+@cache
+def is_decidable(name: str) -> bool:
+    """Whether any case can tell something of a program held to the formula of this name."""
+    formula = parse(name)
+    return any(can_decide(case, formula) for case in cases_of(formula.optimizer.__name__))
+
+
+def decidable(name: str | type[mlx_optimizers.Optimizer]) -> Formula:
+    """The formula of a name or class, if a backend can be held to it.
+
+    Raises:
+        ValueError: for an unknown formula, or one that gives no element of the parameter an interval in any case, as
+            a division by 1 − β⁰ = 0: any answer would pass.
+        TypeError: for anything else.
+
+    Example:
+        >>> from mlx_optimizers.conformance.acceptance import decidable
+        >>> decidable("BiasCorrectedAdam").name
+        'Adam[bias_correction=true]'
+    """
+    formula = parse(formula_named(name).name)
+    if not is_decidable(formula.name):
+        raise ValueError(
+            f"nothing can be held to {formula.name!r}: in no case does it give an element of the parameter a value "
+            "that can be tested, so that any answer would pass"
+        )
+    return formula
 
 
 def _given(case: Case, outcome: Outcome, formula: Formula) -> dict[str, npt.NDArray[Any]]:

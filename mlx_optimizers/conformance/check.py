@@ -6,9 +6,12 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
-from mlx_optimizers.conformance.acceptance import Judgement, Outcome, judge
+import numpy as np
+
+import mlx_optimizers
+from mlx_optimizers.conformance.acceptance import Judgement, Outcome, decidable, judge
 from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, Result
@@ -55,7 +58,7 @@ def check(
     backend: Backend,
     cases: Iterable[Case],
     *,
-    formula: str | None = None,
+    formula: str | type[mlx_optimizers.Optimizer] | None = None,
     scalars: Profile = "either",
     jobs: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -65,21 +68,34 @@ def check(
     Args:
         backend: What to check.
         cases: The cases to run.
-        formula: The formula to hold it to instead of its own claim.
+        formula: The formula to hold it to instead of its own claim, by name or class.
         scalars: ``"double"``, ``"float32"``, or ``"either"``: double first, then float32.
         jobs: Processes for the oracle; the backend always runs in this one.
         progress: Called with the number of cases judged so far.
 
     Returns:
         The report, one result a case, in the order given; where the backend breaks off, of the cases that finished.
+        What the backend's code raises, SystemExit too, is that case's failure; KeyboardInterrupt passes.
+
+    Raises:
+        ValueError: for an unknown formula or profile, a formula that `decidable` refuses, or a case of another
+            optimizer than the formula's.
+        TypeError: for a formula that is neither a name nor a class.
     """
+    if scalars not in get_args(Profile):
+        raise ValueError(f"scalars must be 'double', 'float32' or 'either', not {scalars!r}")
+    cases = list(cases)
+    asked = None if formula is None else decidable(formula)
+    for case in cases:
+        if asked is not None and case.optimizer != asked.optimizer.__name__:
+            raise ValueError(f"{case.id} is no case of {asked.name}")
     tasks: list[Task] = []
     broken: str | None = None
 
     def executed() -> Iterator[Task]:
         nonlocal broken
         try:
-            for task in _executed(backend, cases, formula):
+            for task in _executed(backend, cases, None if asked is None else asked.name):
                 tasks.append(task)
                 yield task
         except Broken as error:
@@ -120,21 +136,42 @@ def _diagnosed(tasks: list[Task], results: list[Result], profiles: tuple[Scalars
 def _executed(backend: Backend, cases: Iterable[Case], formula: str | None) -> Iterator[Task]:
     """Run the backend; a case that gives nothing to judge comes with its result already."""
     for case in cases:
-        name = parse(formula or backend.claim(case.optimizer)).name
-        result = Result(case.id, case.optimizer, name, "failed", "double")
+        result, outcome = Result(case.id, case.optimizer, formula or case.optimizer, "failed", "double"), None
         try:
-            outcome = backend.run(copy.deepcopy(case))  # what a backend changes in place stays its own
-            if not isinstance(outcome, Outcome):
-                raise TypeError(f"the backend returned {type(outcome).__name__}, not an Outcome")
-            yield case, name, outcome, None
-            continue
-        except Broken:
+            result.formula = formula or _claim(backend, case.optimizer)
+            outcome = _own(backend.run(copy.deepcopy(case)))  # what a backend changes in place stays its own
+        except (Broken, KeyboardInterrupt):
             raise
         except Unsupported as error:
-            result.verdict, result.reason = "unsupported", str(error)
-        except Exception as error:
-            result.reason = f"{type(error).__name__}: {error}"
-        yield case, name, None, result
+            result.verdict, result.reason = "unsupported", _text(error)
+        except BaseException as error:  # a SystemExit too: the code that is checked does not end the check
+            result.reason = f"{type(error).__name__}: {_text(error)}"
+        yield case, result.formula, outcome, result if outcome is None else None
+
+
+def _claim(backend: Backend, optimizer: str) -> str:
+    formula = decidable(backend.claim(optimizer))
+    if formula.optimizer.__name__ != optimizer:
+        raise ValueError(f"the backend claims {formula.name} for {optimizer}")
+    return formula.name
+
+
+def _own(outcome: Any) -> Outcome:
+    """A copy of what a backend returned, which may use its buffers again for the next case."""
+    if not isinstance(outcome, Outcome):
+        raise TypeError(f"the backend returned {type(outcome).__name__}, not an Outcome")
+    state = {name: np.array(np.asarray(values)) for name, values in outcome.state.items()}
+    return Outcome(np.array(np.asarray(outcome.parameters)), state)
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says, if it can say it."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as another:
+        return f"its text cannot be read, {type(another).__name__}"
 
 
 def _judged(tasks: Iterable[Task], scalars: Profile, jobs: int) -> Iterator[Result]:
@@ -170,7 +207,7 @@ def _verdict(case: Case, name: str, profile: str, judgement: Judgement) -> Resul
         profile,
         worst=judgement.worst,
         first=judgement.first,
-        reason=None if judgement.tested else "no element of this case could be tested",
+        reason=None if judgement.decided else "no element of the parameter could be tested",
         tested=judgement.tested,
         untested=judgement.untested,
         excesses=judgement.excesses,

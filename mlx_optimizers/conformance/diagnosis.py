@@ -2,7 +2,8 @@
 
 Every formula that differs in one axis from the documented one is tried, then every one that differs in two, and for
 the Adam family in three: first in float64 with radii, given up at the first number that does not fit, then by the
-oracle. What is left agrees with every case of the optimizer.
+oracle. What is left agrees with every case of the optimizer, and some case tests its parameter: NaN everywhere is no
+evidence for a formula without a value.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
         profiles: The scalar profiles that may explain a case.
     """
     search = _Search(runs, profiles[-1])
-    for count in range(_DEPTH.get(optimizer, 2) + 1):
+    told = any(np.isfinite(outcome.parameters).any() for _, outcome in runs)
+    for count in range(_DEPTH.get(optimizer, 2) + 1 if told else 0):
         confirmed = [
             (excess, name)
             for name in variants(optimizer, count)
@@ -68,7 +70,8 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
         if confirmed:
             return Diagnosis([name for _, name in sorted(confirmed)])
     names = [name for count in (0, 1) for name in variants(optimizer, count)]
-    away = {name: search.distance(parse(name), parse(optimizer)) for name in names}
+    radii = search.radii(parse(optimizer))
+    away = {name: search.distance(parse(name), radii) for name in names}
     best = min(names, key=away.__getitem__)
     if away[best][0] == away[optimizer][0] and away[best][1] > away[optimizer][1] - _CLEARLY:
         best = optimizer
@@ -76,17 +79,17 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
 
 
 def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars]) -> float | None:
-    """The greatest excess over all cases by the oracle, or None if one deviates."""
-    greatest = 0.0
+    """The greatest excess over all cases by the oracle, or None if one deviates or none has a tested parameter."""
+    greatest = None
     for case, outcome in runs:
         for profile in profiles:
             judgement = judge(case, outcome, formula, profile)
             if judgement.conforms:
                 break
         if judgement.worst is not None and judgement.conforms:
-            greatest = max(greatest, judgement.worst.excess)
-        elif judgement.tested or np.isfinite(outcome.parameters).any():
-            return None  # otherwise neither has a value anywhere, as with steps counted from 0
+            greatest = max(greatest or 0.0, judgement.worst.excess)
+        elif judgement.decided or judgement.first is not None or np.isfinite(outcome.parameters).any():
+            return None  # otherwise neither has a value in this case
     return greatest
 
 
@@ -108,30 +111,34 @@ class _Search:
             return all(
                 (_excess(n, ball, got) <= _SLACK).all()
                 for run in self._runs
-                for n, ball, got in self._balls(formula, *run)
+                for _, n, ball, got in self._balls(formula, *run)
             )
 
-    def distance(self, formula: Formula, documented: Formula) -> tuple[int, float]:
-        """The number of cases that do not agree, and log₂ of the errors, averaged over what is outside.
+    def radii(self, formula: Formula) -> list[list[npt.NDArray[np.float64]]]:
+        """The radii of a formula's numbers, case by case."""
+        with self._exact.active():
+            return [[ball.radius for _, _, ball, _ in self._balls(formula, *run)] for run in self._runs]
 
-        The errors are in radii of the documented formula: in wider ones of their own they would look small.
+    def distance(self, formula: Formula, documented: Sequence[Sequence[npt.NDArray[np.float64]]]) -> tuple[int, float]:
+        """The number of cases that do not agree or test no parameter, and log₂ of the errors, averaged.
+
+        The errors are in the radii of the documented formula: in wider ones of their own they would look small.
         """
         strayed, bits = 0, []
-        for run in self._runs:
-            own, common = [], []
+        for run, radii in zip(self._runs, documented, strict=True):
+            own, common, decided = [], [], False
             with self._exact.active():
-                for (n, ball, got), (_, other, _) in zip(
-                    self._balls(formula, *run), self._balls(documented, *run), strict=True
-                ):
+                for (name, n, ball, got), radius in zip(self._balls(formula, *run), radii, strict=True):
+                    decided |= name == "parameter" and bool(np.isfinite(ball.radius).any())
                     own.append(_excess(n, ball, got))
-                    common.append(_excess(n, Ball(n, ball.centre, other.radius), got))
-            strayed += int((np.concatenate(own) > _SLACK).any())
+                    common.append(_excess(n, Ball(n, ball.centre, radius), got))
+            strayed += int(not decided or (np.concatenate(own) > _SLACK).any())
             bits.append(np.log2(np.clip(np.concatenate(common), 1.0, 2.0**64)).mean())
         return strayed, float(np.mean(bits))
 
     def _balls(
         self, formula: Formula, case: Case, outcome: Outcome
-    ) -> Iterator[tuple[Rounded, Ball, npt.NDArray[Any]]]:
+    ) -> Iterator[tuple[str, Rounded, Ball, npt.NDArray[Any]]]:
         """Each step's quantities in turn, with what was got for them; the caller holds the exact context active."""
         n = self._model[case.dtype]
         given = {"parameter": outcome.parameters, **outcome.state}
@@ -140,7 +147,7 @@ class _Search:
         for step, balls in enumerate(steps):
             for name, ball in zip(names, balls, strict=True):
                 if name in given:
-                    yield n, ball, given[name][step]
+                    yield name, n, ball, given[name][step]
 
 
 def _excess(n: Rounded, ball: Ball, got: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -155,7 +155,10 @@ AXES = (
         "step",
         dict.fromkeys((*_ADAMS, "Adamax"), ("t", "t-1", "t+1")),
         {
-            "t-1": Value("steps counted from 0", "ports that divide by 1−β⁰ = 0 at first"),
+            "t-1": Value(
+                "steps counted from 0",
+                "ports that divide by 1−β⁰ = 0 at first; all is NaN, so that no diagnosis names it",
+            ),
             "t+1": Value("steps counted from 2", "ports that count the step before and after"),
         },
         _corrected,

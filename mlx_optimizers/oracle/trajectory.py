@@ -27,14 +27,17 @@ def formula_named(name: str | type[mlx_optimizers.Optimizer] | Formula) -> Formu
     """The formula of one of the eight optimizers, or what a name with brackets stands for.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name or class.
+        TypeError: for what is neither.
     """
     if isinstance(name, Formula):
         return name
+    if not isinstance(name, str | type):
+        raise TypeError(f"a formula is a name or one of the classes, not {name!r}")
     for optimizer in mlx_optimizers.OPTIMIZERS:
         if name in (optimizer, optimizer.__name__):
             return Formula(optimizer.__name__, optimizer, optimizer.exact)
-    return parse(str(name))
+    return parse(name if isinstance(name, str) else name.__name__)
 
 
 @dataclass(frozen=True)
@@ -80,29 +83,35 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any]
         steps: Number of steps.
 
     Raises:
-        TypeError, ValueError: as the class raises them, and for a learning rate sequence of another length.
+        TypeError, ValueError: as the class raises them, for text that spells no number, a learning rate sequence of
+            another length, or a schedule.
     """
     names = inspect.signature(optimizer).parameters
     if unknown := sorted(set(given) - set(names)):
         raise TypeError(f"{optimizer.__name__} has no hyperparameter {', '.join(unknown)}")
     rates: Any = given.get("learning_rate")
+    if callable(rates):
+        raise TypeError(f"learning_rate must be a number, or a list with one number a step, not {rates!r}")
     changing = isinstance(rates, Sequence) and not isinstance(rates, str)
     if changing and len(rates) != steps:
         raise ValueError(f"learning_rate has {len(rates)} entries for {steps} steps")
     out = []
     for step in range(steps):
         wanted = {**given, "learning_rate": rates[step]} if changing else dict(given)
-        made = optimizer(**{name: _plain(value) for name, value in wanted.items()})
+        made = optimizer(**{name: _plain(name, value) for name, value in wanted.items()})
         out.append({name: wanted.get(name, getattr(made, name)) for name in names})
     return out
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     """The number that validation sees of a string, a fraction, or a pair of them."""
     if isinstance(value, str | Fraction):
-        return Fraction(value)
+        try:
+            return Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"{name} must be a number, not {value!r}") from None
     if isinstance(value, tuple | list):
-        return tuple(_plain(item) for item in value)
+        return tuple(_plain(name, item) for item in value)
     return value
 
 

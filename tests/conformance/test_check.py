@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import mlx_optimizers
 from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import Case, Outcome, Unsupported, check, matching
 from tests.programs import Evaluated, Program, adam, adamax, sgd
@@ -224,7 +225,7 @@ def test_what_nobody_can_test_does_not_conform():
     report = check(open_backend("reference"), [case])
     (result,) = report.results
     assert result.verdict == "deviates"
-    assert result.reason == "no element of this case could be tested"
+    assert result.reason == "no element of the parameter could be tested"
     assert (result.worst, result.tested, result.untested) == (None, 0, 12)
     assert report.status == 1
 
@@ -293,3 +294,139 @@ def test_cases_are_the_same_after_a_backend_has_run():
     report = check(InPlace(), SOME)
     assert [(case.parameter.tobytes(), case.gradients.tobytes()) for case in SOME] == before
     assert report.status == 0
+
+
+class _Raises:
+    """A backend that raises in one place, in the regime ``tiny`` where it can choose."""
+
+    name, version, device = "raises", "1", "cpu"
+
+    def __init__(self, error, place):
+        self._error, self._place = error, place
+
+    def claim(self, optimizer):
+        if self._place == "claim":
+            raise self._error
+        return optimizer
+
+    def run(self, case):
+        outcome = adam().run(case)
+        if case.regime != "tiny":
+            return outcome
+        if self._place == "run":
+            raise self._error
+        error, place = self._error, self._place
+
+        class Array:
+            def __array__(self, dtype=None, copy=None):
+                raise error
+
+        class State(dict):
+            def items(self):
+                raise error
+
+        return {
+            "array": Outcome(Array(), {}),
+            "state": Outcome(outcome.parameters, {"m": Array()}),
+            "mapping": Outcome(outcome.parameters, State()),
+        }[place]
+
+
+class _Silent(Exception):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize("place", ["run", "array", "state", "mapping", "claim"])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(0), "SystemExit: 0"),
+        (GeneratorExit("over"), "GeneratorExit: over"),
+        (BaseExceptionGroup("two", [SystemExit(1)]), "BaseExceptionGroup: two (1 sub-exception)"),
+        (type("Own", (BaseException,), {})("own"), "Own: own"),
+        (ValueError("a value"), "ValueError: a value"),
+        (_Silent(), "_Silent: its text cannot be read, SystemExit"),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, BaseException) else "",
+)
+def test_whatever_a_backend_raises_is_a_failure_of_that_case(error, reason, place):
+    report = check(_Raises(error, place), SOME)
+    failed = [result for result in report.results if result.verdict == "failed"]
+    assert [result.case for result in failed] == [case.id for case in SOME if place == "claim" or case.regime == "tiny"]
+    assert {result.reason for result in failed} == {reason}
+    assert {result.formula for result in report.results} == {"Adam"}
+    assert report.status == 1
+
+
+class _Signal(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize("place", ["run", "array", "state", "mapping", "claim"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, _Signal])
+def test_an_interrupt_passes(error, place):
+    with pytest.raises(error):
+        check(_Raises(error(), place), SOME)
+
+
+@pytest.mark.parametrize("claim", ["Adan", "SGD", "Adam[eps=nowhere]", None, 7])
+def test_a_claim_that_is_none_is_a_failure(claim):
+    backend = adam()
+    backend.claim = lambda optimizer: claim
+    report = check(backend, SOME)
+    assert _verdicts(report) == ["failed"] * 4
+    assert repr(claim) in report.results[0].reason or str(claim) in report.results[0].reason
+
+
+@pytest.mark.parametrize("outcome", [None, 3, np.zeros((8, 24), np.float32), Outcome(None, {}), Outcome([[1], []], {})])
+def test_an_outcome_that_is_none_is_a_failure(outcome):
+    assert _verdicts(check(Backend(adam(), lambda case, right: outcome), SOME[:1])) == ["failed"]
+
+
+class _Buffer(Program):
+    """A program that returns its own buffers, the same ones for every case."""
+
+    def __init__(self, program):
+        self.name, self._program, self._buffers = "buffer", program, {}
+
+    def claim(self, optimizer):
+        return optimizer
+
+    def run(self, case):
+        outcome = self._program.run(case)
+        for name, values in {"w": outcome.parameters, **outcome.state}.items():
+            self._buffers.setdefault(name, np.empty_like(values))[:] = values
+        state = {name: values for name, values in self._buffers.items() if name != "w"}
+        return Outcome(self._buffers["w"], state)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_backend_that_returns_its_own_buffer_gets_the_same_report(jobs):
+    assert check(_Buffer(adam()), SOME, jobs=jobs).counts()["conforms"] == len(SOME)
+    cases = matching(["Adam"], "adam/*/*eps*")
+    wrong = Evaluated("Adam[eps=inside_sqrt]")
+    own, copied = (check(program, cases, formula="Adam", jobs=jobs) for program in (_Buffer(wrong), wrong))
+    assert own.results == copied.results and own.diagnoses == copied.diagnoses
+    assert own.diagnoses["Adam"].formulas == ["Adam[eps=inside_sqrt]"]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"scalars": "x"}, ValueError, "scalars must be 'double', 'float32' or 'either', not 'x'"),
+        ({"scalars": ["double"]}, ValueError, "scalars must be"),
+        ({"formula": 3}, TypeError, "a formula is a name or one of the classes, not 3"),
+        ({"formula": Backend}, ValueError, "unknown formula 'Backend'"),
+        ({"formula": "SGD"}, ValueError, "adam/plain/defaults is no case of SGD"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_before_anything_runs(given, error, words):
+    backend = adam()
+    backend.run = None
+    with pytest.raises(error, match=words):
+        check(backend, SOME, **given)
+
+
+def test_a_formula_may_be_a_class():
+    assert check(adam(), SOME, formula=mlx_optimizers.Adam).dumps() == check(adam(), SOME, formula="Adam").dumps()

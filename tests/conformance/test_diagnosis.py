@@ -45,14 +45,13 @@ def test_every_change_of_one_axis_is_caught_and_named_first(optimizer):
     assert first >= 0.95 * len(names)
 
 
-@pytest.mark.parametrize("step", ["t-1", "t+1"])
 @pytest.mark.parametrize("optimizer", ADAMS)
-def test_steps_counted_otherwise_are_named(optimizer, step):
-    """The axis ``step`` means something beside a bias correction alone. From 0, all is NaN from the first step on."""
-    name = f"{optimizer}[bias_correction=true,step={step}]"
+def test_steps_counted_otherwise_are_named(optimizer):
+    """The axis ``step`` means something beside a bias correction alone."""
+    name = f"{optimizer}[bias_correction=true,step=t+1]"
     found = diagnose(optimizer, outcomes(name), PROFILES).formulas
     assert name in found
-    assert {split(other)[1]["step"] for other in found} == {step}
+    assert {split(other)[1]["step"] for other in found} == {"t+1"}
 
 
 def named_or_indistinguishable(name):
@@ -64,8 +63,14 @@ def named_or_indistinguishable(name):
     return bool(found) and all(passes_as(other, name, case) for other in found for case in matching([optimizer]))
 
 
-PAIRS = random.Random(4).sample([name for optimizer in NAMES for name in variants(optimizer, 2)], 200)
-TRIPLES = random.Random(5).sample([name for optimizer in ADAMS for name in variants(optimizer, 3)], 48)
+def _sample(seed, optimizers, axes, size):
+    """Formulas drawn from those that a program can be held to: 1 − β⁰ = 0 leaves none a value."""
+    names = [name for optimizer in optimizers for name in variants(optimizer, axes) if "step=t-1" not in name]
+    return random.Random(seed).sample(names, size)
+
+
+PAIRS = _sample(4, NAMES, 2, 200)
+TRIPLES = _sample(5, ADAMS, 3, 48)
 
 
 def test_of_pairs_of_axes_nine_in_ten_are_named():
@@ -200,23 +205,6 @@ def test_the_nearest_is_first_what_agrees_with_most_cases():
     report = check(Flawed(step, state=False), cases)
     assert report.counts()["deviates"] == flawed
     assert report.diagnoses["Adagrad"] == Diagnosis([], "Adagrad", len(cases) - flawed)
-
-
-def test_nan_everywhere_is_agreement_only_where_the_formula_has_no_value():
-    def nothing(h, t, w, g, *slots):
-        return (w * np.float32(np.nan), *slots)
-
-    assert check(Program(nothing, state=False), matching(["RMSprop"])).diagnoses["RMSprop"].formulas == []
-    found = check(Program(nothing, state=False), matching(["Adam"])).diagnoses["Adam"].formulas
-    assert found and all(split(name)[1]["step"] == "t-1" for name in found)
-
-
-def test_one_finite_number_refutes_a_formula_without_a_value():
-    name = "Adamax[bias_correction=true,step=t-1]"
-    runs = outcomes(name)
-    assert diagnose("Adamax", runs, PROFILES).formulas == [name]
-    runs[-1][1].parameters[-1, -1] = 1.0
-    assert diagnose("Adamax", runs, PROFILES).formulas == []
 
 
 def test_coefficients_formed_in_float32_are_no_hindrance():

@@ -304,3 +304,27 @@ def test_a_formula_is_known_by_any_of_its_names(name, new):
         given |= {"alpha": 0.5, "eps": 2.0}
     (entry,) = trajectory(name, [0.0], [[2.0]], **given)
     assert entry.parameter.nearest.tolist() == [new]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"learning_rate": []}, ValueError, "learning_rate has 0 entries for 2 steps"),
+        ({"learning_rate": [0.1]}, ValueError, "learning_rate has 1 entries for 2 steps"),
+        ({"learning_rate": lambda step: 0.1}, TypeError, "learning_rate must be a number, or a list .*, not <function"),
+        ({"learning_rate": "fast"}, ValueError, "learning_rate must be a number, not 'fast'"),
+        ({"learning_rate": ["0.1", "1/0"]}, ValueError, "learning_rate must be a number, not '1/0'"),
+        ({"learning_rate": None}, TypeError, "learning_rate must be a number, not None"),
+        ({"betas": ("0.9", "x")}, ValueError, "betas must be a number, not 'x'"),
+        ({"betas": 0.9}, TypeError, "betas must be two numbers, not 0.9"),
+        ({"eps": "inf"}, ValueError, "eps must be a number, not 'inf'"),
+        ({"scalars": "x"}, ValueError, "scalars must be 'double' or 'float32', not 'x'"),
+        ({"formula": 3}, TypeError, "a formula is a name or one of the classes, not 3"),
+        ({"formula": int}, ValueError, "unknown formula 'int'"),
+        ({"dtype": "int8"}, TypeError, "dtype 'int8' is none of"),
+    ],
+)
+def test_a_refusal_names_the_argument_and_the_value(given, error, words):
+    given = {"formula": "Adam", "parameter": [1.0], "gradients": [[1.0], [1.0]], "learning_rate": 0.1, **given}
+    with pytest.raises(error, match=words):
+        trajectory(**given)

@@ -1,0 +1,180 @@
+"""A formula that leaves the parameter without a value accepts any answer: nothing can be held to it, or conforms."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+import mlx_optimizers
+from mlx_optimizers.cli import main
+from mlx_optimizers.conformance import Case, Outcome, check, matching, parse
+from mlx_optimizers.conformance.acceptance import can_decide, decidable, is_decidable, judge
+from mlx_optimizers.conformance.cases import recast
+from mlx_optimizers.conformance.diagnosis import diagnose
+from mlx_optimizers.conformance.human import details, human, summaries
+from mlx_optimizers.oracle.formulas import variants
+from mlx_optimizers.testing import assert_conforms
+from tests.programs import Evaluated, Program, adam
+
+WITHOUT_VALUE = [
+    *(f"{name}[bias_correction={kind},step=t-1]" for name in ("Adam", "AdamW") for kind in ("true", "first", "second")),
+    "Adamax[bias_correction=true,step=t-1]",
+]
+"""1 − β⁰ = 0 is a divisor."""
+
+
+def test_seven_formulas_of_up_to_two_axes_have_no_value():
+    names = [
+        name
+        for optimizer in mlx_optimizers.OPTIMIZERS
+        for count in (0, 1, 2)
+        for name in variants(optimizer.__name__, count)
+    ]
+    assert sorted(name for name in names if not is_decidable(name)) == sorted(WITHOUT_VALUE)
+
+
+def refuses(action):
+    with pytest.raises(ValueError, match=r"nothing can be held to '.*': in no case does it give .* a value"):
+        action()
+
+
+@pytest.mark.parametrize("name", [*WITHOUT_VALUE, "RMSprop[ignored=alpha:2]"])  # the root of a negative number
+def test_nothing_is_held_to_a_formula_without_a_value(name, capsys):
+    def never(parameter, gradients, **h):
+        raise AssertionError
+
+    refuses(lambda: decidable(name))
+    refuses(lambda: assert_conforms(never, name))
+    refuses(lambda: check(adam(), matching(["Adam"]), formula=name))
+    assert main(["check", "reference", "--as", name]) == 2
+    assert f"nothing can be held to {name!r}" in capsys.readouterr().err
+    assert parse(name).name == name  # it is still known
+
+
+ADAPTER = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["op"] == "start":
+        claims = {"Adam": NAME}
+        print(json.dumps({"protocol": 1, "name": "a", "version": "1", "formulas": claims}), flush=True)
+    elif message["op"] == "run":
+        rows = [["deadbeef"] * len(row) for row in message["gradients"]]
+        print(json.dumps({"id": message["id"], "parameters": rows}), flush=True)
+"""
+
+
+def test_an_adapter_that_claims_a_formula_without_a_value_breaks_the_protocol(tmp_path, capsys):
+    script = tmp_path / "adapter.py"
+    script.write_text(ADAPTER.replace("NAME", repr(WITHOUT_VALUE[0])), "utf-8")
+    assert main(["check", f"cmd:{sys.executable} {script}", "--optimizer", "Adam"]) == 4
+    captured = capsys.readouterr()
+    assert "nothing can be held to" in captured.err
+    assert "conforms" not in captured.out
+
+
+def test_a_claim_of_a_formula_without_a_value_fails():
+    class Claims:
+        name, version, device = "claims", "1", "cpu"
+
+        def claim(self, optimizer):
+            return WITHOUT_VALUE[0]
+
+        def run(self, case):
+            return Outcome(np.full_like(case.gradients, np.nan), {})
+
+    report = check(Claims(), matching(["Adam"], "*/plain/*"))
+    assert report.counts()["failed"] == len(report.results) == 5
+    assert "nothing can be held to" in report.results[0].reason
+    assert report.status == 1
+
+
+# A verdict needs an element of the parameter.
+
+
+def _of_a_case_without_a_value():
+    """A parameter that overflows in every element, from a momentum that does not."""
+    w = np.full(3, 2.0**127, np.float32)
+    gradients = np.ones((1, 3), np.float32)
+    given = {"learning_rate": 1.0, "momentum": 0.9, "weight_decay": 0.0, "dampening": 0.0, "nesterov": False}
+    case = Case("sgd/plain/huge", "SGD", "plain", "huge", "float32", given, w, gradients)
+    return case, Outcome(w[None], {"v": gradients})
+
+
+def test_a_state_alone_does_not_make_a_case_conform():
+    case, outcome = _of_a_case_without_a_value()
+    for profile in ("double", "float32"):
+        judgement = judge(case, outcome, parse("SGD"), profile)
+        assert judgement.tested == 3 and judgement.first is None  # v is right
+        assert not judgement.decided and not judgement.conforms
+    assert not can_decide(case, parse("SGD"))
+
+
+def test_the_human_report_never_says_conforms_where_nothing_was_tested():
+    case, outcome = _of_a_case_without_a_value()
+
+    good = matching(["SGD"], "*/plain/defaults")
+    for cases in ([case], [case, *good]):
+        report = check(_Either(outcome), cases)
+        assert [row.verdict for row in summaries(report)] == ["deviates"]
+        assert "no element of the parameter could be tested" in human(report)
+        assert report.status == 1
+
+
+class _Either(Program):
+    """Right where a case is one of the suite's, otherwise an outcome given."""
+
+    def __init__(self, outcome):
+        super().__init__(Evaluated("SGD")._evaluate)
+        self._outcome = outcome
+
+    def run(self, case):
+        return self._outcome if case.label == "huge" else super().run(case)
+
+
+# A diagnosis needs one, too.
+
+
+def test_nan_everywhere_is_no_evidence_for_a_formula_without_a_value():
+    def nothing(h, t, w, g, *slots):
+        return (w * np.float32(np.nan), *slots)
+
+    for state in (False, True):
+        report = check(Program(nothing, state=state), matching(["Adam"]))
+        assert report.diagnoses["Adam"].formulas == []
+        assert (report.diagnoses["Adam"].nearest, report.diagnoses["Adam"].agreeing) == ("Adam", 0)
+
+
+@pytest.mark.parametrize("name", WITHOUT_VALUE)
+def test_what_computes_a_formula_without_a_value_is_given_no_name(name):
+    optimizer = parse(name).optimizer.__name__
+    runs = [(case, Evaluated(name).run(case)) for case in matching([optimizer])]
+    found = diagnose(optimizer, runs, ("double", "float32"))
+    assert (found.formulas, found.agreeing) == ([], 0)
+
+
+def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():
+    """In float16 some cases of Adam decide nothing: they agree with no formula."""
+    cases = [recast(case, "float16") for case in matching(["Adam"])]
+    undecided = sum(not can_decide(case, parse("Adam")) for case in cases)
+    assert undecided > 0
+
+    def step(h, t, w, g, m, v):
+        real = w.dtype.type
+        (b1, b2), (rest1, rest2) = map(real, h.betas), (real(1 - beta) for beta in h.betas)
+        m, v = b1 * m + rest1 * g, b2 * v + rest2 * g * g
+        return w - real(h.learning_rate) * m / (np.sqrt(v) + real(h.eps)), m, v
+
+    report = check(Program(step), cases)
+    assert report.counts()["deviates"] == undecided
+    assert f"Nearest is Adam, in {len(cases) - undecided} of {len(cases)}." in " ".join(details(report)[0].split())
+
+
+# A case of the suite can always decide, under the formula of the page.
+
+
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS)
+def test_every_case_of_float32_tells_something(optimizer):
+    assert all(can_decide(case, parse(optimizer.__name__)) for case in matching([optimizer.__name__]))
