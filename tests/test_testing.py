@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
+import mlx_optimizers
 from mlx_optimizers.conformance.cases import STEPS
 from mlx_optimizers.testing import assert_conforms
+from tests.support import require
 
 
 def rmsprop(parameter, gradients, *, learning_rate, alpha, eps, inside=False):
@@ -157,3 +163,158 @@ def test_a_function_gets_copies():
 def test_what_cannot_be_asked_for_is_refused(error, formula, given):
     with pytest.raises(error):
         assert_conforms(rmsprop, formula, **given)
+
+
+# Every dtype can be passed, and failed.
+
+OWN = [pytest.param(optimizer, id=optimizer.__name__) for optimizer in mlx_optimizers.OPTIMIZERS]
+
+
+def own(optimizer, **changed):
+    """A class of the package as a function; ``changed`` makes a wrong one."""
+
+    def step(parameter, gradients, *, learning_rate, **h):
+        rate = (lambda done: learning_rate[int(done)]) if isinstance(learning_rate, list) else learning_rate
+        made = optimizer(**{"learning_rate": rate, **h, **changed})
+        rows = []
+        with np.errstate(all="ignore"):
+            for gradient in gradients:
+                parameter = made.apply_gradients(gradient, parameter)
+                rows.append(parameter)
+        return np.stack(rows)
+
+    return step
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("optimizer", OWN)
+def test_every_dtype_lets_a_right_program_pass_and_no_wrong_one(optimizer, dtype):
+    if dtype == "bfloat16":
+        require("ml_dtypes")
+    assert_conforms(own(optimizer), optimizer, dtype=dtype)
+    with pytest.raises(AssertionError, match=f"{optimizer.__name__} deviates in") as caught:
+        assert_conforms(own(optimizer, learning_rate=0.03), optimizer, dtype=dtype)
+    agreeing = re.search(r"Nearest is \S+, in (\d+) of (\d+)\.", str(caught.value))
+    assert agreeing is None or int(agreeing[1]) < int(agreeing[2])
+
+
+def test_a_plain_program_passes_in_float16():
+    assert_conforms(rmsprop, "RMSprop", dtype="float16")
+    with pytest.raises(AssertionError, match=r"It computes RMSprop with ε inside the square root"):
+        assert_conforms(inside, "RMSprop", dtype="float16")
+
+
+def test_a_case_that_a_dtype_cannot_decide_is_not_run():
+    seen = []
+
+    def recorded(parameter, gradients, **h):
+        seen.append(h)
+        return rmsprop(parameter, gradients, **h)
+
+    assert_conforms(recorded, "RMSprop", dtype="float16")
+    assert 0 < len(seen) < 20
+    seen.clear()
+    assert_conforms(recorded, "RMSprop", dtype="float16", eps=1e-6)  # rounds to a subnormal
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("formula", ["SGD", "Adam", "Lion"])
+def test_where_nothing_can_be_decided_nothing_runs(formula):
+    """A learning rate beyond the range of float16: what it rounds to is infinite."""
+    with pytest.raises(
+        ValueError, match=rf"with learning_rate=1000000.0 nothing of {formula} can be tested in float16"
+    ):
+        assert_conforms(never, formula, dtype="float16", learning_rate=1e6)
+    with pytest.raises(AssertionError, match="deviates"):
+        assert_conforms(own(getattr(mlx_optimizers, formula), learning_rate=2e6), formula, learning_rate=1e6)
+
+
+def never(*data, **h):
+    raise AssertionError("my_step was called")
+
+
+# What may be given, and what is refused before the function is called.
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), "float16", np.dtype(">f2")])
+def test_a_dtype_may_be_given_as_numpy_takes_it(dtype):
+    assert_conforms(own(mlx_optimizers.SGD), "SGD", dtype=dtype, learning_rate=0.5)
+    with pytest.raises(AssertionError, match=r"sgd/plain/learning_rate=0.5/float16, step 1, parameter\["):
+        assert_conforms(own(mlx_optimizers.SGD, learning_rate=0.25), "SGD", dtype=dtype, learning_rate=0.5)
+
+
+def test_a_formula_may_be_given_as_a_class():
+    assert_conforms(rmsprop, mlx_optimizers.RMSprop, alpha=0.5)
+    with pytest.raises(AssertionError, match="held to RMSprop"):
+        assert_conforms(inside, mlx_optimizers.RMSprop, eps=1e-3)
+
+
+def test_numbers_of_other_kinds_become_floats():
+    seen = []
+
+    def recorded(parameter, gradients, **h):
+        seen.append(h)
+        return rmsprop(parameter, gradients, **h)
+
+    given = {"learning_rate": range(1, STEPS + 1), "alpha": Fraction(3, 4), "eps": Decimal("0.001")}
+    assert_conforms(recorded, "RMSprop", **given)
+    assert seen == [{"learning_rate": [1, 2, 3, 4, 5, 6, 7, 8], "alpha": 0.75, "eps": 0.001}] * 4
+    assert {type(h[name]) for h in seen for name in ("alpha", "eps")} == {float}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"learning_rate": []}, ValueError, "learning_rate has 0 entries for 8 steps"),
+        ({"learning_rate": np.zeros(0)}, ValueError, "learning_rate has 0 entries for 8 steps"),
+        ({"learning_rate": [0.1, 0.2]}, ValueError, "learning_rate has 2 entries for 8 steps"),
+        ({"learning_rate": [0.1] * 7 + [-1.0]}, ValueError, "learning_rate must be at least 0, not -1.0"),
+        ({"learning_rate": [0.1] * 7 + [None]}, TypeError, "learning_rate must be a number, not None"),
+        ({"learning_rate": [0.1] * 7 + ["0.1"]}, TypeError, "learning_rate must be a number, not '0.1'"),
+        ({"learning_rate": np.full((STEPS, 1), 0.1)}, TypeError, r"learning_rate must be a number, not \(0.1,\)"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, not 'fast'"),
+        ({"learning_rate": lambda step: 0.1}, TypeError, "learning_rate must be a number, or a list .*, not <function"),
+        ({"learning_rate": {}}, TypeError, r"learning_rate must be a number, not \{\}"),
+        ({"learning_rate": np.nan}, ValueError, "learning_rate must be finite, not nan"),
+        ({"learning_rate": None}, TypeError, "learning_rate must be a number, not None"),
+        ({"alpha": "0.9"}, TypeError, "alpha must be a number, not '0.9'"),
+        ({"alpha": True}, TypeError, "alpha must be a number, not True"),
+        ({"alpha": [0.9]}, TypeError, r"alpha must be a number, not \(0.9,\)"),
+        ({"alpha": 2.0}, ValueError, r"alpha must be in \[0, 1\], not 2.0"),
+        ({"eps": None}, TypeError, "eps must be a number, not None"),
+        ({"eps": 0}, ValueError, "eps must be above 0, not 0.0"),
+        ({"momentum": 0.9}, TypeError, "RMSprop has no hyperparameter momentum"),
+        ({"scalars": "x"}, ValueError, "scalars must be 'double', 'float32' or 'either', not 'x'"),
+        ({"scalars": None}, ValueError, "scalars must be"),
+        ({"dtype": "int32"}, TypeError, "dtype 'int32' is none of"),
+        ({"dtype": np.int8}, TypeError, "dtype 'int8' is none of"),
+        ({"dtype": "nonsense"}, TypeError, "dtype 'nonsense' is none of"),
+        ({"formula": 3}, TypeError, "a formula is a name or one of the classes, not 3"),
+        ({"formula": None}, TypeError, "a formula is a name or one of the classes, not None"),
+        ({"formula": int}, ValueError, "unknown formula 'int'"),
+        ({"formula": "Adam", "betas": 0.9}, TypeError, "betas must be two numbers, not 0.9"),
+        ({"formula": "Adam", "betas": "ab"}, TypeError, "betas must be a number, not 'ab'"),
+        ({"formula": "Adam", "betas": (0.9,)}, ValueError, "betas must be two numbers"),
+        ({"formula": "Adam", "betas": (0.9, "x")}, TypeError, "betas must be a number, not 'x'"),
+        ({"formula": "SGD", "nesterov": 1}, TypeError, "nesterov must be True or False, not 1"),
+        ({"formula": "SGD", "nesterov": True}, ValueError, "nesterov needs momentum above 0"),
+        ({"formula": "AdamW", "learning_rate": 1.0, "weight_decay": 1.0}, ValueError, r"is above 0\.2"),
+    ],
+)
+def test_a_refusal_names_the_argument_and_the_value_before_my_step_is_called(given, error, words):
+    with pytest.raises(error, match=words):
+        assert_conforms(never, **{"formula": "RMSprop", **given})
+
+
+def test_my_step_is_a_function():
+    with pytest.raises(TypeError, match="my_step must be a function, not 3"):
+        assert_conforms(3, "SGD")
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit()])
+def test_what_ends_a_program_does_not_end_a_check(error):
+    def ends(parameter, gradients, **h):
+        raise error
+
+    with pytest.raises(AssertionError, match=f"SGD failed in 4 of 4 cases(.|\n)*{type(error).__name__}"):
+        assert_conforms(ends, "SGD", learning_rate=0.5)

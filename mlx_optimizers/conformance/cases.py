@@ -237,7 +237,10 @@ def default_rate(optimizer: str) -> float:
 
 
 def make_case(
-    optimizer: type[mlx_optimizers.Optimizer], regime: str, given: Mapping[str, Any], dtype: str = "float32"
+    optimizer: type[mlx_optimizers.Optimizer],
+    regime: str,
+    given: Mapping[str, Any],
+    dtype: npt.DTypeLike = "float32",
 ) -> Case:
     """The case of an optimizer, a regime, and the hyperparameters that differ from the defaults.
 
@@ -246,13 +249,13 @@ def make_case(
         regime: A key of `REGIMES`.
         given: Hyperparameters; ``learning_rate`` may be a tuple with one number a step. What is not given is at its
             default, the learning rate at the usual one of the optimizer.
-        dtype: Name of the dtype of all arrays; default float32.
+        dtype: The dtype of all arrays; default float32.
 
     Raises:
         TypeError: for an unknown hyperparameter or dtype.
         ValueError: for hyperparameters or data outside the domain in which the interval is proved.
     """
-    name = optimizer.__name__
+    name, form = optimizer.__name__, format_of(dtype)
     defaults = {
         key: default_rate(name) if key == "learning_rate" else parameter.default
         for key, parameter in inspect.signature(optimizer).parameters.items()
@@ -260,10 +263,9 @@ def make_case(
     values = {**defaults, **given}
     if unknown := set(values) - set(defaults):
         raise TypeError(f"{name} has no hyperparameter {', '.join(sorted(unknown))}")
-    form = format_of(dtype)
     label = ",".join(f"{key}={_text(values[key])}" for key in sorted(values) if values[key] != defaults[key])
     label = label or "defaults"
-    identifier = f"{name.lower()}/{regime}/{label}" + (f"/{dtype}" if dtype != "float32" else "")
+    identifier = f"{name.lower()}/{regime}/{label}" + (f"/{form.name}" if form.name != "float32" else "")
     parameter, gradients = (x.astype(form.dtype) for x in REGIMES[regime](_Draw(identifier, form), name, values))
     rates = values["learning_rate"]
     changing = isinstance(rates, tuple)
@@ -271,10 +273,10 @@ def make_case(
     if max(np.atleast_1d(rates)) * values.get("weight_decay", 0.0) > 0.2:
         raise ValueError(f"{identifier}: learning_rate times weight_decay is above 0.2")
     hyperparameters = {**values, "learning_rate": list(rates) if changing else rates}
-    return Case(identifier, name, regime, label, dtype, hyperparameters, parameter, gradients)
+    return Case(identifier, name, regime, label, form.name, hyperparameters, parameter, gradients)
 
 
-def recast(case: Case, dtype: str) -> Case:
+def recast(case: Case, dtype: npt.DTypeLike) -> Case:
     """The case of another dtype with the same regime and hyperparameters; the data are its own."""
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in case.hyperparameters.items()}
     optimizer = next(made for made in mlx_optimizers.OPTIMIZERS if made.__name__ == case.optimizer)

@@ -233,7 +233,8 @@ class Rounded:
             if not self._same_format:
                 radius += self.form.roundoff * (size + radius) + self.form.underflow
             radius += self._own_centre * size  # the centre itself was rounded to float64
-        return Ball(self, self._single(x.value), np.array([radius if math.isfinite(radius) else math.inf]))
+        known = size + radius < self.form.limit  # False for NaN too
+        return Ball(self, self._single(x.value), np.array([radius if known else math.inf]))
 
     def _single(self, value: Any) -> Array:
         if isinstance(self.centre, Exact):
