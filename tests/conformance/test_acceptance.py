@@ -8,8 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mlx_optimizers.conformance import Case, Outcome, parse
+import mlx_optimizers
+from mlx_optimizers.conformance import Case, Outcome, matching, parse
 from mlx_optimizers.conformance.acceptance import judge
+from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.oracle import trajectory
 from tests.support import require
 
@@ -178,3 +180,39 @@ def test_lists_of_numbers_are_as_good_as_arrays():
     _, outcome = _nearest(case)
     lists = Outcome(outcome.parameters.tolist(), {"v": outcome.state["v"].tolist()})
     assert _judge(case, lists) == _judge(case, outcome)
+
+
+# The profiles
+
+
+CLAIMED = (
+    "SGD[dampening=not_first]",
+    "SGD[buffer=scaled,weight_decay=decoupled]",
+    "RMSprop[eps=inside_sqrt]",
+    "Adagrad[eps=inside_sqrt,initial=0.1]",
+    "Adam[bias_correction=true]",
+    "Adam[bias_correction=true,eps=before_correction]",
+    "AdamW[bias_correction=true]",
+    "AdamW[bias_correction=true,eps=before_correction]",
+    "Adamax[bias_correction=true]",
+    "Adamax[bias_correction=true,eps=inside_max]",
+)
+"""What torch, optax and Keras compute."""
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", [*(made.__name__ for made in mlx_optimizers.OPTIMIZERS), *CLAIMED])
+def test_the_interval_of_the_float32_profile_holds_the_one_of_double(name, dtype):
+    """So that a case that passes under the first profile tried would pass under the second: nothing passes by turns."""
+    if dtype == "bfloat16":
+        require("ml_dtypes")
+    optimizer = parse(name).optimizer.__name__
+    for case in (recast(case, dtype) for case in matching([optimizer])):
+        given = dict(dtype=dtype, **case.hyperparameters)
+        double, single = (
+            trajectory(name, case.parameter, case.gradients, scalars=profile, **given)
+            for profile in ("double", "float32")
+        )
+        for one, other in zip(double, single, strict=True):
+            for (_, inner), (_, outer) in zip(one.quantities(), other.quantities(), strict=True):
+                assert (outer.low <= inner.low).all() and (inner.high <= outer.high).all(), case.id
