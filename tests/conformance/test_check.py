@@ -350,7 +350,7 @@ class _Silent(Exception):
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, BaseException) else "",
 )
-def test_whatever_a_backend_raises_is_a_failure_of_that_case(error, reason, place):
+def test_what_a_backend_raises_is_a_failure_of_that_case(error, reason, place):
     report = check(_Raises(error, place), SOME)
     failed = [result for result in report.results if result.verdict == "failed"]
     assert [result.case for result in failed] == [case.id for case in SOME if place == "claim" or case.regime == "tiny"]

@@ -42,6 +42,7 @@ EXAMPLES = {
     "mlx_optimizers/blocks.py": 10,
     "mlx_optimizers/cli.py": 2,
     "mlx_optimizers/compiled.py": 3,
+    "mlx_optimizers/conformance/acceptance.py": 2,
     "mlx_optimizers/oracle/formulas.py": 6,
     "mlx_optimizers/lion.py": 28,
     "mlx_optimizers/optimizer.py": 32,
