@@ -297,7 +297,7 @@ class Optimizer:
         ready = [
             _Leaf(path, given, w, w)
             for path, given in found
-            for w in [trees.to_numpy(given, f"parameter {trees.name(path)}")]
+            for w in [trees.to_numpy(given, trees.label("parameter", path))]
         ]
         self._require_state(ready)
         for leaf in ready:
@@ -341,6 +341,7 @@ class Optimizer:
             self._require_writable(found)
             self._plan = self._advance(found)
             return
+        self._require_untied(found)
         for leaf in found:
             if isinstance(leaf.given, np.generic) or not leaf.path:
                 kind = type(leaf.given).__name__
@@ -390,12 +391,14 @@ class Optimizer:
         """Every gradient with its parameter, converted and checked."""
         out = []
         for path, gradient in trees.leaves(gradients):
-            name = trees.name(path)
-            g = trees.to_numpy(gradient, f"gradient {name}")
+            called = trees.label("gradient", path)
+            if gradient is None:
+                raise TypeError(f"{called} is None, a NoneType, not an array; leave it out of the tree")
+            g = trees.to_numpy(gradient, called)
             given = trees.at(parameters, path)
-            w = trees.to_numpy(given, f"parameter {name}")
+            w = trees.to_numpy(given, trees.label("parameter", path))
             if g.shape != w.shape:
-                raise ValueError(f"gradient {name} has shape {g.shape}, its parameter {w.shape}")
+                raise ValueError(f"{called} has shape {g.shape}, its parameter {w.shape}")
             out.append(_Leaf(path, given, w, g.astype(w.dtype, copy=False)))
         return out
 
@@ -407,8 +410,18 @@ class Optimizer:
                 raise ValueError(f"parameter {leaf.name} is a view of an MLX array, which is never written to")
         pair = trees.overlapping([leaf.w for leaf in found])
         if pair is not None:
-            first, second = (found[index].name for index in pair)
-            raise ValueError(f"parameters {first} and {second} share memory")
+            raise _tied(*(found[index] for index in pair))
+
+    def _require_untied(self, found: list[_Leaf]) -> None:
+        """Refuse one array under two paths, of which each would be given a new one."""
+        first: dict[int, _Leaf] = {}
+        for leaf in found:
+            other = first.setdefault(id(leaf.given), leaf)
+            if other is not leaf:
+                raise _tied(other, leaf)
+        pair = trees.overlapping([leaf.w for leaf in found])
+        if pair is not None:
+            raise _tied(*(found[index] for index in pair))
 
     # State
 
@@ -624,6 +637,13 @@ def _step_of(found: Any) -> npt.NDArray[np.uint64]:
     return array.astype(np.uint64)
 
 
+def _tied(first: _Leaf, second: _Leaf) -> ValueError:
+    return ValueError(
+        f"parameters {first.name} and {second.name} share memory; sum their gradients and give one path, or use "
+        "apply_gradients, which returns a new array for each"
+    )
+
+
 def _state_path(path: Path) -> Path:
     """Where the state of a parameter stands: at its path, but beside the counters."""
     first = path[0] if path else None
@@ -632,12 +652,13 @@ def _state_path(path: Path) -> Path:
     return path
 
 
-def _copied(tree: Any) -> Any:
+def _copied(tree: Any, path: Path = ()) -> Any:
     """A state with its own arrays, which may come from MLX."""
     if isinstance(tree, dict):
-        return OptimizerState({key: _copied(child) for key, child in tree.items()})
+        return OptimizerState({key: _copied(child, (*path, key)) for key, child in tree.items()})
     if isinstance(tree, list | tuple):
-        return [_copied(child) for child in tree]
+        return [_copied(child, (*path, index)) for index, child in enumerate(tree)]
+    trees.refuse_container(tree, trees.label("state", path))
     if trees.is_mlx(tree) and "float" in str(tree.dtype):
         return trees.to_numpy(tree, "state")
     return np.array(tree)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -11,7 +12,24 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import byte_bounds
 
-__all__ = ["FLOATS", "Path", "at", "is_node", "leaves", "like", "name", "overlapping", "rebuilt", "shares", "to_numpy"]
+__all__ = [
+    "FLOATS",
+    "Path",
+    "at",
+    "from_mlx",
+    "is_mlx",
+    "is_node",
+    "label",
+    "leaves",
+    "like",
+    "name",
+    "overlapping",
+    "rebuilt",
+    "refuse_container",
+    "shares",
+    "to_mlx",
+    "to_numpy",
+]
 
 Path = tuple[Any, ...]
 
@@ -33,6 +51,11 @@ def name(path: Path) -> str:
     return ".".join(map(str, path)) if path else "the tree's only array"
 
 
+def label(kind: str, path: Path) -> str:
+    """What a message calls what stands at a path: ``gradient layers.0.weight``, or ``the gradient`` at the top."""
+    return f"{kind} {name(path)}" if path else f"the {kind}"
+
+
 def leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Every leaf with its path, in the order of the tree."""
     if not is_node(tree):
@@ -47,9 +70,16 @@ def at(tree: Any, path: Path) -> Any:
 
     Raises:
         KeyError: naming the path, where there is nothing.
+        TypeError: where a container of another kind is on the way.
     """
-    for key in path:
-        known = is_node(tree) and (key in tree if isinstance(tree, dict) else 0 <= key < len(tree))
+    for depth, key in enumerate(path):
+        if isinstance(tree, dict):
+            known = key in tree
+        elif isinstance(tree, list | tuple):
+            known = isinstance(key, int) and 0 <= key < len(tree)
+        else:
+            refuse_container(tree, label("parameter", path[:depth]))
+            known = False
         if not known:
             raise KeyError(f"there is no parameter {name(path)}")
         tree = tree[key]
@@ -85,13 +115,16 @@ def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
     """A leaf as a NumPy array of a float dtype; an MLX array is copied, never viewed.
 
     Raises:
-        TypeError: for anything else, with ``what``, the type or the dtype.
+        TypeError: for anything else, with ``what``, the type or the dtype; and how to convert it, where that is known.
     """
     if is_mlx(value):
-        value = _from_mlx(value)
+        value = from_mlx(value, what)
     elif isinstance(value, np.generic):
         value = np.asarray(value)
     elif not isinstance(value, np.ndarray):
+        how = _conversion(value)
+        if how is not None:
+            raise TypeError(_foreign(value, what, how))
         raise TypeError(f"{what} is {value!r:.60}, a {type(value).__name__}, not an array")
     if value.dtype.name not in FLOATS:
         raise TypeError(f"{what} has dtype {value.dtype}, not one of {', '.join(FLOATS)}")
@@ -99,25 +132,83 @@ def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
     return array
 
 
-def _from_mlx(value: Any) -> npt.NDArray[Any]:
+def _conversion(value: Any) -> str | None:
+    """How to convert a container or an array of another library; None for what is neither."""
+    kind = type(value)
+    if any(base.__name__ == "Tracer" and base.__module__.partition(".")[0] == "jax" for base in kind.__mro__):
+        return _TRACED
+    if is_node(value):
+        return None
+    if isinstance(value, Mapping):
+        return "dict(x) converts a level of it"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return "give its fields as a dictionary, vars(x)"
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return "list(x) converts it"
+    if any(base.__module__.partition(".")[0] == "torch" for base in kind.__mro__):
+        tensor = "x.detach().cpu().numpy() converts it"
+        module = "{name: w.detach().numpy() for name, w in x.named_parameters()} is one"
+        return tensor if hasattr(value, "detach") else module
+    if hasattr(value, "__array__"):
+        return "numpy.asarray(x) converts it"
+    return None
+
+
+_TRACED = (
+    "a traced array, which has no value: call the optimizer outside the function that is compiled or transformed, "
+    "and let that return the gradients"
+)
+
+
+def refuse_container(value: Any, what: str) -> None:
+    """Raise TypeError, which says how to convert it, for a container that is no dictionary, list or tuple."""
+    how = _conversion(value)
+    if how is not None and not hasattr(value, "dtype"):
+        raise TypeError(_foreign(value, what, how))
+
+
+def _foreign(value: Any, what: str, how: str) -> str:
+    if how is _TRACED:
+        return f"{what} is {how}"
+    kind = type(value)
+    return (
+        f"{what} is a {kind.__module__}.{kind.__qualname__}, but trees are made of dictionaries, lists and tuples "
+        f"of NumPy or MLX arrays; {how}"
+    )
+
+
+def from_mlx(value: Any, what: str) -> npt.NDArray[Any]:
+    """A copy of an MLX array as NumPy's.
+
+    Raises:
+        TypeError: with ``what``, where an array has no value: inside ``mx.compile`` or ``mx.vmap``.
+    """
     import mlx.core as mx
 
-    if value.dtype == mx.bfloat16:  # NumPy cannot read MLX's bfloat16; the bits are the same
-        import ml_dtypes
+    try:
+        if value.dtype == mx.bfloat16:  # NumPy cannot read MLX's bfloat16; the bits are the same
+            import ml_dtypes
 
-        return np.array(value.view(mx.uint16)).view(ml_dtypes.bfloat16)
-    return np.array(value)
+            return np.array(value.view(mx.uint16)).view(ml_dtypes.bfloat16)
+        return np.array(value)
+    except (RuntimeError, ValueError) as error:
+        if "Attempting to eval" in str(error):
+            raise TypeError(f"{what} is {_TRACED}") from None
+        raise
+
+
+def to_mlx(array: npt.NDArray[Any]) -> Any:
+    """A copy of a NumPy array as MLX's, of the same dtype."""
+    import mlx.core as mx
+
+    if array.dtype.name == "bfloat16":
+        return mx.array(array.view(np.uint16)).view(mx.bfloat16)
+    return mx.array(array, getattr(mx, array.dtype.name))
 
 
 def like(given: Any, result: npt.NDArray[Any]) -> Any:
     """A result as the kind of leaf that came in: an MLX array for an MLX array, else NumPy."""
-    if not is_mlx(given):
-        return result
-    import mlx.core as mx
-
-    if result.dtype.name == "bfloat16":
-        return mx.array(result.view(np.uint16)).view(mx.bfloat16)
-    return mx.array(result)
+    return to_mlx(result) if is_mlx(given) else result
 
 
 def _bounds(array: npt.NDArray[Any]) -> tuple[int, int]:

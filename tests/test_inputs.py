@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import types
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import mlx_optimizers as optim
 from mlx_optimizers.blocks import BLOCK
+from tests.support import require
 
 EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
 
 
 def _f(*values):
     return np.array(values, np.float32)
-
-
-def _snapshot(optimizer, model):
-    return copy.deepcopy((dict(optimizer.state), model)), float(optimizer.learning_rate)
 
 
 def _same(left, right):
@@ -33,15 +33,15 @@ def _refused(made, error, match, model, gradients, method="update"):
     """The update is refused with this message; parameters and state stay bit for bit."""
     optimizer = made(0.1)
     optimizer.init({"other": _f(1)})
-    (state, kept), rate = _snapshot(optimizer, model)
+    state, rate = copy.deepcopy(dict(optimizer.state)), float(optimizer.learning_rate)
+    items = model.items() if type(model) is dict else ()
+    arrays = {key: value for key, value in items if isinstance(value, np.ndarray)}
+    kept = {key: value.copy() for key, value in arrays.items()}
     with pytest.raises(error, match=match):
         getattr(optimizer, method)(*((model, gradients) if method == "update" else (gradients, model)))
     assert _same(dict(optimizer.state), state)
     assert float(optimizer.learning_rate) == rate
-    if isinstance(model, dict) and all(
-        isinstance(value, np.ndarray) and value.dtype != object for value in model.values()
-    ):
-        assert _same(model, kept)
+    assert _same(arrays, kept)
 
 
 @EIGHT
@@ -84,6 +84,108 @@ def test_leaves_that_are_no_arrays(made, leaf, method):
     for w, g in ((leaf, _f(1)), (_f(1), leaf)):
         with pytest.raises(TypeError, match=rf"a\.0 is .*, a {type(leaf).__name__}, not an array"):
             _call(made(0.1), method, {"a": [w]}, {"a": [g]})
+
+
+@EIGHT
+def test_a_gradient_that_is_none_is_to_be_left_out_of_the_tree(made):
+    for method in ("update", "apply_gradients"):
+        match = r"gradient a\.0 is None.*; leave it out of the tree"
+        _refused(made, TypeError, match, {"a": [_f(1)], "b": _f(1)}, {"a": [None], "b": _f(1)}, method)
+    optimizer, model = made(0.1), {"a": [_f(1)], "b": _f(1)}
+    optimizer.update(model, {"b": _f(1)})
+    assert model["a"][0] == 1 != model["b"]
+
+
+@dataclass
+class Weights:
+    x: object
+
+
+class FrozenDict(collections.abc.Mapping):
+    """As flax' one: a mapping that is no dictionary."""
+
+    def __init__(self, **items):
+        self._items = items
+
+    def __getitem__(self, key):
+        return self._items[key]
+
+    def __iter__(self):
+        return iter(self._items)
+
+    def __len__(self):
+        return len(self._items)
+
+
+CONTAINERS = [
+    (FrozenDict(x=_f(1)), "FrozenDict", r"dict\(x\)"),
+    (types.MappingProxyType({"x": _f(1)}), "builtins.mappingproxy", r"dict\(x\)"),
+    (collections.UserDict(x=_f(1)), "collections.UserDict", r"dict\(x\)"),
+    (collections.ChainMap({"x": _f(1)}), "collections.ChainMap", r"dict\(x\)"),
+    (Weights(_f(1)), "Weights", r"vars\(x\)"),
+    (collections.UserList([_f(1)]), "collections.UserList", r"list\(x\)"),
+    (collections.deque([_f(1)]), "collections.deque", r"list\(x\)"),
+]
+
+
+def _refused_everywhere(odd, kind, how, inner="x"):
+    """As the tree of gradients or parameters, within one, and where gradients go on into it."""
+    words = rf"a [\w.]*{kind}, but trees are made of dictionaries, lists and tuples of NumPy or MLX arrays; .*{how}"
+    for method in ("update", "apply_gradients"):
+        for made in (optim.SGD, optim.Adam):
+            _refused(made, TypeError, f"the gradient is {words}", {"x": _f(1)}, odd, method)
+            _refused(made, TypeError, rf"gradient a\.0 is {words}", {"a": [_f(1)]}, {"a": [odd]}, method)
+            _refused(made, TypeError, rf"parameter a\.0 is {words}", {"a": [odd]}, {"a": [_f(1)]}, method)
+            if not hasattr(odd, "dtype"):
+                _refused(made, TypeError, f"the parameter is {words}", odd, {inner: _f(1)}, method)
+                _refused(made, TypeError, f"parameter a is {words}", {"a": odd}, {"a": {inner: _f(1)}}, method)
+
+
+@pytest.mark.parametrize(("odd", "kind", "how"), CONTAINERS, ids=lambda value: value if isinstance(value, str) else "")
+def test_containers_of_another_kind_are_refused_with_what_trees_are_made_of(odd, kind, how):
+    _refused_everywhere(odd, kind, how)
+    state = {"layer": odd}
+    optimizer = optim.SGD(0.1)
+    with pytest.raises(TypeError, match=f"state layer is a .*{kind}, but trees are made of"):
+        optimizer.state = state
+
+
+def test_arrays_of_torch_are_refused_with_how_to_convert_them():
+    torch = require("torch")
+    detached = r"x\.detach\(\)\.cpu\(\)\.numpy\(\)"
+    _refused_everywhere(torch.ones(1), "torch.Tensor", detached)
+    _refused_everywhere(torch.nn.Parameter(torch.ones(1)), "torch.nn.parameter.Parameter", detached)
+    linear = torch.nn.Linear(1, 1)
+    with pytest.raises(TypeError, match=r"the parameter is a torch.*Linear, but trees.*x\.named_parameters\(\)"):
+        optim.SGD(0.1).update(linear, {"weight": np.ones((1, 1), np.float32)})
+    # What the message says to do: the arrays share the tensors' memory.
+    expected = linear.weight.detach().numpy() - np.float32(0.5)
+    model = {name: w.detach().numpy() for name, w in linear.named_parameters()}
+    optim.SGD(0.5).update(model, {"weight": np.ones((1, 1), np.float32)})
+    assert linear.weight.detach().numpy().tobytes() == expected.tobytes()
+
+
+def test_arrays_of_jax_are_refused_with_how_to_convert_them():
+    _refused_everywhere(require("jax").numpy.ones(1), "ArrayImpl", r"numpy\.asarray\(x\)")
+
+
+def test_a_tracer_of_jax_has_no_value():
+    jax = require("jax")
+    words = "is a traced array, which has no value: call the optimizer outside the function"
+    for transform in (jax.jit, jax.grad, jax.vmap):
+        for name, call in (
+            ("gradient", lambda x: optim.SGD(0.1).apply_gradients({"w": x}, {"w": _f(1)})["w"].sum()),
+            ("parameter", lambda x: optim.SGD(0.1).apply_gradients({"w": _f(1)}, {"w": x})["w"].sum()),
+        ):
+            with pytest.raises(TypeError, match=f"^{name} w {words}"):
+                transform(call)(_f(1))
+
+
+def test_named_tuples_are_tuples():
+    Pair = collections.namedtuple("Pair", "w b")  # noqa: PYI024 - the untyped kind is what callers have
+    new = optim.SGD(0.5).apply_gradients(Pair(_f(1), _f(2)), Pair(_f(1), _f(2)))
+    assert type(new) is Pair
+    assert (new.w, new.b) == (0.5, 1)
 
 
 @EIGHT
@@ -313,7 +415,8 @@ def test_one_array_under_two_paths(made):
         {"x": _f(1), "a": w, "b": w.reshape(2, 2)},
     ):
         gradients = {name: np.ones_like(value) for name, value in model.items()}
-        _refused(made, ValueError, "parameters a and b share memory", model, gradients)
+        match = "parameters a and b share memory; sum their gradients and give one path, or use apply_gradients"
+        _refused(made, ValueError, match, model, gradients)
         new = made(0.1).apply_gradients(gradients, model)
         assert new["a"].shape == model["a"].shape
     made(0.1).update({"a": w[::2], "b": w[1::2]}, {"a": _f(1, 1), "b": _f(1, 1)})  # side by side is fine
