@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.hyperparameters import Hyperparameter, positive, unit
+from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive, unit
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
 __all__ = ["AdaDelta"]
@@ -119,6 +119,7 @@ class AdaDelta(Optimizer):
     rho = Hyperparameter(unit, "Decay ρ in [0, 1].")
     eps = Hyperparameter(positive, "ε > 0.")
 
+    @explained
     def __init__(self, learning_rate: LearningRate, rho: float = 0.9, eps: float = 1e-6) -> None:
         super().__init__()
         self.learning_rate = learning_rate

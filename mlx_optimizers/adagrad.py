@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.hyperparameters import Hyperparameter, positive
+from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
 __all__ = ["Adagrad"]
@@ -113,6 +113,7 @@ class Adagrad(Optimizer):
 
     eps = Hyperparameter(positive, "ε > 0.")
 
+    @explained
     def __init__(self, learning_rate: LearningRate, eps: float = 1e-8) -> None:
         super().__init__()
         self.learning_rate = learning_rate

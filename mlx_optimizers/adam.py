@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, pair_below_one
+from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, pair_below_one
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
 __all__ = ["Adam"]
@@ -120,6 +120,7 @@ class Adam(Optimizer):
     betas = Hyperparameter(pair_below_one, "Decays (β₁, β₂), each in [0, 1).")
     eps = Hyperparameter(at_least_zero, "ε ≥ 0.")
 
+    @explained
     def __init__(
         self, learning_rate: LearningRate, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:

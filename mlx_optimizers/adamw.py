@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlx_optimizers.adam import Adam
-from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero
+from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained
 from mlx_optimizers.optimizer import LearningRate
 
 __all__ = ["AdamW"]
@@ -122,6 +122,7 @@ class AdamW(Adam):
 
     weight_decay = Hyperparameter(at_least_zero, "Decoupled weight decay κ ≥ 0.")
 
+    @explained
     def __init__(
         self,
         learning_rate: LearningRate,

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
-__all__ = ["Hyperparameter", "at_least_zero", "number", "pair_below_one", "positive", "switch", "unit"]
+from mlx_optimizers import trees
+
+__all__ = [
+    "Hyperparameter",
+    "at_least_zero",
+    "explained",
+    "number",
+    "pair_below_one",
+    "positive",
+    "switch",
+    "unit",
+]
+
+Arguments = ParamSpec("Arguments")
 
 
 def number(name: str, value: Any) -> float:
@@ -17,6 +32,8 @@ def number(name: str, value: Any) -> float:
         TypeError: for a string, a bool, or what is no real number, also as a scalar or 0-d array of NumPy.
         ValueError: for NaN, an infinity, or a number too large for a float.
     """
+    if trees.is_mlx(value):
+        value = trees.from_mlx(value, name)
     kind = getattr(getattr(value, "dtype", None), "kind", "f")
     if isinstance(value, str | bytes | bool | complex) or kind in "bcSUOmM" or getattr(value, "ndim", 0) != 0:
         raise TypeError(f"{name} must be a number, not {value!r}")
@@ -38,7 +55,7 @@ def at_least_zero(name: str, value: Any) -> float:
 
 def positive(name: str, value: Any) -> float:
     """A finite number > 0."""
-    return _within(name, value, "above 0", lambda x: x > 0)
+    return _within(name, value, ">0", lambda x: x > 0)
 
 
 def unit(name: str, value: Any) -> float:
@@ -106,3 +123,35 @@ class Hyperparameter:
             instance.__dict__.clear()
             instance.__dict__.update(before)
             raise
+
+
+_BIAS_CORRECTION = (
+    "one class has one formula, and the bias-corrected one is {0}[bias_correction=true]. The oracle and "
+    "`mlx-optimizers check --as` know it; its class, BiasCorrected{0}, comes in a later release"
+)
+_SCHEDULERS = (
+    "give a callable as learning_rate; in a class of your own, self._maybe_schedule(name, callable) schedules another "
+    "hyperparameter"
+)
+
+
+def explained(init: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Have a constructor say what to use instead of an argument that MLX added later.
+
+    Raises:
+        TypeError: when the constructor is called with such an argument.
+    """
+    known = inspect.signature(init).parameters
+
+    @functools.wraps(init)
+    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        package = __name__.partition(".")[0]
+        name = next(kind.__name__ for kind in type(args[0]).__mro__ if kind.__module__.partition(".")[0] == package)
+        later = {"bias_correction": _BIAS_CORRECTION if name in ("Adam", "AdamW") else None, "schedulers": _SCHEDULERS}
+        for argument in kwargs:
+            words = None if argument in known else later.get(argument)
+            if words is not None:
+                raise TypeError(f"{name} has no argument {argument}: {words.format(name)}")
+        init(*args, **kwargs)
+
+    return checked

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, pair_below_one
+from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, pair_below_one
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
 __all__ = ["Lion"]
@@ -122,6 +122,7 @@ class Lion(Optimizer):
     betas = Hyperparameter(pair_below_one, "Decays (β₁, β₂), each in [0, 1).")
     weight_decay = Hyperparameter(at_least_zero, "Decoupled weight decay κ ≥ 0.")
 
+    @explained
     def __init__(
         self, learning_rate: LearningRate, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
     ) -> None:

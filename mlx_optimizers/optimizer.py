@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mlx_optimizers import trees
 from mlx_optimizers.blocks import Blocks, Halted
-from mlx_optimizers.hyperparameters import at_least_zero
+from mlx_optimizers.hyperparameters import at_least_zero, explained
 from mlx_optimizers.plan import Plan, Stopped
 from mlx_optimizers.state import OptimizerState
 from mlx_optimizers.trees import Path
@@ -138,6 +138,7 @@ class Optimizer:
     exact: ClassVar[Callable[..., Any]]
     """One step over the numbers of an oracle context; ``exact(n, h, t, w, g, *slots)`` returns the new w and slots."""
 
+    @explained
     def __init__(self) -> None:
         self._state = OptimizerState(step=np.array(0, np.uint64))
         self._schedules: dict[str, Callable[[int], Any]] = {}

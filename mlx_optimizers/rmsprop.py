@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.hyperparameters import Hyperparameter, positive, unit
+from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive, unit
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
 __all__ = ["RMSprop"]
@@ -114,6 +114,7 @@ class RMSprop(Optimizer):
     alpha = Hyperparameter(unit, "Smoothing constant α in [0, 1].")
     eps = Hyperparameter(positive, "ε > 0.")
 
+    @explained
     def __init__(self, learning_rate: LearningRate, alpha: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__()
         self.learning_rate = learning_rate

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, switch, unit
+from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, switch, unit
 from mlx_optimizers.optimizer import LearningRate, Optimizer
 
 __all__ = ["SGD"]
@@ -142,6 +142,7 @@ class SGD(Optimizer):
     dampening = Hyperparameter(unit, "Dampening τ in [0, 1].")
     nesterov = Hyperparameter(switch, "Whether Nesterov momentum is used.")
 
+    @explained
     def __init__(
         self,
         learning_rate: LearningRate,

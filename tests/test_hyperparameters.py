@@ -18,6 +18,7 @@ from mlx_optimizers.hyperparameters import (
     switch,
     unit,
 )
+from mlx_optimizers.oracle import trajectory
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_what_is_too_large_for_a_float_is_a_value_error(value):
     ("check", "allowed", "refused", "words"),
     [
         (at_least_zero, [0, 5e-324, 1e300], [-5e-324, -1], "at least 0"),
-        (positive, [5e-324, 1e300], [0, -0.0, -5e-324], "above 0"),
+        (positive, [5e-324, 1e300], [0, -0.0, -5e-324], ">0"),
         (unit, [0, 0.5, 1], [-5e-324, np.nextafter(1.0, 2.0)], r"in \[0, 1\]"),
     ],
 )
@@ -134,3 +135,40 @@ def test_what_is_refused_together_leaves_everything_as_it_was():
     with pytest.raises(ValueError, match=r"not momentum 0\.0 and dampening 0\.0"):
         optimizer.nesterov = True
     assert optimizer.nesterov is False
+
+
+@pytest.mark.parametrize("name", ["RMSprop", "Adagrad", "AdaDelta"])
+def test_an_epsilon_that_must_not_be_zero_is_said_to_be_above_it(name):
+    """In MLX's words, which its own tests look for: its accumulators start at zero, and 0/0 is NaN."""
+    for value in (0.0, -1.0):
+        with pytest.raises(ValueError, match=rf"^eps must be >0, not {value}$"):
+            getattr(optim, name)(0.1, eps=value)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+@pytest.mark.parametrize("value", [True, False])
+def test_bias_correction_is_another_formula(name, value):
+    words = rf"{name} has no argument bias_correction: .*{name}\[bias_correction=true\].* BiasCorrected{name}, comes in"
+    with pytest.raises(TypeError, match=words):
+        getattr(optim, name)(1e-3, bias_correction=value)
+    assert trajectory(f"{name}[bias_correction=true]", [1.0], [[1.0]], learning_rate=0.1), "the oracle knows the name"
+    assert not hasattr(optim, f"BiasCorrected{name}"), "the message is to name the class once there is one"
+
+
+@pytest.mark.parametrize("made", [optim.Optimizer, *optim.OPTIMIZERS], ids=lambda made: made.__name__)
+def test_schedulers_are_given_in_another_way(made):
+    given = () if made is optim.Optimizer else (0.1,)
+    for kind in (made, type("Mine", (made,), {})):
+        with pytest.raises(TypeError, match=f"{made.__name__} has no argument schedulers: give a callable as learning"):
+            kind(*given, schedulers={})
+        with pytest.raises(TypeError, match="unexpected keyword argument 'foo'"):
+            kind(*given, foo=1)
+
+
+def test_a_class_of_ones_own_may_have_the_arguments_that_ours_have_not():
+    class Mine(optim.Adam):
+        def __init__(self, learning_rate, bias_correction=False):
+            super().__init__(learning_rate)
+            self.bias_correction = bias_correction
+
+    assert Mine(0.1, bias_correction=True).bias_correction is True
