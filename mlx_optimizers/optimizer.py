@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -53,6 +54,8 @@ class Optimizer:
     new parameters.
 
     State:
+        Its arrays are NumPy's, or MLX's where the parameters are, so that MLX saves and loads it.
+
         - ``step``: the number of updates done, 0-d, uint64.
         - ``learning_rate``: the learning rate λ, 0-d, float32; :attr:`learning_rate` is the double that was given.
         - Under the path of each parameter, such as ``state["layers"][0]["weight"]``: its slots, of its shape and dtype.
@@ -71,6 +74,17 @@ class Optimizer:
         {'v': array([1., 1.], dtype=float32)}
         >>> optimizer.state["step"], optimizer.state["learning_rate"]
         (array(1, dtype=uint64), array(0.5, dtype=float32))
+
+        What does not fit is refused with the path, and nothing has moved:
+
+        >>> for gradients in ({"rest": [None]}, {"rest": {"w": np.float32([1])}}, {"w": np.float64([1])}):
+        ...     try:
+        ...         optimizer.update(model, gradients)
+        ...     except (KeyError, TypeError, ValueError) as error:
+        ...         print(f"{type(error).__name__}: {error.args[0]}")
+        TypeError: gradient rest.0 is None, a NoneType, not an array; leave it out of the tree
+        KeyError: there is no parameter rest.w
+        ValueError: gradient w has shape (1,), its parameter (2,)
 
         An optimizer of one's own, written as for MLX: it returns the new array. It gets NumPy arrays, whatever the
         model holds.
@@ -140,25 +154,31 @@ class Optimizer:
 
     @explained
     def __init__(self) -> None:
-        self._state = OptimizerState(step=np.array(0, np.uint64))
+        self._state = OptimizerState()
+        self._mlx = False  # whether the counters in the state are MLX arrays
+        self._set_step(0)
         self._schedules: dict[str, Callable[[int], Any]] = {}
         self._rate = 0.0
-        self._image: npt.NDArray[Any] | None = None
+        self._image: Any = None
+        self._cold: frozenset[Path] = frozenset()  # parameters that a warning has named
         self._plan: Plan | None = None
 
     # Hyperparameters
 
     @property
     def state(self) -> OptimizerState:
-        """The state, which is the step, the learning rate, and the slots of every parameter as NumPy arrays.
+        """The state, which is the step, the learning rate, and the slots of every parameter.
 
-        It is live: the next update changes its arrays. Assigning a tree of NumPy or MLX arrays copies it; keys that
-        are not in it keep their values at ``step`` and ``learning_rate``, and are made anew elsewhere. A schedule
-        stays, and goes on from the new step.
+        It is live: the next update changes it. Its arrays are NumPy's, or MLX's where the parameters are. Assigning a
+        tree of either copies it. A step or a learning rate that is not in it keeps its value, and comes back with the
+        next update, or when :attr:`step` or :attr:`learning_rate` is read; slots that are not in it start as new ones.
+        A schedule stays, and goes on from the new step.
 
         Raises:
-            TypeError: for what is no dictionary, and a step or a learning rate that is no number.
-            ValueError: for a negative step or learning rate; the state is then as it was.
+            TypeError: for what is no dictionary, has a container of another kind in it, or a step or a learning rate
+                that is no number.
+            ValueError: for a negative step or learning rate, and a step that cannot be followed by another in uint64;
+                the state is then as it was.
         """
         return self._state
 
@@ -166,19 +186,44 @@ class Optimizer:
     def state(self, state: dict[str, Any]) -> None:
         if not isinstance(state, dict):
             raise TypeError(f"state must be a dictionary, not {type(state).__name__}")
-        counters = {key: self._state[key] for key in _COUNTERS if key in self._state}
-        new = OptimizerState({**counters, **_copied(state)})
-        new["step"] = _step_of(new["step"])
-        rate = self._rate_of(new["learning_rate"]) if "learning_rate" in new else None
+        step, rate = dict.get(state, "step"), dict.get(state, "learning_rate")
+        count = None if _is_missing(step) else _step_of(step)
+        rate = None if _is_missing(rate) else self._rate_of(rate)
+        new = _copied(state)
         self._state, self._plan = new, None
+        self._mlx = any(trees.is_mlx(leaf) for _, leaf in trees.leaves(new))
+        if count is not None:
+            self._set_step(count)
         if rate is not None:
             self._set_rate(rate)
 
     @property
     def step(self) -> npt.NDArray[np.uint64]:
-        """The number of updates done, a 0-d array."""
+        """The number of updates done, a 0-d array.
+
+        Raises:
+            TypeError, ValueError: where what stands in the state is no such number.
+        """
+        self._read_step()
         step: npt.NDArray[np.uint64] = self._state["step"]
         return step
+
+    def _set_step(self, count: int) -> None:
+        self._count = count
+        self._state["step"] = self._counter(np.array(count, np.uint64))
+
+    def _read_step(self) -> int:
+        """Take over a step that was put into the state meanwhile, and put it back where it is missing."""
+        found = dict.get(self._state, "step")
+        count = self._count if _is_missing(found) else _step_of(found)
+        kept = trees.is_mlx(found) if self._mlx else isinstance(found, np.ndarray) and found.dtype == np.uint64
+        if count != self._count or not kept:
+            self._set_step(count)
+        return count
+
+    def _counter(self, array: npt.NDArray[Any]) -> Any:
+        """A counter as the kind of array that the state has."""
+        return trees.to_mlx(array) if self._mlx else array
 
     @property
     def learning_rate(self) -> np.float64:
@@ -191,9 +236,9 @@ class Optimizer:
             TypeError: for what is neither a number nor callable.
             AttributeError: when the optimizer has none.
         """
-        if "learning_rate" not in self._state:
-            raise AttributeError(f"{type(self).__name__} has no learning rate")
         self._read_rate()
+        if self._image is None:
+            raise AttributeError(f"{type(self).__name__} has no learning rate")
         return np.float64(self._rate)
 
     @learning_rate.setter
@@ -206,19 +251,29 @@ class Optimizer:
 
     def _set_rate(self, value: Any) -> None:
         self._rate = at_least_zero("learning_rate", value)
-        self._state["learning_rate"] = self._image = _single(self._rate)
+        self._state["learning_rate"] = self._image = self._counter(_single(self._rate))
 
     def _read_rate(self) -> None:
-        """Take over a rate that was put into the state meanwhile; it ends a schedule, as setting the attribute does."""
-        current = self._state["learning_rate"]
-        if current is not self._image or current != _single(self._rate):
-            self._set_rate(self._rate_of(current))
+        """Take over a rate that was put into the state meanwhile; it ends a schedule, as setting the attribute does.
+
+        One that is missing is put back.
+        """
+        current = dict.get(self._state, "learning_rate")
+        if _is_missing(current):
+            if self._image is not None:
+                self._set_rate(self._rate)
+            return
+        rate = self._rate_of(current)
+        if current is not self._image or rate != self._rate:
+            self._set_rate(rate)
             self._schedules.pop("learning_rate", None)
 
     def _rate_of(self, found: Any) -> float:
         """The rate that is meant by what stands in a state: the image of the double that is kept means that double."""
-        image = isinstance(found, np.ndarray) and found.dtype == np.float32
-        if image and np.array_equal(found, _single(self._rate)):
+        if trees.is_mlx(found):
+            found = trees.from_mlx(found, "learning_rate")
+        image = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 0
+        if image and found == _single(self._rate):
             return self._rate
         return at_least_zero("learning_rate", found)
 
@@ -294,15 +349,14 @@ class Optimizer:
         Raises:
             TypeError, ValueError: as :meth:`update` raises them.
         """
-        found = list(trees.leaves(parameters))
-        ready = [
-            _Leaf(path, given, w, w)
-            for path, given in found
-            for w in [trees.to_numpy(given, trees.label("parameter", path))]
-        ]
-        self._require_state(ready)
-        for leaf in ready:
-            self._slots_of(leaf)
+        found = []
+        for path, given in trees.leaves(parameters):
+            w = trees.to_numpy(given, trees.label("parameter", path))
+            found.append(_Leaf(path, given, w, w))
+        with self._in_numpy(found):
+            self._require_state(found, parameters)
+            for leaf in found:
+                self._slots_of(leaf)
 
     def update(self, model: Any, gradients: Any) -> None:
         """Apply gradients to the parameters of a model.
@@ -317,10 +371,17 @@ class Optimizer:
 
         Raises:
             KeyError: for a gradient of a parameter that is not there.
-            TypeError: for a leaf that is no array of floats, or one that cannot be changed in place.
-            ValueError: for shapes that differ, a parameter that is read-only or a view of an MLX array, parameters that
-                overlap, or a state that does not fit; parameters and state are then as they were.
+            TypeError: for a leaf that is no array of floats, or one that cannot be changed in place; for a container or
+                an array of another library, with how to convert it; inside ``mx.compile`` or ``mx.vmap``, where an
+                array has no value.
+            ValueError: for shapes that differ, a parameter that is read-only or a view of an MLX array, one array under
+                two paths, parameters that overlap, or a state that does not fit: of another optimizer, with lists for
+                dictionaries, or with nothing for any of the parameters; parameters and state are then as they were.
             RuntimeError: when the step itself failed halfway; says what had moved.
+
+        Warns:
+            RuntimeWarning: once for a parameter that has no state at a later step than the first, while others have;
+                its slots start as new ones.
 
         Example:
             >>> import numpy as np
@@ -340,7 +401,9 @@ class Optimizer:
         found = self._found(gradients, model)
         if all(isinstance(leaf.given, np.ndarray) for leaf in found):
             self._require_writable(found)
-            self._plan = self._advance(found)
+            with self._in_numpy(found):
+                self._require_state(found, model)
+                self._plan = self._advance(found)
             return
         self._require_untied(found)
         for leaf in found:
@@ -352,7 +415,9 @@ class Optimizer:
         for leaf, parent in zip(found, parents, strict=True):
             if isinstance(parent, tuple) and not has_update:
                 raise TypeError(f"parameter {leaf.name} stands in a tuple, which cannot be given a new one")
-        new = self._applied(found)
+        with self._in_numpy(found):
+            self._require_state(found, model)
+            new = self._applied(found)
         if has_update:
             model.update(trees.rebuilt(gradients, new.__getitem__))
             return
@@ -370,7 +435,8 @@ class Optimizer:
             A tree of the structure of the gradients, with new arrays of the kind that came in.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: as :meth:`update` does.
+            KeyError, TypeError, ValueError, RuntimeError: as :meth:`update` does, but for what cannot be changed in
+                place: parameters that are read-only or share memory are fine here.
 
         Example:
             >>> import numpy as np
@@ -379,7 +445,9 @@ class Optimizer:
             {'w': array([0.], dtype=float32)}
         """
         found = self._found(gradients, parameters)
-        new = self._applied(found)
+        with self._in_numpy(found):
+            self._require_state(found, parameters)
+            new = self._applied(found)
         return trees.rebuilt(gradients, new.__getitem__)
 
     def _applied(self, found: list[_Leaf]) -> dict[Path, Any]:
@@ -427,31 +495,120 @@ class Optimizer:
     # State
 
     def _slots_at(self, path: Path) -> dict[str, Any] | None:
-        """The slots that stand at a path, or None; nothing is made."""
-        node: Any = self._state
-        for key in _state_path(path):
-            if isinstance(node, dict):
-                node = dict.get(node, key)
-            else:
-                node = node[key] if isinstance(node, list) and key < len(node) else None
-        if node is not self._state:
-            if node is not None and not isinstance(node, dict):
-                raise ValueError(f"the state of {trees.name(path)} is a {type(node).__name__}, not its slots")
-            return node
-        return {key: value for key, value in node.items() if key not in _COUNTERS}
+        """The slots that stand at a path, or None; nothing is made.
 
-    def _require_state(self, found: Sequence[_Leaf]) -> None:
-        """Refuse a state that does not fit; an empty one is made later."""
+        Raises:
+            ValueError: where the state has a list for a dictionary of the tree, or the other way about.
+        """
+        node: Any = self._state
+        if not path:
+            return {key: value for key, value in node.items() if key not in _COUNTERS}
+        for depth, key in enumerate(_state_path(path)):
+            listed = isinstance(key, trees.Position) and depth > 0  # the state itself is a dictionary
+            if node is None or (trees.is_node(node) and not node):
+                return None
+            if not isinstance(node, list if listed else dict):
+                has = "dictionary" if isinstance(node, dict) else type(node).__name__
+                needs = "list" if listed else "dictionary"
+                raise ValueError(
+                    f"the state of {trees.name(path[:depth])} is a {has}, and its parameters need a {needs}"
+                )
+            node = _below(node, key)
+        if node is not None and not isinstance(node, dict):
+            raise ValueError(f"the state of {trees.name(path)} is a {type(node).__name__}, not its slots")
+        return node
+
+    def _require_state(self, found: Sequence[_Leaf], parameters: Any) -> None:
+        """Refuse a state that does not fit, and warn of parameters that start later than others; theirs is made later.
+
+        It stands two calls below the user's.
+        """
+        cold = []
         for leaf in found:
             slots = self._slots_at(leaf.path)
-            for slot in self.slots if slots else ():
-                if slot not in slots:  # type: ignore[operator]
-                    raise KeyError(f"the state of {leaf.name} has no {slot}")
-                array = trees.to_numpy(slots[slot], f"state {slot} of {leaf.name}")  # type: ignore[index]
-                if array.shape != leaf.w.shape:
-                    raise ValueError(f"state {slot} of {leaf.name} has shape {array.shape}, not {leaf.w.shape}")
-                if array.dtype != leaf.w.dtype:
-                    raise ValueError(f"state {slot} of {leaf.name} has dtype {array.dtype}, not {leaf.w.dtype}")
+            if slots:
+                self._require_slots(leaf, slots)
+            else:
+                cold.append(leaf)
+        if not cold:
+            return
+        count, entries = self._read_step(), self._entries()
+        if entries and len(cold) == len(found) and not _fits(self._state, parameters):
+            raise ValueError(
+                f"the state has {_few(entries)}, and nothing for the parameters {_few([leaf.name for leaf in cold])}; "
+                "it must have their paths, without a prefix, as a tree (mlx.utils.tree_unflatten makes one)"
+            )
+        late = [leaf for leaf in cold if leaf.path not in self._cold] if entries and count else []
+        if late:
+            warnings.warn(
+                f"no state at step {count} for {_few([leaf.name for leaf in late])}: new slots are made, while other "
+                "parameters go on with theirs",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            self._cold |= {leaf.path for leaf in late}
+
+    def _require_slots(self, leaf: _Leaf, slots: dict[str, Any]) -> None:
+        """Refuse slots of another optimizer, or of another parameter."""
+        missing = set(self.slots) - set(slots)
+        if missing or (len(slots) > len(self.slots) and self._names_slots()):
+            has, should = (", ".join(map(str, names)) or "none" for names in (slots, self.slots))
+            kind = type(self).__name__
+            raise ValueError(f"the state of {leaf.name} has the slots {has}; those of {kind} are {should}")
+        for slot in self.slots:
+            array = trees.to_numpy(slots[slot], f"state {slot} of {leaf.name}")
+            if array.shape != leaf.w.shape:
+                raise ValueError(f"state {slot} of {leaf.name} has shape {array.shape}, not {leaf.w.shape}")
+            if array.dtype != leaf.w.dtype:
+                raise ValueError(f"state {slot} of {leaf.name} has dtype {array.dtype}, not {leaf.w.dtype}")
+
+    @classmethod
+    def _names_slots(cls) -> bool:
+        """Whether `slots` are all there are: the class that names them, or one below it, has the rules."""
+
+        def owner(name: str) -> type:
+            return next(kind for kind in cls.__mro__ if name in vars(kind))
+
+        named = owner("slots")
+        return all(issubclass(named, owner(rule)) for rule in ("init_single", "apply_single"))
+
+    def _entries(self) -> list[str]:
+        """Names of the slots in the state, with dots."""
+        arrays = [
+            path for path, leaf in trees.leaves(self._state) if isinstance(leaf, np.ndarray) or trees.is_mlx(leaf)
+        ]
+        return [trees.name(path) for path in arrays if path[1:] or path[0] in self.slots or "." in str(path[0])]
+
+    @contextlib.contextmanager
+    def _in_numpy(self, found: Sequence[_Leaf]) -> Iterator[None]:
+        """Have NumPy arrays in the state while these parameters are advanced; then MLX's, where they are MLX's."""
+        self._read_step()
+        self._read_rate()
+        mlx = [leaf for leaf in found if trees.is_mlx(leaf.given)]
+        afterwards = bool(mlx) if found else self._mlx
+        self._convert(found, mlx=False)
+        try:
+            yield
+        finally:
+            if afterwards:
+                self._convert(mlx, mlx=True)
+
+    def _convert(self, found: Sequence[_Leaf], *, mlx: bool) -> None:
+        """Convert the state at its top, and the slots of these parameters; a plan is of NumPy's alone."""
+        self._mlx = mlx
+        if mlx:
+            self._plan = None
+        image = dict.get(self._state, "learning_rate") is self._image
+        nodes: list[dict[Any, Any]] = [self._state]
+        nodes.extend(self._slots_at(leaf.path) or {} for leaf in found if leaf.path)
+        for node in nodes:
+            for key, value in node.items():
+                if trees.is_mlx(value) and not mlx:
+                    node[key] = trees.from_mlx(value, f"state {key}")
+                elif mlx and isinstance(value, np.ndarray) and _is_numeric(value):
+                    node[key] = trees.to_mlx(value)
+        if image:
+            self._image = self._state["learning_rate"]
 
     def _slots_of(self, leaf: _Leaf) -> dict[str, Any]:
         """The slots of a parameter, made where they are missing."""
@@ -473,7 +630,6 @@ class Optimizer:
 
     def _advance(self, found: list[_Leaf]) -> Plan | None:
         """One step of all leaves: everything that can fail beforehand does, before anything moves."""
-        self._require_state(found)
         rates = self._scheduled()
         states = [self._slots_of(leaf) for leaf in found]
         self._separate(found, states)
@@ -529,9 +685,9 @@ class Optimizer:
 
     def _scheduled(self) -> dict[str, Any]:
         """What the schedules give for the next step."""
-        if "learning_rate" in self._state:
-            self._read_rate()
-        rates = {name: schedule(int(self.step)) for name, schedule in self._schedules.items()}
+        count = self._read_step()
+        self._read_rate()
+        rates = {name: schedule(count) for name, schedule in self._schedules.items()}
         if "learning_rate" in rates:
             at_least_zero("learning_rate", rates["learning_rate"])
         return rates
@@ -539,15 +695,16 @@ class Optimizer:
     @contextlib.contextmanager
     def _counted(self, rates: dict[str, Any]) -> Iterator[None]:
         """Count a step, with what the schedules gave; where it fails, it is as if it had not begun."""
-        step, rate, image = self.step, self._rate, self._image
+        step, rate, image = self._read_step(), self._rate, self._image
         others = {name: self._state[name] for name in rates if name != "learning_rate"}
         for name, value in rates.items():
             self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
-        self._state["step"] = np.array(int(step) + 1, np.uint64)
+        self._set_step(step + 1)
         try:
             yield
         except BaseException:
-            self._state.update({**others, "step": step})
+            self._state.update(others)
+            self._set_step(step)
             if image is not None:
                 self._rate, self._image = rate, image
                 self._state["learning_rate"] = image
@@ -628,20 +785,60 @@ def _single(value: float) -> npt.NDArray[Any]:
         return np.array(value, np.float32)
 
 
-def _step_of(found: Any) -> npt.NDArray[np.uint64]:
-    """The number of updates that a state to be taken over names."""
-    array = np.asarray(found)
-    if array.ndim or array.dtype.kind not in "iu":
-        raise TypeError(f"state step must be a whole number, not {found!r}")
-    if array < 0:
-        raise ValueError(f"state step must be at least 0, not {int(array)}")
-    return array.astype(np.uint64)
+def _is_missing(found: Any) -> bool:
+    """Whether nothing stands at a key of a state, or what a look there makes: an empty dictionary, or None."""
+    return found is None or (isinstance(found, dict) and not found)
+
+
+def _step_of(found: Any) -> int:
+    """The number of updates that a state names."""
+    if trees.is_mlx(found):
+        found = trees.from_mlx(found, "state step")
+    kind = "i" if type(found) is int else getattr(getattr(found, "dtype", None), "kind", "O")
+    if kind not in ("i", "u") or np.ndim(found):
+        raise TypeError(f"state step must be a whole number, not {found!r:.60}")
+    count = int(found)
+    if count < 0:
+        raise ValueError(f"state step must be at least 0, not {count}")
+    if count >= _LAST_STEP:
+        raise ValueError(f"state step must be below 2**64 - 1, so that a step can follow in uint64, not {count}")
+    return count
+
+
+_LAST_STEP = 2**64 - 1
+
+
+def _is_numeric(array: npt.NDArray[Any]) -> bool:
+    """Whether MLX has arrays of this dtype."""
+    return array.dtype.kind in "biu" or array.dtype.name in trees.FLOATS
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names of many."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _tied(first: _Leaf, second: _Leaf) -> ValueError:
     return ValueError(
         f"parameters {first.name} and {second.name} share memory; sum their gradients and give one path, or use "
         "apply_gradients, which returns a new array for each"
+    )
+
+
+def _below(node: Any, key: Any) -> Any:
+    """What stands in a dictionary or list of the state, or None; nothing is made."""
+    if isinstance(node, dict):
+        return dict.get(node, key)
+    return node[key] if isinstance(node, list) and isinstance(key, int) and 0 <= key < len(node) else None
+
+
+def _fits(state: Any, parameters: Any, *, top: bool = True) -> bool:
+    """Whether anything in a state stands where a parameter does."""
+    if _is_missing(state) or not trees.is_node(parameters):
+        return isinstance(state, dict) and not _is_missing(state)
+    children = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
+    return any(
+        _fits(_below(state, _state_path((key,))[0] if top else key), child, top=False) for key, child in children
     )
 
 
@@ -654,12 +851,10 @@ def _state_path(path: Path) -> Path:
 
 
 def _copied(tree: Any, path: Path = ()) -> Any:
-    """A state with its own arrays, which may come from MLX."""
+    """A state with its own arrays, which may be MLX's."""
     if isinstance(tree, dict):
         return OptimizerState({key: _copied(child, (*path, key)) for key, child in tree.items()})
     if isinstance(tree, list | tuple):
         return [_copied(child, (*path, index)) for index, child in enumerate(tree)]
     trees.refuse_container(tree, trees.label("state", path))
-    if trees.is_mlx(tree) and "float" in str(tree.dtype):
-        return trees.to_numpy(tree, "state")
-    return np.array(tree)
+    return type(tree)(tree) if trees.is_mlx(tree) else np.array(tree)

@@ -170,7 +170,7 @@ def _paired(gradients: Any, parameters: Any, state: Any, found: list[tuple[Any, 
     if not isinstance(parameters, dict if named else list | tuple):
         return False
     in_list = isinstance(state, list)
-    if not in_list and not isinstance(state, dict):
+    if (in_list and named) or not isinstance(state, list | dict):
         return False
     for key, gradient in gradients.items() if isinstance(gradients, dict) else enumerate(gradients):
         if key not in parameters if named else key >= len(parameters):
