@@ -148,8 +148,9 @@ def explained(init: Callable[Arguments, None]) -> Callable[Arguments, None]:
         package = __name__.partition(".")[0]
         name = next(kind.__name__ for kind in type(args[0]).__mro__ if kind.__module__.partition(".")[0] == package)
         later = {"bias_correction": _BIAS_CORRECTION if name in ("Adam", "AdamW") else None, "schedulers": _SCHEDULERS}
-        for argument in kwargs:
-            words = None if argument in known else later.get(argument)
+        beyond = ["bias_correction"] if len(args) > len(known) else []  # where it stands in MLX
+        for argument in (*kwargs, *beyond):
+            words = None if argument in known else later.get(str(argument))
             if words is not None:
                 raise TypeError(f"{name} has no argument {argument}: {words.format(name)}")
         init(*args, **kwargs)

@@ -151,6 +151,9 @@ def test_bias_correction_is_another_formula(name, value):
     words = rf"{name} has no argument bias_correction: .*{name}\[bias_correction=true\].* BiasCorrected{name}, comes in"
     with pytest.raises(TypeError, match=words):
         getattr(optim, name)(1e-3, bias_correction=value)
+    positional = {"Adam": (1e-3, (0.9, 0.999), 1e-8, value), "AdamW": (1e-3, (0.9, 0.999), 1e-8, 0.01, value)}[name]
+    with pytest.raises(TypeError, match=words):  # as MLX takes it too
+        getattr(optim, name)(*positional)
     assert trajectory(f"{name}[bias_correction=true]", [1.0], [[1.0]], learning_rate=0.1), "the oracle knows the name"
     assert not hasattr(optim, f"BiasCorrected{name}"), "the message is to name the class once there is one"
 
