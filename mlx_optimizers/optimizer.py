@@ -354,7 +354,7 @@ class Optimizer:
             w = trees.to_numpy(given, trees.label("parameter", path))
             found.append(_Leaf(path, given, w, w))
         with self._in_numpy(found):
-            self._require_state(found, parameters)
+            self._require_state(found, parameters, adding=True)
             for leaf in found:
                 self._slots_of(leaf)
 
@@ -518,10 +518,10 @@ class Optimizer:
             raise ValueError(f"the state of {trees.name(path)} is a {type(node).__name__}, not its slots")
         return node
 
-    def _require_state(self, found: Sequence[_Leaf], parameters: Any) -> None:
+    def _require_state(self, found: Sequence[_Leaf], parameters: Any, *, adding: bool = False) -> None:
         """Refuse a state that does not fit, and warn of parameters that start later than others; theirs is made later.
 
-        It stands two calls below the user's.
+        It stands two calls below the user's. What is ``adding`` parameters may do so while all of the state is new.
         """
         cold = []
         for leaf in found:
@@ -533,10 +533,12 @@ class Optimizer:
         if not cold:
             return
         count, entries = self._read_step(), self._entries()
-        if entries and len(cold) == len(found) and not _fits(self._state, parameters):
+        begun = not adding or count > 0 or any((array != 0).any() for array in entries.values())
+        if entries and begun and len(cold) == len(found) and not _fits(self._state, parameters):
             raise ValueError(
-                f"the state has {_few(entries)}, and nothing for the parameters {_few([leaf.name for leaf in cold])}; "
-                "it must have their paths, without a prefix, as a tree (mlx.utils.tree_unflatten makes one)"
+                f"the state has {_few(list(entries))}, and nothing for the parameters "
+                f"{_few([leaf.name for leaf in cold])}; it must have their paths, without a prefix, as a tree "
+                "(mlx.utils.tree_unflatten makes one)"
             )
         late = [leaf for leaf in cold if leaf.path not in self._cold] if entries and count else []
         if late:
@@ -572,12 +574,14 @@ class Optimizer:
         named = owner("slots")
         return all(issubclass(named, owner(rule)) for rule in ("init_single", "apply_single"))
 
-    def _entries(self) -> list[str]:
-        """Names of the slots in the state, with dots."""
-        arrays = [
-            path for path, leaf in trees.leaves(self._state) if isinstance(leaf, np.ndarray) or trees.is_mlx(leaf)
-        ]
-        return [trees.name(path) for path in arrays if path[1:] or path[0] in self.slots or "." in str(path[0])]
+    def _entries(self) -> dict[str, Any]:
+        """The slots in the state by their names, with dots."""
+        return {
+            trees.name(path): leaf
+            for path, leaf in trees.leaves(self._state)
+            if isinstance(leaf, np.ndarray) or trees.is_mlx(leaf)
+            if path[1:] or path[0] in self.slots or "." in str(path[0])
+        }
 
     @contextlib.contextmanager
     def _in_numpy(self, found: Sequence[_Leaf]) -> Iterator[None]:
