@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0
     """
     if argv is None:  # the process is ours
-        signal.signal(signal.SIGTERM, _terminated)
+        _hear_signals()
         _write_every_character()
     parser = _parser()
     arguments = parser.parse_args(_with_negative_numbers(sys.argv[1:] if argv is None else argv))
@@ -77,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = run(arguments)
         sys.stdout.flush()  # here, where a reader that is gone is no error
         return status
+    except _Signalled as signalled:
+        _say(f"{arguments.parser.prog}: ended by {signalled.number.name}")
+        return 128 + signalled.number
     except _UsageError as error:
         arguments.parser.print_usage(sys.stderr)
         print(f"{arguments.parser.prog}: error: {error}", file=sys.stderr)
@@ -91,6 +94,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _UsageError(Exception):
     pass
+
+
+class _Signalled(KeyboardInterrupt):
+    """A signal that ends the process, by way of the handlers that end an adapter too; nobody's verdict.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
+
+
+def _hear_signals() -> None:
+    """Raise `_Signalled` for each signal that would end the process, but for those that are ignored, as by nohup."""
+
+    def raise_it(number: int, _: object) -> NoReturn:
+        raise _Signalled(number)
+
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)  # Windows has not all
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, raise_it)
+
+
+def _say(text: str) -> None:
+    """Print a line on standard error, which may be closed or full."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _write_every_character() -> None:
@@ -206,11 +239,6 @@ def _check(arguments: argparse.Namespace) -> int:
     if report.broken is not None:
         print(f"mlx-optimizers: {report.broken}", file=sys.stderr)
     return report.status
-
-
-def _terminated(*_: object) -> NoReturn:
-    """End with the status of a program that a signal ended, but by way of the handlers that end an adapter too."""
-    sys.exit(128 + signal.SIGTERM)
 
 
 def _nothing(reason: str) -> int:
