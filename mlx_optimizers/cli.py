@@ -13,20 +13,21 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import mlx_optimizers
-from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend
+from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
 from mlx_optimizers.conformance import Report, check, matching, vectors
 from mlx_optimizers.conformance.acceptance import decidable
-from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.conformance.cases import Case, default_rate
+from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.conformance.human import human
 from mlx_optimizers.conformance.junit import junit
 from mlx_optimizers.conformance.markdown import markdown
 from mlx_optimizers.conformance.page import page
-from mlx_optimizers.conformance.report import schema
+from mlx_optimizers.conformance.report import printable, schema
 from mlx_optimizers.conformance.trace import trace
+from mlx_optimizers.oracle import Exact, Formula
 
 __all__ = ["main"]
 
@@ -68,32 +69,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         0
     """
     if argv is None:  # the process is ours
+        _open_streams()
         _hear_signals()
         _write_every_character()
-    parser = _parser()
-    arguments = parser.parse_args(_with_negative_numbers(sys.argv[1:] if argv is None else argv))
+        _keep_output()
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _flush(stream)
+
+
+def _run(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(_with_negative_numbers(argv))
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
-        status = run(arguments)
-        sys.stdout.flush()  # here, where a reader that is gone is no error
-        return status
+        return run(arguments)
     except _Signalled as signalled:
         _say(f"{arguments.parser.prog}: ended by {signalled.number.name}")
         return 128 + signalled.number
+    except _Nothing as error:
+        return _nothing(str(error))
     except _UsageError as error:
-        arguments.parser.print_usage(sys.stderr)
-        print(f"{arguments.parser.prog}: error: {error}", file=sys.stderr)
+        _say(f"{arguments.parser.format_usage()}{arguments.parser.prog}: error: {error}")
         return USAGE
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:  # a file that cannot be read or written
-        print(f"{arguments.parser.prog}: error: {error}", file=sys.stderr)
+        _say(f"{arguments.parser.prog}: error: {error}")
         return USAGE
 
 
 class _UsageError(Exception):
     pass
+
+
+class _Nothing(Exception):
+    """Nothing was executed; the text says why."""
 
 
 class _Signalled(KeyboardInterrupt):
@@ -120,10 +130,50 @@ def _hear_signals() -> None:
             signal.signal(number, raise_it)
 
 
+def _open_streams() -> None:
+    """Give a standard stream that was closed to the null device, so that no file gets its descriptor."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _keep_output() -> None:
+    """Keep standard output for us: what children and libraries in C print goes to standard error."""
+    sys.stdout.flush()
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    kept = os.fdopen(os.dup(1), "w", encoding=encoding, errors=errors)
+    os.dup2(2, 1)
+    sys.stdout = sys.__stdout__ = kept  # type: ignore[misc]
+
+
 def _say(text: str) -> None:
-    """Print a line on standard error, which may be closed or full."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(text, file=sys.stderr, flush=True)
+    """Print on standard error, which may be full: that changes no status."""
+    with contextlib.suppress(OSError):
+        print(printable(text, "\n"), file=sys.stderr)
+    _flush(sys.stderr)
+
+
+def _print(text: str) -> None:
+    """Print on standard output. A reader that has seen enough changes no status; a full disk is an error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _flush(sys.stdout)
+
+
+def _flush(stream: TextIO) -> None:
+    """Write what a stream still holds; where that cannot be, let it go, so that the interpreter's last try is none."""
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            stream.flush()
 
 
 def _write_every_character() -> None:
@@ -200,7 +250,7 @@ def _seconds(text: str) -> float:
 
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.schema:
-        print(json.dumps(schema(), indent=2))
+        _print(json.dumps(schema(), indent=2) + "\n")
         return 0
     if arguments.backend is None:
         raise _UsageError("the following arguments are required: BACKEND")
@@ -211,38 +261,64 @@ def _check(arguments: argparse.Namespace) -> int:
                 raise ValueError(f"unknown optimizer {name!r}; known are {', '.join(_OPTIMIZERS)}")
         if arguments.formula is not None:
             formula = decidable(arguments.formula)
-            optimizers = [formula.optimizer.__name__]
+            alone = formula.optimizer.__name__
+            if others := sorted({*(optimizers or ())} - {alone}):
+                raise ValueError(f"--optimizer {others[0]} has no part in --as {arguments.formula}, which runs {alone}")
+            optimizers = [alone]
         cases = matching(optimizers, arguments.case)
-        backend = open_backend(arguments.backend, arguments.device, arguments.timeout)
+        require_known(arguments.backend)
     except ValueError as error:
         raise _UsageError(str(error)) from error
-    except Unavailable as error:
-        if not arguments.list:
-            return _nothing(str(error))
     if arguments.list:
-        print("".join(f"{case.id}\n" for case in cases), end="")
+        _print("".join(f"{case.id}\n" for case in cases))
         return 0
     if not cases:
         return _nothing("no case matches")
-    with contextlib.ExitStack() as stack:
-        if (close := getattr(backend, "close", None)) is not None:  # an adapter is a running program
-            stack.callback(close)
-        report = check(
-            backend,
-            cases,
-            formula=formula.name if formula else None,
-            scalars=arguments.scalars,
-            jobs=arguments.jobs,
-            progress=_progress(backend.name, len(cases)),
-        )
-    _write(report, arguments.format, arguments.output)
+    with contextlib.ExitStack() as output:
+        # Opened first, so that a place that cannot be written to is known before anything runs.
+        file = output.enter_context(replacing(arguments.output)) if arguments.output is not None else None
+        try:
+            report = _report(arguments, cases, formula)
+        except ValueError as error:
+            raise _UsageError(str(error)) from error
+        except Unavailable as error:
+            raise _Nothing(str(error)) from error
+        if file is not None:
+            file.write(_written(report, arguments.format).encode())
+    if file is None:
+        _print(_written(report, arguments.format, screen=True))
     if report.broken is not None:
-        print(f"mlx-optimizers: {report.broken}", file=sys.stderr)
+        _say(f"mlx-optimizers: {report.broken}")
     return report.status
 
 
+def _report(arguments: argparse.Namespace, cases: list[Case], formula: Formula | None) -> Report:
+    """Run the check. What foreign code prints goes to standard error, and its folder is first on the path meanwhile."""
+    Exact()  # imports its library before another of that name can come first
+    path = list(sys.path)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            backend = open_backend(arguments.backend, arguments.device, arguments.timeout)
+            if (close := getattr(backend, "close", None)) is not None:  # an adapter is a running program
+                stack.callback(close)
+            report = check(
+                backend,
+                cases,
+                formula=formula.name if formula else None,
+                scalars=arguments.scalars,
+                jobs=arguments.jobs,
+                progress=_progress(backend.name, len(cases)),
+            )
+    finally:
+        sys.path[:] = path
+    if report.broken is None and getattr(backend, "error", None) is not None:
+        report.broken = str(backend.error)  # type: ignore[attr-defined]
+    return report
+
+
 def _nothing(reason: str) -> int:
-    print(f"mlx-optimizers: nothing was executed: {reason}", file=sys.stderr)
+    _say(f"mlx-optimizers: nothing was executed: {reason}")
     return EXECUTED_NOTHING
 
 
@@ -258,15 +334,11 @@ def _progress(name: str, total: int) -> Callable[[int], None] | None:
     return show
 
 
-def _write(report: Report, form: str, path: str | None) -> None:
-    terminal = path is None and sys.stdout.isatty()
+def _written(report: Report, form: str, *, screen: bool = False) -> str:
+    terminal = screen and sys.stdout.isatty()
     colour = terminal and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size().columns if terminal else 100
-    text = human(report, colour=colour, width=width) if form == "human" else FORMATS[form](report)
-    if path is None:
-        print(text, end="")
-    else:
-        Path(path).write_text(text, encoding="utf-8")
+    return human(report, colour=colour, width=width) if form == "human" else FORMATS[form](report)
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:
@@ -307,7 +379,7 @@ def _trace(arguments: argparse.Namespace) -> int:
         )
     except (TypeError, ValueError) as error:
         raise _UsageError(str(error)) from error
-    print(text, end="")
+    _print(text)
     return 0
 
 
@@ -326,13 +398,14 @@ def _vectors(arguments: argparse.Namespace) -> int:
     if [arguments.folder is not None, arguments.verify is not None, arguments.schema].count(True) != 1:
         raise _UsageError("one of DIR, --verify DIR and --schema is required")
     if arguments.schema:
-        print(json.dumps(vectors.schema(), indent=2))
+        _print(json.dumps(vectors.schema(), indent=2) + "\n")
         return 0
+    if "" in (arguments.folder, arguments.verify):
+        raise _UsageError("DIR is empty")
     progress = _progress("vectors", sum(len(vectors.vectors_of(name)) for name in _OPTIMIZERS))
     if arguments.verify is None:
-        for path in vectors.write_vectors(arguments.folder, progress):
-            print(path)
+        _print("".join(f"{path}\n" for path in vectors.write_vectors(arguments.folder, progress)))
         return 0
     problems = vectors.verify_vectors(arguments.verify, progress)
-    print("\n".join(problems) or f"{arguments.verify}: every byte is right")
+    _print(printable("\n".join(problems) or f"{arguments.verify}: every byte is right", "\n") + "\n")
     return 1 if problems else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlx_optimizers.conformance import Backend
 
-__all__ = ["BACKENDS", "CHECKED", "OWN", "Unavailable", "open_backend"]
+__all__ = ["BACKENDS", "CHECKED", "OWN", "Unavailable", "open_backend", "require_known"]
 
 
 class Unavailable(Exception):
@@ -38,6 +38,18 @@ OWN: dict[str, tuple[str, str]] = {
 """Module and class for an optimizer of the user's own, ``<key>:package.module:attribute``."""
 
 
+def require_known(name: str) -> None:
+    """Refuse a name that no backend has; nothing is opened.
+
+    Raises:
+        ValueError: for such a name.
+    """
+    kind, _, target = name.partition(":")
+    if kind != "cmd" and not (target and kind in OWN) and name not in BACKENDS:
+        known = (*BACKENDS, *(f"{key}:MODULE:NAME" for key in OWN), "cmd:COMMAND")
+        raise ValueError(f"unknown backend {name!r}; known are {', '.join(known)}")
+
+
 def open_backend(name: str, device: str = "cpu", timeout: float = 60.0) -> Backend:
     """Open a backend by name.
 
@@ -57,17 +69,15 @@ def open_backend(name: str, device: str = "cpu", timeout: float = 60.0) -> Backe
         >>> open_backend("reference").claim("Adam")
         'Adam'
     """
+    require_known(name)
     kind, _, target = name.partition(":")
     if kind == "cmd":
         return _imported(name, "command", "Command")(target, device, timeout)
     if target and kind in OWN:
         module, made = OWN[kind]
         return _imported(name, module, made)(_attribute(name, target), name, device)
-    if name in BACKENDS:
-        module, made, arguments = BACKENDS[name]
-        return _imported(name, module, made)(device, *arguments)
-    known = (*BACKENDS, *(f"{key}:MODULE:NAME" for key in OWN), "cmd:COMMAND")
-    raise ValueError(f"unknown backend {name!r}; known are {', '.join(known)}")
+    module, made, arguments = BACKENDS[name]
+    return _imported(name, module, made)(device, *arguments)
 
 
 def _imported(name: str, module: str, attribute: str) -> Callable[..., Backend]:
@@ -92,10 +102,11 @@ def _attribute(name: str, target: str) -> Callable[..., object]:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
-        loaded = importlib.import_module(module)
-    except Exception as error:  # whatever a module of the user's own raises, it cannot be run
+        found: Callable[..., object] | None = getattr(importlib.import_module(module), attribute, None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a SystemExit too: what ends itself cannot be run
         raise Unavailable(f"module {module!r} cannot be imported: {type(error).__name__}: {error}") from error
-    found: Callable[..., object] | None = getattr(loaded, attribute, None)
     if not callable(found):
         raise Unavailable(f"module {module!r} has no function or class {attribute!r}")
     return found

@@ -32,6 +32,7 @@ import numpy.typing as npt
 from mlx_optimizers.backends import Unavailable
 from mlx_optimizers.conformance import Broken, Case, Outcome, Unsupported, parse
 from mlx_optimizers.conformance.acceptance import decidable
+from mlx_optimizers.conformance.report import printable
 
 __all__ = ["LIMIT", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
 
@@ -88,7 +89,7 @@ class Command:
     def __init__(self, command: str, device: str = "cpu", timeout: float = TIMEOUT) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0 seconds, not {timeout!r}")
-        self.name, self.version, self.device = f"cmd:{command}", "unknown", device
+        self.name, self.version, self.device = f"cmd:{printable(command)}", "unknown", device
         self.error: AdapterError | None = None
         self._command, self._timeout = command, timeout
         self._claims: dict[str, str] = {}
@@ -119,6 +120,8 @@ class Command:
         try:
             if self._finalizer.alive:
                 self._process.stop()
+        except _Breach as breach:
+            self.error = AdapterError(self._text("stop", breach, self._process.received))
         finally:
             self._finalizer()
 
@@ -137,6 +140,8 @@ class Command:
             raise AdapterError(*self.error.args)
         line = b""
         try:
+            if message["op"] == "run":
+                self._process.require_silence()
             line = self._process.exchange(json.dumps(message).encode() + b"\n", self._timeout)
             return read(_object(line))
         except _Breach as breach:
@@ -149,10 +154,10 @@ class Command:
 
     def _text(self, what: str, breach: _Breach, line: bytes | bytearray) -> str:
         came = _cut(line[: 4 * _SHOWN].decode("utf-8", "replace"), len(line)) if line else "nothing"
-        text = f"the adapter {self._command!r} broke the protocol in its reply to '{what}': {breach}"
+        text = f"the adapter {printable(self._command)!r} broke the protocol in its reply to '{what}': {breach}"
         text += f"\n  came:     {came}\n  expected: {breach.expected}"
         if errors := self._process.errors.decode("utf-8", "replace").strip()[-_SHOWN_ERRORS:]:
-            text += "\n  its standard error ends with:" + "".join(f"\n    {_plain(x)}" for x in errors.splitlines())
+            text += "\n  its standard error ends with:" + "".join(f"\n    {printable(x)}" for x in errors.splitlines())
         return text
 
 
@@ -216,6 +221,13 @@ class _Process:
                     elif not self._hear():
                         selector.unregister(self._errors)
 
+    def require_silence(self) -> None:
+        """Refuse what came before it was asked for."""
+        with contextlib.suppress(BlockingIOError):
+            self.received += os.read(self._output.fileno(), _CHUNK)
+        if self.received:
+            raise _Breach("text before the question", "one line, after each request")
+
     def _send(self, message: memoryview) -> memoryview:
         try:
             return message[os.write(self._input.fileno(), message[:_CHUNK]) :]
@@ -244,9 +256,33 @@ class _Process:
         with contextlib.suppress(OSError):
             os.write(self._input.fileno(), b'{"op": "stop"}\n')
         self._input.close()
-        with contextlib.suppress(_Breach):
-            while True:  # until its standard output ends or the time is over
-                self.exchange(b"", deadline - time.monotonic())
+        with selectors.PollSelector() as selector:
+            for pipe in (self._output, self._errors):
+                selector.register(pipe, selectors.EVENT_READ)
+            while not self.received and (left := deadline - time.monotonic()) > 0:
+                for key, _ in selector.select(left):
+                    if key.fileobj is self._errors:
+                        if not self._hear():
+                            selector.unregister(self._errors)
+                    elif chunk := os.read(self._output.fileno(), _CHUNK):
+                        self.received += chunk
+                    else:
+                        self._require_end(deadline)
+                        return
+        if self.received:
+            raise _Breach("text after the program was told to stop", "nothing more")
+
+    def _require_end(self, deadline: float) -> None:
+        """Wait until the program has ended, and require the status 0; one that takes longer is killed later."""
+        while hasattr(os, "waitid") and time.monotonic() < deadline:
+            # It stays to be waited for, so that no other process gets its number before its group is killed.
+            ended = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None:
+                if ended.si_status:
+                    how = "ended with status" if ended.si_code == os.CLD_EXITED else "was ended by signal"
+                    raise _Breach(f"the program {how} {ended.si_status}", "an end with status 0")
+                return
+            time.sleep(0.005)
 
     def end(self) -> None:
         """Kill the process group. Only then is the process waited for: until then no other gets its number."""
@@ -295,11 +331,19 @@ def request(case: Case) -> dict[str, Any]:
 def _object(line: bytes) -> dict[str, Any]:
     expected = "one JSON object"
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise _Breach(f"not JSON ({_cut(str(error))})", expected) from None
     if not isinstance(value, dict):
         raise _Breach("not an object", expected)
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, in which no key stands twice."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in an object")
     return value
 
 
@@ -314,13 +358,13 @@ def _word(value: dict[str, Any], key: str) -> str:
     text = value[key]
     if not isinstance(text, str):
         raise _Breach(f"{key} is {_cut(text)}", f"{key} is a string")
-    return _plain(text[:_SHOWN])
+    return printable(text[:_SHOWN])
 
 
 def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
     """Name, version and claims in the reply to ``start``."""
     _require_keys(reply, ({"protocol", "name", "version"}, {"formulas"}))
-    if reply["protocol"] != 1 or isinstance(reply["protocol"], bool):
+    if type(reply["protocol"]) is not int or reply["protocol"] != 1:
         raise _Breach(f"protocol is {_cut(reply['protocol'])}", '"protocol": 1')
     claims = reply.get("formulas", {})
     if not isinstance(claims, dict):
@@ -393,9 +437,4 @@ def _cut(value: Any, size: int = 0) -> str:
         return f"an object of {len(value)}"
     text = value if isinstance(value, str) else repr(value)
     size = max(size, len(text))
-    return _plain(text[:_SHOWN]) + (f" … ({size} bytes)" if size > _SHOWN else "")
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+    return printable(text[:_SHOWN]) + (f" … ({size} bytes)" if size > _SHOWN else "")

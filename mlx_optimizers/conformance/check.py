@@ -14,7 +14,7 @@ import mlx_optimizers
 from mlx_optimizers.conformance.acceptance import Judgement, Outcome, decidable, judge
 from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
-from mlx_optimizers.conformance.report import Report, Result
+from mlx_optimizers.conformance.report import Report, Result, printable
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
 
@@ -167,7 +167,7 @@ def _own(outcome: Any) -> Outcome:
 def _text(error: BaseException) -> str:
     """What an exception says, if it can say it."""
     try:
-        return str(error)
+        return printable(str(error), "\n")
     except KeyboardInterrupt:
         raise
     except BaseException as another:

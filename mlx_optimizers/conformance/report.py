@@ -15,7 +15,7 @@ import mlx_optimizers
 from mlx_optimizers.conformance.acceptance import Worst
 from mlx_optimizers.conformance.diagnosis import Diagnosis
 
-__all__ = ["FORMAT", "VERDICTS", "Report", "Result", "schema"]
+__all__ = ["FORMAT", "VERDICTS", "Report", "Result", "printable", "schema"]
 
 FORMAT = "mlx-optimizers-report/1"
 
@@ -135,6 +135,16 @@ class Report:
     def dumps(self) -> str:
         """The report as JSON text."""
         return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text without what a terminal would obey: control characters and half surrogates are escaped.
+
+    Args:
+        text: The text, which may come from anybody.
+        keep: Characters that stay as they are.
+    """
+    return "".join(x if x.isprintable() or x in keep else x.encode("unicode_escape").decode() for x in text)
 
 
 def _release(text: str) -> tuple[int, ...]:

@@ -14,8 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +29,7 @@ import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import REGIMES, Case, _Draw, cases_of, make_case
+from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded, format_of
 from mlx_optimizers.oracle.exact import Library
 from mlx_optimizers.oracle.trajectory import formula_named, walk
@@ -378,12 +382,14 @@ def write_vectors(
     Returns:
         The files written.
     """
-    target, written = Path(folder), []
+    target, texts = Path(folder), {name: _text(lines) for name, lines, _ in _files(progress, library)}
     target.mkdir(parents=True, exist_ok=True)
-    for name, lines, _ in _files(progress, library):
-        written.append(target / name)
-        written[-1].write_bytes(_text(lines).encode())
-    return written
+    with ExitStack() as stack:  # which ends in the reverse order: the manifest takes its place last
+        for name in sorted(texts, key="MANIFEST.json".__ne__):
+            file = stack.enter_context(replacing(target / name))
+            file.write(texts[name].encode())
+            file.flush()
+    return [target / name for name in texts]
 
 
 def verify_vectors(
@@ -402,15 +408,32 @@ def verify_vectors(
     source, known, problems = Path(folder), set(), []
     for name, lines, ids in _files(progress, library):
         known.add(name)
+        right = _text(lines).encode()
         try:
-            data = (source / name).read_bytes()
+            data = _read(source / name, 2 * len(right))
         except OSError as error:
             problems.append(f"{name}: {error.strerror or error}")
             continue
-        if data != _text(lines).encode():
+        if data != right:
             problems += [f"{name}: {problem}" for problem in _differences(data, lines, ids)]
-    extra = sorted(path.name for path in source.glob("*.json") if path.name not in known)
+    found = [path for path in source.rglob("*") if path.is_symlink() or not path.is_dir()]
+    extra = sorted({str(path.relative_to(source)) for path in found} - known)
     return problems + [f"{name}: no file of the vectors has this name" for name in extra]
+
+
+def _read(path: Path, most: int) -> bytes:
+    """Read a regular file of at most so many bytes; a pipe or a device is never waited for.
+
+    Raises:
+        OSError: for anything else.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("is no regular file")
+        if status.st_size > most:
+            raise OSError(f"has {status.st_size} bytes, more than twice what is right")
+        return file.read(most)
 
 
 def _differences(data: bytes, lines: Lines, ids: list[str]) -> Iterator[str]:

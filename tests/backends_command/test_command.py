@@ -464,11 +464,11 @@ def test_a_program_that_prints_1_ends_at_once():
     breach(backend, ["in its reply to 'start': not an object", "came:     1\n", "expected: one JSON object"])
 
 
-def test_a_line_too_many_is_taken_for_the_next_reply(program):
+def test_a_line_too_many_breaks_the_protocol(program):
     backend = Command(program("start(); r = receive(); send(reply(r) * 2); serve()"))
     assert backend.run(CASE).parameters.shape == CASE.gradients.shape
     other = matching(pattern="adam/tiny/defaults")[0]
-    with pytest.raises(AdapterError, match=r"(?s)run adam/tiny/defaults.*id is adam/plain/defaults"):
+    with pytest.raises(AdapterError, match=r"(?s)run adam/tiny/defaults.*text before the question"):
         backend.run(other)
     assert program.running() == []
 
