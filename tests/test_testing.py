@@ -282,7 +282,7 @@ def test_numbers_of_other_kinds_become_floats():
         ({"alpha": [0.9]}, TypeError, r"alpha must be a number, not \(0.9,\)"),
         ({"alpha": 2.0}, ValueError, r"alpha must be in \[0, 1\], not 2.0"),
         ({"eps": None}, TypeError, "eps must be a number, not None"),
-        ({"eps": 0}, ValueError, "eps must be above 0, not 0.0"),
+        ({"eps": 0}, ValueError, "eps must be >0, not 0.0"),
         ({"momentum": 0.9}, TypeError, "RMSprop has no hyperparameter momentum"),
         ({"scalars": "x"}, ValueError, "scalars must be 'double', 'float32' or 'either', not 'x'"),
         ({"scalars": None}, ValueError, "scalars must be"),

@@ -13,6 +13,7 @@ import importlib.util
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any, Literal
 
 import mpmath
@@ -116,6 +117,12 @@ class Context:
         return x
 
 
+@cache
+def _fastest() -> Library:
+    """The library that numbers are of by default, looked for once."""
+    return "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
+
+
 class Exact(Context):
     """Numbers of a fixed binary precision, by mpmath or by MPFR.
 
@@ -140,7 +147,7 @@ class Exact(Context):
         if bits < 64:
             raise ValueError(f"bits must be at least 64, not {bits}")
         if library is None:
-            library = "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
+            library = _fastest()
         if library not in ("mpmath", "gmpy2"):
             raise ValueError(f"library must be 'mpmath' or 'gmpy2', not {library!r}")
         self.bits = bits
