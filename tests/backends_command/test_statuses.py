@@ -115,12 +115,19 @@ def test_a_signal_ends_the_adapter_too_and_leaves_the_old_report(name, tmp_path)
     adapter = f"cmd:{shlex.quote(sys.executable)} waits.py"
     command = [sys.executable, "-m", "mlx_optimizers", "check", adapter, "-o", "report"]
     environment = {**os.environ, "PYTHONPATH": ROOT}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    number = getattr(signal, name)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - it may be ignored where tests run
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    number = getattr(signal, name)
     process.send_signal(number)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
