@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
@@ -216,17 +217,80 @@ def _bounds(array: npt.NDArray[Any]) -> tuple[int, int]:
 
 
 def overlapping(arrays: Sequence[npt.NDArray[Any]]) -> tuple[int, int] | None:
-    """Indices of two arrays that share an element's memory, or None."""
-    bounds = [_bounds(array) for array in arrays]
-    near: list[int] = []
-    for index in sorted(range(len(arrays)), key=bounds.__getitem__):
-        near = [other for other in near if bounds[other][1] > bounds[index][0]]
-        for other in near:
-            if np.shares_memory(arrays[other], arrays[index]):
-                first, second = sorted((other, index))
-                return first, second
-        near.append(index)
+    """Find two arrays that share an element's memory: their indices, the smaller first, or None.
+
+    Takes a pair to share memory where NumPy gives up the search for a common element.
+    """
+    # Groups are split, by bounds and by residues, for as long as that tells any arrays apart; arrays of different
+    # groups share nothing. Each element of an array starts at the same residue modulo any divisor of its strides.
+    lows, highs = zip(*map(_bounds, arrays), strict=True) if arrays else ((), ())
+    undecided = [[index for index, array in enumerate(arrays) if array.nbytes]]
+    while undecided:
+        for group in _connected(undecided.pop(), lows, highs):
+            step = math.gcd(*(stride for index in group for stride in _strides(arrays[index])))
+            if step:
+                starts = {index: lows[index] % step for index in group}
+                ends = {index: starts[index] + arrays[index].itemsize for index in group}
+                parts = _connected(group, starts, ends, step)
+                if len(parts) != 1 or len(parts[0]) < len(group):
+                    undecided += parts
+                    continue
+            near: list[int] = []
+            for index in group:
+                near = [other for other in near if highs[other] > lows[index]]
+                for other in near:
+                    ahead = lows[index] - lows[other]
+                    if step and ahead % step >= arrays[other].itemsize and -ahead % step >= arrays[index].itemsize:
+                        continue
+                    if _share(arrays[other], arrays[index]):
+                        first, second = sorted((other, index))
+                        return first, second
+                near.append(index)
     return None
+
+
+def _connected(
+    members: list[int],
+    lows: Sequence[int] | dict[int, int],
+    highs: Sequence[int] | dict[int, int],
+    around: int = 0,
+) -> list[list[int]]:
+    """Group the members whose intervals overlap, directly or by way of others; leave out those that are alone.
+
+    Joins, where ``around`` is given, the two ends of a circle of that length.
+    """
+    groups: list[list[int]] = []
+    end = 0
+    for index in sorted(members, key=lows.__getitem__):
+        if groups and lows[index] < end:
+            groups[-1].append(index)
+            end = max(end, highs[index])
+        else:
+            groups.append([index])
+            end = highs[index]
+    first = 0
+    if around:
+        while first < len(groups) - 1 and lows[groups[first][0]] < end - around:
+            groups[-1] += groups[first]
+            first += 1
+    return [group for group in groups[first:] if len(group) > 1]
+
+
+def _strides(array: npt.NDArray[Any]) -> list[int]:
+    """List the strides of the axes along which there is more than one element."""
+    return [stride for length, stride in zip(array.shape, array.strides, strict=True) if length > 1]
+
+
+_MAX_WORK = 100_000
+"""How many candidates NumPy tries for a common element of two arrays, which can take exponential time."""
+
+
+def _share(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    """Tell whether two arrays share memory; say they do where that is too hard to find out."""
+    try:
+        return np.shares_memory(one, other, max_work=_MAX_WORK)  # type: ignore[arg-type]  # NumPy takes any number
+    except np.exceptions.TooHardError:
+        return True
 
 
 def shares(arrays: Sequence[npt.NDArray[Any]]) -> Callable[[npt.NDArray[Any]], bool]:
