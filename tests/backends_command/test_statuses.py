@@ -108,6 +108,14 @@ for line in sys.stdin:
 """
 
 
+HEARING = """
+import os, signal, sys
+signal.signal(int(sys.argv[1]), signal.SIG_DFL)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Runs a command that hears a signal, which may be ignored where tests run."""
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
 def test_a_signal_ends_the_adapter_too_and_leaves_the_old_report(name, tmp_path):
     (tmp_path / "waits.py").write_text(WAITS)
@@ -116,14 +124,8 @@ def test_a_signal_ends_the_adapter_too_and_leaves_the_old_report(name, tmp_path)
     command = [sys.executable, "-m", "mlx_optimizers", "check", adapter, "-o", "report"]
     environment = {**os.environ, "PYTHONPATH": ROOT}
     number = getattr(signal, name)
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - it may be ignored where tests run
-    )
+    command = [sys.executable, "-c", HEARING, str(int(number)), *command]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert process.poll() is None and time.monotonic() < deadline
