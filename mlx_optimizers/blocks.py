@@ -156,45 +156,48 @@ def share(parts: Sequence[Any], work: Work, count: int) -> None:
     if count == 1:
         _work_alone(parts, work)
         return
-    todo, failed, left = deque(parts), [], []
+    todo = deque(parts)
+    everything = list(todo)
+    done: list[Any] = []
+    left: list[Any] = []
     errors: list[BaseException] = []
 
     def take(thread: int) -> None:
-        part = None
-
         def taken() -> Iterator[Any]:
-            nonlocal part
-            with contextlib.suppress(IndexError):  # none is left
-                while True:
-                    part = todo.popleft()
-                    yield part
+            for part in _rest(todo):
+                yield part
+                done.append(part)
 
         try:
             work(thread, taken())
         except BaseException as error:
             errors.append(error)
-            failed.extend([] if part is None else [part])
-            with contextlib.suppress(IndexError):
-                while True:
-                    left.append(todo.popleft())
+            left.extend(_rest(todo))
 
     futures: list[Future[None]] = []
     others = range(1, min(count, len(todo)))
-    with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends; this one then does it all
-        # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-        futures.extend(_executor(len(others)).submit(contextvars.copy_context().run, take, thread) for thread in others)
-    take(0)
-    running = [future for future in futures if not future.cancel()]
     try:
-        wait(running)
-    except BaseException:  # an interrupt, after which nobody may still be writing
-        todo.clear()
-        wait(running)
-        raise
+        with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends; this one does it all
+            pool = _executor(len(others))
+            # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
+            futures.extend(pool.submit(contextvars.copy_context().run, take, thread) for thread in others)
+        take(0)
+        wait([future for future in futures if not future.cancel()])
+    except BaseException as error:  # an interrupt, after which nobody may still be writing
+        errors.append(error)
+        left.extend(_rest(todo))
+        wait([future for future in futures if not future.cancel()])
     if errors:
-        if not isinstance(errors[0], Exception):
-            raise errors[0]
-        raise Halted(failed, left) from errors[0]
+        settled = set(map(id, [*done, *left]))
+        failed = [part for part in everything if id(part) not in settled]
+        raise Halted(failed, left) from next((e for e in errors if not isinstance(e, Exception)), errors[0])
+
+
+def _rest(todo: deque[Any]) -> Iterator[Any]:
+    """Take what is left, which others may be taking from too."""
+    with contextlib.suppress(IndexError):
+        while True:
+            yield todo.popleft()
 
 
 def _work_alone(parts: Sequence[Any], work: Work) -> None:
@@ -202,7 +205,7 @@ def _work_alone(parts: Sequence[Any], work: Work) -> None:
     todo = iter(parts)
     try:
         work(0, todo)
-    except Exception as error:
+    except BaseException as error:
         left = list(todo)
         begun = len(parts) - len(left)
         raise Halted(list(parts[begun - 1 : begun]), left) from error
@@ -257,7 +260,7 @@ class Blocks:
                 self._add(number, index, flat[number], tuple(array[index] for array in changed))
         size = sum(changed[0].size for changed in arrays)
         # A thread gives up the interpreter's lock for the length of one operation; with small blocks it does not pay.
-        self._most = size // SHARE if size >= THREADED * len(self.parts) else 1
+        self.most = size // SHARE if size >= THREADED * len(self.parts) else 1
 
     def _add(self, number: int, where: Index | None, flat: bool, changed: tuple[npt.NDArray[Any], ...]) -> None:
         if changed[0].size:
@@ -292,7 +295,12 @@ class Blocks:
                     g = (g.reshape(-1) if flat else g)[where]
                 advance(numbers[kind], w, g, *slots, *spare[kind])
 
-        share(self.parts, work, min(threads(), self._most) if self._most > 1 else 1)
+        share(self.parts, work, min(threads(), self.most) if self.most > 1 else 1)
+
+    @staticmethod
+    def numbers(part: Part) -> list[int]:
+        """Which of the arrays a part is of."""
+        return [part.number]
 
     def _spare(self, thread: int) -> list[tuple[npt.NDArray[Any], ...]]:
         """Scratch arrays of one thread, by kind: views of what is as large as the largest block of the dtype."""

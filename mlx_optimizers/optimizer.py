@@ -8,14 +8,16 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from itertools import zip_longest
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers import trees
-from mlx_optimizers.blocks import Blocks, Halted
+from mlx_optimizers import compiled, trees
+from mlx_optimizers.blocks import Blocks, Halted, threads
 from mlx_optimizers.hyperparameters import at_least_zero, explained
+from mlx_optimizers.interrupts import Held
 from mlx_optimizers.plan import Plan, Stopped
 from mlx_optimizers.state import OptimizerState
 from mlx_optimizers.trees import Path
@@ -43,6 +45,27 @@ class _Leaf:
     @property
     def name(self) -> str:
         return trees.name(self.path)
+
+
+_ANY = "the step was interrupted, and any parameter may have moved in part"
+
+
+@dataclass
+class _Account:
+    """What an exception has to say of a step that ended early; nothing as long as nothing has moved."""
+
+    text: str = ""
+
+    def close(self, partly: list[str], moved: list[str], still: list[str], cause: BaseException) -> NoReturn:
+        """Raise what ended the step, with the names of the parameters: an interrupt as it is, else a RuntimeError."""
+        at, moved_text, still_text = (", ".join(names) or "none" for names in (partly, moved, still))
+        at = f"at {at}, which may have moved in part"
+        rest = f"; moved: {moved_text}; not moved: {still_text}"
+        if isinstance(cause, Exception):
+            self.text = ""
+            raise RuntimeError(f"the step failed {at} ({type(cause).__name__}: {cause}){rest}") from cause
+        self.text = f"the step was interrupted {at}{rest}"
+        raise cause
 
 
 class Optimizer:
@@ -364,6 +387,10 @@ class Optimizer:
         Parameters that are NumPy arrays are changed in place. With others, such as the MLX arrays of an
         ``mlx.nn.Module``, the model is given new leaves of the kind that came in.
 
+        Ctrl-C waits for the end of the step; a second one, more than a second later, does not. Any other exception from
+        outside, such as one that the handler of an alarm raises, has a note on what has moved where it ends a step
+        halfway; the step is then not counted.
+
         Args:
             model: A tree of parameters, or a module with an ``update`` method that takes one.
             gradients: A tree of gradients of the same structure, or of a part of it; floating point arrays of their
@@ -391,38 +418,40 @@ class Optimizer:
             >>> model["w"]
             array([0., 3.], dtype=float32)
         """
-        if self._plan is not None:
-            ready = self._plan.gradients(gradients, model, self._state)
-            if ready is not None:
-                with self._counted(self._scheduled()):
-                    self._run(self._plan, ready)
+        with Held():
+            if self._plan is not None:
+                ready = self._plan.gradients(gradients, model, self._state)
+                if ready is not None:
+                    with self._counted(self._scheduled()) as account:
+                        self._run(self._plan, ready, account)
+                    return
+                self._plan = None
+            found = self._found(gradients, model)
+            if all(isinstance(leaf.given, np.ndarray) for leaf in found):
+                self._require_writable(found)
+                with self._in_numpy(found):
+                    self._require_state(found, model)
+                    self._plan = self._advance(found)
                 return
-            self._plan = None
-        found = self._found(gradients, model)
-        if all(isinstance(leaf.given, np.ndarray) for leaf in found):
-            self._require_writable(found)
-            with self._in_numpy(found):
-                self._require_state(found, model)
-                self._plan = self._advance(found)
-            return
-        self._require_untied(found)
-        for leaf in found:
-            if isinstance(leaf.given, np.generic) or not leaf.path:
-                kind = type(leaf.given).__name__
-                raise TypeError(f"parameter {leaf.name} is a {kind}: it cannot be updated in place")
-        parents = [trees.at(model, leaf.path[:-1]) for leaf in found]
-        has_update = getattr(type(model), "update", dict.update) is not dict.update
-        for leaf, parent in zip(found, parents, strict=True):
-            if isinstance(parent, tuple) and not has_update:
-                raise TypeError(f"parameter {leaf.name} stands in a tuple, which cannot be given a new one")
-        with self._in_numpy(found):
-            self._require_state(found, model)
-            new = self._applied(found)
-        if has_update:
-            model.update(trees.rebuilt(gradients, new.__getitem__))
-            return
-        for leaf, parent in zip(found, parents, strict=True):
-            parent[leaf.path[-1]] = new[leaf.path]
+            self._require_untied(found)
+            for leaf in found:
+                if isinstance(leaf.given, np.generic) or not leaf.path:
+                    kind = type(leaf.given).__name__
+                    raise TypeError(f"parameter {leaf.name} is a {kind}: it cannot be updated in place")
+            parents = [trees.at(model, leaf.path[:-1]) for leaf in found]
+            has_update = getattr(type(model), "update", dict.update) is not dict.update
+            for leaf, parent in zip(found, parents, strict=True):
+                if isinstance(parent, tuple) and not has_update:
+                    raise TypeError(f"parameter {leaf.name} stands in a tuple, which cannot be given a new one")
+            with self._told("the model may not have its new parameters"):
+                with self._in_numpy(found):
+                    self._require_state(found, model)
+                    new = self._applied(found)
+                if has_update:
+                    model.update(trees.rebuilt(gradients, new.__getitem__))
+                    return
+                for leaf, parent in zip(found, parents, strict=True):
+                    parent[leaf.path[-1]] = new[leaf.path]
 
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
         """The parameters after one step, as a new tree; what is given stays as it is.
@@ -444,11 +473,12 @@ class Optimizer:
             >>> optim.SGD(0.5).apply_gradients({"w": np.float32([2])}, {"w": np.float32([1]), "b": np.float32([7])})
             {'w': array([0.], dtype=float32)}
         """
-        found = self._found(gradients, parameters)
-        with self._in_numpy(found):
-            self._require_state(found, parameters)
-            new = self._applied(found)
-        return trees.rebuilt(gradients, new.__getitem__)
+        with self._told("its new parameters are lost"), Held():
+            found = self._found(gradients, parameters)
+            with self._in_numpy(found):
+                self._require_state(found, parameters)
+                new = self._applied(found)
+            return trees.rebuilt(gradients, new.__getitem__)
 
     def _applied(self, found: list[_Leaf]) -> dict[Path, Any]:
         for leaf in found:
@@ -457,7 +487,8 @@ class Optimizer:
         return {leaf.path: trees.like(leaf.given, leaf.w) for leaf in found}
 
     def _found(self, gradients: Any, parameters: Any) -> list[_Leaf]:
-        """Every gradient with its parameter, converted and checked."""
+        """Every gradient with its parameter, converted and checked, once the settings have been."""
+        threads(), compiled.choice()
         out = []
         for path, gradient in trees.leaves(gradients):
             called = trees.label("gradient", path)
@@ -641,24 +672,32 @@ class Optimizer:
             return self._in_blocks(found, states, rates)
         before = [dict(state) for state in states]
         results: list[npt.NDArray[Any]] = []
-        with self._counted(rates):
+        with self._counted(rates) as account:
+            account.text = _ANY
             try:
                 for leaf, state in zip(found, states, strict=True):
                     # A copy of the gradient: what is written for MLX may change it, as MLX's own SGD does.
                     results.append(self._result(leaf, self.apply_single(leaf.g.copy(), leaf.w, state)))
-            except Exception as error:
+                for leaf, result in zip(found, results, strict=True):
+                    if result is not leaf.w:
+                        leaf.w[...] = result
+            except BaseException as error:
                 self._restore(states, before)
-                self._explain(found, results, error)
+                account.text = ""
+                moved = [leaf.name for leaf, result in zip(found, results, strict=False) if result is leaf.w]
+                other = [leaf.name for leaf, result in zip_longest(found, results) if result is not leaf.w]
+                # It failed in a rule, at the next of them, or then, between the new arrays that the rules gave.
+                at = 1 if len(results) < len(found) else len(other)
+                # An exception of a rule that had changed nothing in place speaks for itself.
+                if moved or self.slots or not isinstance(error, Exception):
+                    account.close(other[:at], moved, other[at:], error)
                 raise
-        for leaf, result in zip(found, results, strict=True):
-            if result is not leaf.w:
-                leaf.w[...] = result
         return None
 
     def _in_blocks(self, found: list[_Leaf], states: list[dict[str, Any]], rates: dict[str, Any]) -> Plan:
         """One step of a rule for single elements; its plan serves the next step of the same arrays."""
         parameters, gradients = [leaf.w for leaf in found], [leaf.g for leaf in found]
-        with self._counted(rates):
+        with self._counted(rates) as account:
             coefficients = {w.dtype: self.coefficients(w.dtype.type) for w in parameters}
             plan = Plan(
                 [leaf.path for leaf in found],
@@ -670,22 +709,27 @@ class Optimizer:
                 self.scratch,
                 coefficients,
             )
-            self._run(plan, gradients)
+            self._run(plan, gradients, account)
         return plan
 
-    def _run(self, plan: Plan, gradients: list[npt.NDArray[Any]]) -> None:
+    def _run(self, plan: Plan, gradients: list[npt.NDArray[Any]], account: _Account) -> None:
         """One planned step."""
+        coefficients = {dtype: self.coefficients(dtype.type) for dtype in plan.dtypes}
+        account.text = _ANY
+        stopped = None
         try:
-            plan.run(gradients, {dtype: self.coefficients(dtype.type) for dtype in plan.dtypes})
-        except Stopped as stopped:
+            plan.run(gradients, coefficients)
+        except Stopped as error:
+            stopped = error
+        if stopped is not None:
             names = [trees.name(path) for path in plan.paths]
             unmoved = {*stopped.partly, *stopped.still}
-            raise _failure(
+            account.close(
                 [names[number] for number in stopped.partly],
                 [name for number, name in enumerate(names) if number not in unmoved],
                 [names[number] for number in stopped.still],
-                stopped.__cause__,
-            ) from stopped.__cause__
+                stopped.reason,
+            )
 
     def _scheduled(self) -> dict[str, Any]:
         """What the schedules give for the next step."""
@@ -697,21 +741,40 @@ class Optimizer:
         return rates
 
     @contextlib.contextmanager
-    def _counted(self, rates: dict[str, Any]) -> Iterator[None]:
-        """Count a step, with what the schedules gave; where it fails, it is as if it had not begun."""
+    def _counted(self, rates: dict[str, Any]) -> Iterator[_Account]:
+        """Count a step, with what the schedules gave; where it fails it is not counted, and the error says what moved.
+
+        Gives the account of what has.
+        """
         step, rate, image = self._read_step(), self._rate, self._image
         others = {name: self._state[name] for name in rates if name != "learning_rate"}
-        for name, value in rates.items():
-            self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
-        self._set_step(step + 1)
+        account = _Account()
         try:
-            yield
-        except BaseException:
+            for name, value in rates.items():
+                self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
+            self._set_step(step + 1)
+            yield account
+        except GeneratorExit:  # an interrupt just behind the step, which is done
+            raise
+        except BaseException as error:
             self._state.update(others)
             self._set_step(step)
             if image is not None:
                 self._rate, self._image = rate, image
                 self._state["learning_rate"] = image
+            if account.text:
+                error.add_note(account.text)
+            raise
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Have an exception that comes when a step has been counted say what became of it."""
+        before = self._read_step()
+        try:
+            yield
+        except BaseException as error:
+            if self._count != before:
+                error.add_note(f"step {self._count} is done in the state; {what}")
             raise
 
     def _result(self, leaf: _Leaf, result: Any) -> npt.NDArray[Any]:
@@ -743,14 +806,6 @@ class Optimizer:
                 del state[key]
             state.update(before)
 
-    def _explain(self, found: list[_Leaf], results: list[npt.NDArray[Any]], error: Exception) -> None:
-        """Say what had moved in place when a step failed; where nothing had, the error speaks for itself."""
-        moved = [leaf.name for leaf, result in zip(found, results, strict=False) if result is leaf.w]
-        if not moved and not self.slots:
-            return
-        left = [leaf.name for leaf in found[len(results) :]]
-        raise _failure(left[:1], moved, left[1:], error) from error
-
     # Copies and text
 
     def __copy__(self) -> Optimizer:
@@ -772,15 +827,6 @@ class Optimizer:
                 value = self._schedules.get(name) or float(value)
             values.append(f"{name}={'…' if value is ... else repr(value)}")
         return f"{type(self).__name__}({', '.join(values)})"
-
-
-def _failure(partly: list[str], moved: list[str], still: list[str], cause: BaseException | None) -> RuntimeError:
-    """A step that ended early, by the names of the parameters."""
-    at, moved_text, still_text = (", ".join(names) or "none" for names in (partly, moved, still))
-    return RuntimeError(
-        f"the step failed at {at}, which may have moved in part ({type(cause).__name__}: {cause}); "
-        f"moved: {moved_text}; not moved: {still_text}"
-    )
 
 
 def _single(value: float) -> npt.NDArray[Any]:

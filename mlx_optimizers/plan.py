@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers import compiled, trees
-from mlx_optimizers.blocks import Blocks, Halted
+from mlx_optimizers.blocks import Blocks, Halted, threads
 
 __all__ = ["Plan", "Stopped"]
 
@@ -60,7 +60,7 @@ class Plan:
         self._by_slot = [[arrays[1 + number] for arrays in self._arrays] for number in range(len(slots))]
         self._shapes, self._dtypes = self._facts(self._parameters)
         self._written = list(chain.from_iterable(self._arrays))
-        self._written_facts = *self._facts(self._written), list(map(_FLAGS, self._written))
+        self._written_facts = self._facts_of_written()
         self._flat = [
             all(array.flags.c_contiguous for array in (g, *arrays))
             for g, arrays in zip(gradients, self._arrays, strict=True)
@@ -86,17 +86,24 @@ class Plan:
         self._blocks = Blocks(
             [self._arrays[number] for number in self._slow], [self._flat[number] for number in self._slow], scratch
         )
+        self._shared = self._blocks.most > 1 or (self._rows is not None and self._rows.most > 1)
 
     def gradients(self, gradients: Any, parameters: Any, state: Any) -> list[npt.NDArray[Any]] | None:
-        """The gradients of the planned parameters, in their order, or None where anything is not as it was planned."""
+        """The gradients of the planned parameters, in their order, or None where anything is not as it was planned.
+
+        Raises:
+            ValueError: for a setting of threads or of the compiled path that is none.
+        """
         found: list[tuple[Any, Any, Any]] = []
+        if self._shared:
+            threads()  # where it is set to what is no number of them, nothing has moved yet
         if self._choice != compiled.choice() or not _paired(gradients, parameters, state, found):
             return None
         if len(found) != len(self._arrays):
             return None
         given, parameters, states = map(list, zip(*found, strict=True)) if found else ([], [], [])
         same = all(map(operator.is_, parameters, self._parameters)) and all(map(operator.is_, states, self._states))
-        if not same or self._written_facts != (*self._facts(self._written), list(map(_FLAGS, self._written))):
+        if not same or self._written_facts != self._facts_of_written():
             return None
         for slot, arrays in zip(self._slots, self._by_slot, strict=True):
             if not all(map(operator.is_, map(dict.get, states, repeat(slot)), arrays)):
@@ -115,6 +122,11 @@ class Plan:
                 return None
         return given
 
+    def _facts_of_written(self) -> tuple[list[Any], ...]:
+        """What else is asked of arrays that are written to; one that was resized and resized back has moved."""
+        written = self._written
+        return *self._facts(written), list(map(_FLAGS, written)), compiled.addresses(written)
+
     @staticmethod
     def _facts(arrays: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], list[Any]]:
         """Shapes and dtypes."""
@@ -124,21 +136,31 @@ class Plan:
         """Advance every parameter.
 
         Raises:
-            Stopped: from the first exception of a block.
+            Stopped: where it ends early, from the exception of a block or an interrupt.
         """
+        begun: Blocks | compiled.Rows = self._blocks
+        of, still = self._slow, self._fast
         try:
             self._blocks.run([gradients[number] for number in self._slow], self._advance, coefficients)
+            if self._rows is not None:  # the last, as no loop fails
+                begun, of, still = self._rows, self._fast, []
+                self._rows.run([gradients[number] for number in self._fast], coefficients)
         except Halted as halted:
-            raise self._stopped(halted) from halted.__cause__
-        if self._rows is not None:  # the last, as they cannot fail
-            self._rows.run([gradients[number] for number in self._fast], coefficients)
+            raise _stopped(halted, begun, of, still) from halted.__cause__
+        except BaseException as error:  # an interrupt elsewhere than in a part
+            raise Stopped(list(range(len(self._arrays))), [], error) from error
 
-    def _stopped(self, halted: Halted) -> Stopped:
-        parts = Counter(self._slow[part.number] for part in self._blocks.parts)
-        left = Counter(self._slow[part.number] for part in halted.left)
-        still = {number for number in parts if left[number] == parts[number]}
-        partly = {self._slow[part.number] for part in halted.failed} | (set(left) - still)
-        return Stopped(sorted(partly), sorted(still.union(self._fast)))
+
+def _stopped(halted: Halted, run: Blocks | compiled.Rows, of: Sequence[int], still: Sequence[int]) -> Stopped:
+    """What had moved of a run over these parameters, when others stood still."""
+
+    def count(parts: Iterable[Any]) -> Counter[int]:
+        return Counter(of[number] for part in parts for number in run.numbers(part))
+
+    parts, left = count(run.parts), count(halted.left)
+    unmoved = {number for number in parts if left[number] == parts[number]}
+    partly = set(count(halted.failed)) | (set(left) - unmoved)
+    return Stopped(sorted(partly), sorted(unmoved.union(still)), halted.__cause__ or halted)
 
 
 def _owner(array: npt.NDArray[Any]) -> int | None:
@@ -148,17 +170,19 @@ def _owner(array: npt.NDArray[Any]) -> int | None:
 
 
 class Stopped(Exception):
-    """A step that ended early; its cause says why.
+    """A step that ended early.
 
     Args:
         partly: Numbers of the parameters that may have moved in part.
         still: Numbers of those that have not moved.
+        reason: What ended it.
     """
 
-    def __init__(self, partly: list[int], still: list[int]) -> None:
-        super().__init__(partly, still)
+    def __init__(self, partly: list[int], still: list[int], reason: BaseException) -> None:
+        super().__init__(partly, still, reason)
         self.partly = partly
         self.still = still
+        self.reason = reason
 
 
 def _paired(gradients: Any, parameters: Any, state: Any, found: list[tuple[Any, Any, Any]]) -> bool:

@@ -257,12 +257,15 @@ def test_an_exception_before_a_part_is_begun_leaves_all(count):
     assert (caught.value.failed, sorted(caught.value.left)) == ([], list(range(5)))
 
 
-def test_what_ends_a_program_goes_through_as_it_is():
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_ends_a_program_is_the_cause_too(count):
     def run(thread, part):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        share(range(3), each(run), 2)
+    with pytest.raises(Halted) as caught:
+        share(range(3), each(run), count)
+    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
+    assert sorted([*caught.value.failed, *caught.value.left]) == [0, 1, 2]
 
 
 def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
@@ -283,9 +286,11 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(blocks, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Halted) as caught:
         share(range(2), each(run), 2)
+    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
     assert len(done) == 1
+    assert (caught.value.failed, caught.value.left) == ([], [])
 
 
 def test_error_handling_of_numpy_is_the_callers_on_every_thread():

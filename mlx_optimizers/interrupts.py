@@ -1,0 +1,88 @@
+"""Ctrl-C during a step: the step is finished first."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from signal import SIGINT
+from types import FrameType, TracebackType
+from typing import Any
+
+try:  # what `signal` wraps, to make enumerations of numbers, which takes ten times as long
+    from _signal import getsignal, signal  # type: ignore[import-not-found]
+except ImportError:
+    from signal import getsignal, signal
+
+__all__ = ["Held"]
+
+PATIENCE = 1.0
+"""Seconds after which a second interrupt is not held any more: whoever sends it does not want to wait."""
+
+
+class Held:
+    """Holds SIGINT, and has it handled as usual when the block is over.
+
+    It is held in the main thread alone, as Python handles signals in no other, and only where a Python function
+    handles it: what ignores the signal, or ends the process at once, does so.
+
+    Example:
+        >>> import signal
+        >>> from mlx_optimizers.interrupts import Held
+        >>> before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        >>> try:
+        ...     with Held():
+        ...         signal.raise_signal(signal.SIGINT)
+        ...         print("the block goes on")
+        ... except KeyboardInterrupt:
+        ...     print("and ends")
+        the block goes on
+        and ends
+        >>> previous = signal.signal(signal.SIGINT, before)
+    """
+
+    def __init__(self) -> None:
+        self._usual: Any = None
+        self._frame: FrameType | None = None
+        self._first: tuple[float, int, FrameType | None] | None = None
+
+    def __enter__(self) -> None:
+        usual = getsignal(SIGINT)
+        if callable(usual):
+            self._usual, self._frame = usual, sys._getframe(1)
+            try:
+                signal(SIGINT, self._hold)
+            except ValueError:  # not the main thread
+                self._usual = self._frame = None
+            except BaseException:  # of the handler of another signal
+                signal(SIGINT, usual)
+                raise
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._frame not in _below(frame):  # the handler of another signal raised when the block was just over
+            signal(SIGINT, self._usual)
+            self._usual(number, frame)
+        elif self._first is None:
+            self._first = now, number, frame
+        elif now - self._first[0] > PATIENCE:
+            self._usual(number, frame)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._usual is None:
+            return
+        found = signal(SIGINT, self._usual)
+        self._frame = None
+        if found != self._hold:  # set meanwhile, by a schedule or a rule of somebody's own
+            signal(SIGINT, found)
+        if self._first is not None:
+            self._usual(*self._first[1:])
+
+
+def _below(frame: FrameType | None) -> Iterator[FrameType | None]:
+    """A frame, and those that it was called from."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -1,0 +1,326 @@
+"""An update that is interrupted anywhere finishes first, or says what has moved."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlx_optimizers as optim
+from mlx_optimizers import blocks, compiled, interrupts
+from mlx_optimizers.interrupts import Held
+
+
+@pytest.fixture(autouse=True)
+def usual_handler():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+PACKAGE = str(Path(optim.__file__).parent)
+
+
+class Ended(BaseException):
+    """What a signal's handler of somebody's own may raise, or another thread."""
+
+
+class InPlace(optim.Optimizer):
+    """A rule written as those of this package, without blocks."""
+
+    slots = ("v",)
+
+    def __init__(self):
+        super().__init__()
+        self.learning_rate = 1
+
+    def apply_single(self, gradient, parameter, state):
+        state["v"] += gradient
+        parameter -= gradient
+        return parameter
+
+
+class New(InPlace):
+    """A rule that returns a new array, as one for MLX does."""
+
+    def apply_single(self, gradient, parameter, state):
+        state["v"] = state["v"] + gradient
+        return parameter - gradient
+
+
+def tree(size=4, convert=np.asarray):
+    wide = np.zeros((2, size), np.float32)
+    return {"a": convert(wide[0].copy()), "b": [convert(wide) if convert is not np.asarray else wide[:, ::-1]]}
+
+
+def leaves(model):
+    return {"a": np.array(model["a"]), "b.0": np.array(model["b"][0])}
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def at_event(number, fire, function, *arguments):
+    """Call a function, and ``fire`` where Python handles signals: where a function begins, or a built-in one has ended.
+
+    Tell whether it came to so many such places in the package.
+    """
+    events = iter(range(number))
+    fired = False
+
+    def profile(frame, event, argument):
+        nonlocal fired
+        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        if not fired and next(events, None) is None:
+            fired = True
+            fire()
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(before)
+    return fired
+
+
+def sgd():
+    return optim.SGD(1.0, momentum=0.5)
+
+
+PATHS = {
+    "plan": (sgd, {}),
+    "first": (sgd, {"first": True}),
+    "compiled": (sgd, {"compiled": True, "size": 100}),
+    "threads": (sgd, {"threads": 3, "size": 50}),
+    "compiled threads": (sgd, {"threads": 3, "size": 50, "compiled": True}),
+    "in place": (InPlace, {}),
+    "new arrays": (New, {}),
+    "mlx": (sgd, {"mlx": True}),
+}
+
+
+@pytest.fixture(params=PATHS)
+def made(request, monkeypatch):
+    """A function that makes an optimizer, a model and its gradients, of which all move by whole numbers."""
+    rule, how = PATHS[request.param]
+    convert = pytest.importorskip("mlx.core").array if "mlx" in how else np.asarray
+    if "compiled" in how:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(compiled, "_wanted", True)
+        monkeypatch.setattr(compiled, "CHUNK", 32)
+        monkeypatch.setattr(compiled, "SHARE", 32)
+    else:
+        monkeypatch.setattr(compiled, "_wanted", False)
+    if "threads" in how:
+        monkeypatch.setattr(blocks, "_set", how["threads"])
+        for name, value in {"BLOCK": 16, "SHARE": 16, "THREADED": 1}.items():
+            monkeypatch.setattr(blocks, name, value)
+
+    def make():
+        optimizer, model = rule(), tree(how.get("size", 4), convert)
+        gradients = {key: convert(np.ones(leaf.shape, np.float32)) for key, leaf in leaves(model).items()}
+        gradients = {"a": gradients["a"], "b": [gradients["b.0"]]}
+        if "first" not in how:
+            optimizer.update(model, gradients)
+        return optimizer, model, gradients
+
+    return make
+
+
+def test_ctrl_c_anywhere_finds_whole_steps(made):
+    optimizer, model, gradients = made()
+    finished = 0
+    for number in range(10_000):
+        before, count = leaves(model), int(optimizer.step)
+        try:
+            fired = at_event(number, interrupt, optimizer.update, model, gradients)
+        except KeyboardInterrupt:
+            fired = True
+        else:
+            assert not fired
+        moved = {bool((leaf != before[name]).all()) for name, leaf in leaves(model).items()}
+        assert {bool((leaf != before[name]).any()) for name, leaf in leaves(model).items()} == moved
+        assert moved == {int(optimizer.step) > count}
+        finished += int(optimizer.step) - count
+        if not fired:
+            break
+        optimizer, model, gradients = made()
+    assert finished > 0.9 * number  # it raises before the step only in the first calls
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("error", [Ended, TimeoutError])
+def test_any_other_end_says_what_has_moved(made, error):
+    told = 0
+
+    def fire():
+        raise error("now")
+
+    for number in range(10_000):
+        optimizer, model, gradients = made()
+        before, count, cause = leaves(model), int(optimizer.step), None
+        try:
+            fired = at_event(number, fire, optimizer.update, model, gradients)
+        except BaseException as caught:
+            fired = True
+            kind, cause = type(caught), type(caught.__cause__)
+            text = " ".join([str(caught), *getattr(caught, "__notes__", [])])
+        else:
+            kind = error
+            text = "which Python ignored, at the end of a generator"
+            assert int(optimizer.step) == count + 1
+            if not fired:
+                break
+        assert kind is (RuntimeError if cause is error else error), number
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, number
+        moved = {name for name, leaf in leaves(model).items() if (leaf != before[name]).any()}
+        if int(optimizer.step) > count:
+            assert len(moved) == 2 or "the model may not have its new parameters" in text, number
+            continue
+        told += bool(moved)
+        still = text.rpartition("not moved: ")[2].split(", ") if "not moved: " in text else []
+        assert not moved.intersection(still), number
+        if "any parameter" not in text:
+            assert all(name in text for name in moved), (number, text)
+    assert told or "mlx" in str(type(model["a"]))
+    assert number > 20
+
+
+@pytest.mark.parametrize("path", ["compiled", "plan"])
+def test_many_interrupts_from_outside(path, monkeypatch):
+    if path == "compiled":
+        pytest.importorskip("numba")
+    monkeypatch.setattr(compiled, "_wanted", path == "compiled")
+    model = {str(number): np.zeros(200, np.float32) for number in range(40)}
+    gradients = {key: np.ones(200, np.float32) for key in model}
+    optimizer = optim.SGD(1.0)
+    optimizer.update(model, gradients)
+    ended, allowed = threading.Event(), threading.Event()
+
+    def fire():
+        pause = np.random.default_rng(0)
+        while not ended.is_set():
+            time.sleep(pause.uniform(2e-4, 2e-3))
+            if allowed.is_set():
+                allowed.clear()
+                os.kill(os.getpid(), signal.SIGINT)
+
+    thread, interval = threading.Thread(target=fire), sys.getswitchinterval()
+    thread.start()
+    sys.setswitchinterval(1e-5)  # else the loops, which give up the lock for an instant, keep it for long
+
+    def train():
+        allowed.set()
+        while True:
+            optimizer.update(model, gradients)
+
+    try:
+        for _ in range(100):
+            with pytest.raises(KeyboardInterrupt):
+                train()
+            assert {float(value) for w in model.values() for value in (w[0], w[-1])} == {-float(optimizer.step)}
+    finally:
+        sys.setswitchinterval(interval)
+        ended.set()
+        thread.join()
+
+
+def test_new_parameters_that_an_interrupt_loses_are_told():
+    optimizer, parameter = optim.SGD(1.0), np.float32([1, 2])
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    optimizer.learning_rate = lambda count: signal.raise_signal(signal.SIGINT) or 1.0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        optimizer.apply_gradients(np.float32([1, 1]), parameter)
+    assert caught.value.__notes__ == ["step 1 is done in the state; its new parameters are lost"]
+    assert int(optimizer.step) == 1 and parameter.tolist() == [1, 2]
+
+
+def test_a_model_that_refuses_its_new_parameters_is_told():
+    mx = pytest.importorskip("mlx.core")
+
+    class Model(dict):
+        def update(self, parameters):
+            raise OSError("no")
+
+    optimizer = optim.SGD(1.0)
+    with pytest.raises(OSError, match="no") as caught:
+        optimizer.update(Model(w=mx.array([1.0])), {"w": mx.array([1.0])})
+    assert caught.value.__notes__ == ["step 1 is done in the state; the model may not have its new parameters"]
+
+
+# What holds the signal
+
+
+def test_a_second_interrupt_is_not_held_for_long(monkeypatch):
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.05)
+    reached = []
+
+    def work():
+        with Held():
+            interrupt()
+            interrupt()
+            reached.append("at once")
+            time.sleep(0.1)
+            interrupt()
+            reached.append("later")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == ["at once"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("usual", [signal.SIG_IGN, signal.SIG_DFL])
+def test_what_no_function_handles_stays(usual):
+    signal.signal(signal.SIGINT, usual)
+    with Held():
+        assert signal.getsignal(signal.SIGINT) is usual
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_a_handler_that_is_set_meanwhile_stays():
+    def other(number, frame):
+        pass
+
+    with Held():
+        signal.signal(signal.SIGINT, other)
+    assert signal.getsignal(signal.SIGINT) is other
+
+
+def test_an_update_within_a_rule_is_held_with_it():
+    done = []
+
+    def work():
+        with Held():
+            with Held():
+                interrupt()
+            done.append("the outer block")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["the outer block"]
+
+
+def test_another_thread_holds_nothing():
+    seen = []
+
+    def run():
+        with Held():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
