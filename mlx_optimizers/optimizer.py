@@ -398,12 +398,13 @@ class Optimizer:
 
         Raises:
             KeyError: for a gradient of a parameter that is not there.
-            TypeError: for a leaf that is no array of floats, or one that cannot be changed in place; for a container or
-                an array of another library, with how to convert it; inside ``mx.compile`` or ``mx.vmap``, where an
+            TypeError: for a leaf that is no array of floats, is masked, or cannot be changed in place; for a container
+                or an array of another library, with how to convert it; inside ``mx.compile`` or ``mx.vmap``, where an
                 array has no value.
             ValueError: for shapes that differ, a parameter that is read-only or a view of an MLX array, one array under
-                two paths, parameters that overlap, or a state that does not fit: of another optimizer, with lists for
-                dictionaries, or with nothing for any of the parameters; parameters and state are then as they were.
+                two paths, parameters that overlap each other or themselves, or a state that does not fit: of another
+                optimizer, with lists for dictionaries, or with nothing for any of the parameters; for a setting that
+                is none. Parameters and state are then as they were.
             RuntimeError: when the step itself failed halfway; says what had moved.
 
         Warns:
@@ -465,7 +466,8 @@ class Optimizer:
 
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: as :meth:`update` does, but for what cannot be changed in
-                place: parameters that are read-only or share memory are fine here.
+                place: parameters that are read-only or share memory are fine here. What ends it when the step is done,
+                such as a Ctrl-C that waited for that, has a note: the state has moved, and the parameters are lost.
 
         Example:
             >>> import numpy as np
@@ -508,6 +510,11 @@ class Optimizer:
                 raise ValueError(f"parameter {leaf.name} is read-only; apply_gradients returns a new one")
             if trees.views_mlx(leaf.w):
                 raise ValueError(f"parameter {leaf.name} is a view of an MLX array, which is never written to")
+            if trees.overlaps_itself(leaf.w):
+                raise ValueError(
+                    f"parameter {leaf.name} overlaps itself: elements of shape {leaf.w.shape} and strides "
+                    f"{leaf.w.strides} share memory; apply_gradients returns a new one"
+                )
         pair = trees.overlapping([leaf.w for leaf in found])
         if pair is not None:
             raise _tied(*(found[index] for index in pair))
@@ -790,7 +797,7 @@ class Optimizer:
         for state, slot in places:
             array = trees.to_numpy(state[slot], slot)
             ours = array is state[slot] and array.flags.writeable and not trees.views_mlx(array)
-            if not ours or in_parameter(array):
+            if not ours or in_parameter(array) or trees.overlaps_itself(array):
                 state[slot] = np.array(array)
         while (pair := trees.overlapping([state[slot] for state, slot in places])) is not None:
             state, slot = places[pair[1]]  # one array that was put into the state twice
@@ -907,4 +914,5 @@ def _copied(tree: Any, path: Path = ()) -> Any:
     if isinstance(tree, list | tuple):
         return [_copied(child, (*path, index)) for index, child in enumerate(tree)]
     trees.refuse_container(tree, trees.label("state", path))
+    trees.refuse_masked(tree, trees.label("state", path))
     return type(tree)(tree) if trees.is_mlx(tree) else np.array(tree)

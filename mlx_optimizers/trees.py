@@ -25,8 +25,10 @@ __all__ = [
     "like",
     "name",
     "overlapping",
+    "overlaps_itself",
     "rebuilt",
     "refuse_container",
+    "refuse_masked",
     "shares",
     "to_mlx",
     "to_numpy",
@@ -115,6 +117,8 @@ def views_mlx(array: npt.NDArray[Any]) -> bool:
 def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
     """A leaf as a NumPy array of a float dtype; an MLX array is copied, never viewed.
 
+    An array of a subclass is a plain view of its elements, so that a matrix or a mapped file is computed as any other.
+
     Raises:
         TypeError: for anything else, with ``what``, the type or the dtype; and how to convert it, where that is known.
     """
@@ -129,8 +133,18 @@ def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
         raise TypeError(f"{what} is {value!r:.60}, a {type(value).__name__}, not an array")
     if value.dtype.name not in FLOATS:
         raise TypeError(f"{what} has dtype {value.dtype}, not one of {', '.join(FLOATS)}")
-    array: npt.NDArray[Any] = value
+    refuse_masked(value, what)
+    array: npt.NDArray[Any] = value if type(value) is np.ndarray else np.ndarray.view(value, np.ndarray)
     return array
+
+
+def refuse_masked(value: Any, what: str) -> None:
+    """Raise TypeError for a masked array: no formula says what becomes of an element that is masked."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{what} is a masked array, and no formula has elements that are masked; x.data are the elements under the "
+            "mask, x.filled(value) has others in their place"
+        )
 
 
 def _conversion(value: Any) -> str | None:
@@ -274,6 +288,25 @@ def _connected(
             groups[-1] += groups[first]
             first += 1
     return [group for group in groups[first:] if len(group) > 1]
+
+
+def overlaps_itself(array: npt.NDArray[Any]) -> bool:
+    """Whether two elements of an array share memory, as a stride of 0 has it."""
+    if array.flags.forc or not array.size:
+        return False
+    reach = array.itemsize
+    for stride, length in sorted(
+        (abs(stride), length) for stride, length in zip(array.strides, array.shape, strict=True)
+    ):
+        if length > 1 and stride < reach:
+            break
+        reach += stride * (length - 1)
+    else:
+        return False  # as all that indexing and transposing make: each axis steps over those below it
+    starts = np.zeros(array.shape, np.intp)
+    for axis, stride in enumerate(array.strides):
+        starts += np.expand_dims(stride * np.arange(array.shape[axis]), tuple(range(1, array.ndim - axis)))
+    return bool((np.diff(np.sort(starts, axis=None)) < array.itemsize).any())
 
 
 def _strides(array: npt.NDArray[Any]) -> list[int]:

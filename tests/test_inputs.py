@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import tempfile
 import types
 from dataclasses import dataclass
 
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
+from mlx_optimizers import compiled
 from mlx_optimizers.blocks import BLOCK
+from mlx_optimizers.oracle import trajectory
 from tests.support import require
 
 EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
@@ -35,7 +38,7 @@ def _refused(made, error, match, model, gradients, method="update"):
     optimizer.init({"other": _f(1)})
     state, rate = copy.deepcopy(dict(optimizer.state)), float(optimizer.learning_rate)
     items = model.items() if type(model) is dict else ()
-    arrays = {key: value for key, value in items if isinstance(value, np.ndarray)}
+    arrays = {key: value for key, value in items if type(value) is np.ndarray}
     kept = {key: value.copy() for key, value in arrays.items()}
     with pytest.raises(error, match=match):
         getattr(optimizer, method)(*((model, gradients) if method == "update" else (gradients, model)))
@@ -480,3 +483,118 @@ def test_the_callers_trees_are_left_alone(made):
     optimizer.update(model, gradients)
     assert _same(gradients, kept[1])
     assert model["b"] == 5
+
+
+# Subclasses of NumPy's arrays
+
+
+class Unknown(np.ndarray):
+    """A subclass whose operations are its own; they are not asked."""
+
+    def __array_ufunc__(self, *given, **how):
+        raise NotImplementedError
+
+
+def mapped(values):
+    with tempfile.TemporaryFile() as file:
+        made = np.memmap(file, np.float32, shape=values.shape)
+    made[...] = values
+    return made
+
+
+SUBCLASSES = {
+    "matrix": lambda values: values.copy().view(np.matrix),
+    "recarray": lambda values: values.copy().view(np.recarray),
+    "memmap": mapped,
+    "unknown": lambda values: values.copy().view(Unknown),
+}
+
+
+@EIGHT
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("kind", SUBCLASSES)
+def test_a_subclass_is_computed_as_the_plain_array(made, kind, on, monkeypatch):
+    if on:
+        require("numba")
+    monkeypatch.setattr(compiled, "_wanted", on)
+    subclass = SUBCLASSES[kind]
+    start, gradient = _f([1, 2], [3, 4]), _f([0.5, -1], [2, 0])
+    results = []
+    for convert in (np.array, subclass):
+        optimizer, model = made(0.1), {"w": convert(start)}
+        given = model["w"]
+        for _ in range(3):
+            optimizer.update(model, {"w": convert(gradient)})
+        state = optimizer.state["w"]
+        for slot in optimizer.slots:  # a slot of this kind, put there by hand
+            state[slot] = convert(np.asarray(state[slot]))
+        optimizer.update(model, {"w": convert(gradient)})
+        new = optimizer.apply_gradients({"w": convert(gradient)}, model)["w"]
+        assert model["w"] is given and type(new) is np.ndarray
+        assert {type(array) for array in optimizer.state["w"].values()} == {np.ndarray}
+        results.append([np.asarray(array).tobytes() for array in (given, new, *optimizer.state["w"].values())])
+    assert results[0] == results[1]
+
+
+@EIGHT
+@pytest.mark.parametrize("method", ["update", "apply_gradients"])
+def test_a_masked_array_is_refused_with_its_path(made, method):
+    masked = np.ma.array(_f(1, 2), mask=[False, True])
+    words = r"masked array, and no formula has elements that are masked; x\.data .*, x\.filled\(value\)"
+    _refused(
+        made,
+        TypeError,
+        f"^parameter layer.w is a {words}",
+        {"layer": {"w": masked}},
+        {"layer": {"w": _f(1, 1)}},
+        method,
+    )
+    _refused(made, TypeError, f"^gradient w is a {words}", {"w": _f(1, 1)}, {"w": masked}, method)
+    optimizer, model = made(0.1), {"w": _f(1, 1)}
+    optimizer.update(model, {"w": _f(1, 1)})
+    slot = optimizer.slots[0]
+    with pytest.raises(TypeError, match=f"^state w.{slot} is a {words}"):
+        optimizer.state = {"w": {slot: masked}}
+    optimizer.state["w"][slot] = masked
+    with pytest.raises(TypeError, match=f"^state {slot} of w is a {words}"):
+        getattr(optimizer, method)(*([model, {"w": _f(1, 1)}] if method == "update" else [{"w": _f(1, 1)}, model]))
+
+
+def test_a_masked_array_is_refused_by_the_oracle():
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    with pytest.raises(TypeError, match="parameter is a masked array"):
+        trajectory("SGD", masked, [[1.0, 1.0]], learning_rate="0.1")
+    with pytest.raises(TypeError, match="gradient of step 2 is a masked array"):
+        trajectory("SGD", [1.0, 2.0], [[1.0, 1.0], masked], learning_rate="0.1")
+
+
+# Arrays that overlap themselves
+
+
+@EIGHT
+@pytest.mark.parametrize(("shape", "strides"), [((4,), (0,)), ((2, 3), (4, 4)), ((3,), (2,)), ((2, 2), (8, -8))])
+def test_a_parameter_that_overlaps_itself(made, shape, strides):
+    memory = np.arange(1, 9, dtype=np.float32)
+    w = np.lib.stride_tricks.as_strided(memory[4:], shape, strides)
+    g = np.ones(shape, np.float32)
+    _refused(
+        made, ValueError, r"^parameter w overlaps itself: elements of shape \(.*share memory; app", {"w": w}, {"w": g}
+    )
+    with np.errstate(all="ignore"):  # of elements that are in between two others
+        new = made(0.1).apply_gradients({"w": g}, {"w": w})["w"]
+        alone = made(0.1).apply_gradients({"w": g}, {"w": w.copy()})["w"]
+    assert new.tobytes() == alone.tobytes()
+
+
+@EIGHT
+def test_a_state_that_overlaps_itself_is_copied(made):
+    optimizers, w = [made(0.1), made(0.1)], [_f(1, 2, 3), _f(1, 2, 3)]
+    for optimizer, parameter in zip(optimizers, w, strict=True):
+        optimizer.update({"w": parameter}, {"w": _f(1, 1, 1)})
+    for slot in optimizers[0].slots:
+        wide = np.lib.stride_tricks.as_strided(_f(0.5), (3,), (0,))
+        optimizers[0].state["w"][slot], optimizers[1].state["w"][slot] = wide, wide.copy()
+    for optimizer, parameter in zip(optimizers, w, strict=True):
+        optimizer.update({"w": parameter}, {"w": _f(1, 2, -3)})
+    assert w[0].tobytes() == w[1].tobytes()
+    assert _same(dict(optimizers[0].state), dict(optimizers[1].state))

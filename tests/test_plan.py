@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers import plan
+from mlx_optimizers import compiled, plan
 from mlx_optimizers.plan import Plan
+from tests.support import require
 
 
 def tree():
@@ -201,6 +202,47 @@ def test_what_is_refused_at_the_first_step_is_refused_at_the_second(change, erro
     change(w, g)
     before, state = copy.deepcopy(w), copy.deepcopy(optimizer.state)
     with pytest.raises(error, match=words):
+        optimizer.update(w, g)
+    assert same(w, before) and same(optimizer.state, state)
+
+
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("which", ["parameter", "slot"])
+def test_an_array_that_has_moved_in_memory_is_not_written_to_where_it_was(on, which, monkeypatch):
+    if on:
+        require("numba")
+    monkeypatch.setattr(compiled, "_wanted", on)
+    size = 50_000  # large enough to have pages of its own, which go back to the system
+    optimizer, w, g = optim.SGD(1.0, momentum=0.5), np.zeros(size, np.float32), np.ones(size, np.float32)
+    optimizer.update(w, g)
+    moved = w if which == "parameter" else optimizer.state["v"]
+    before = moved.ctypes.data
+    for length in (100 * size, size):
+        moved.resize(length, refcheck=False)
+    assert moved.ctypes.data != before
+    others = [np.zeros(size, np.float32) for _ in range(50)]  # some of them where it was
+    optimizer.update(w, g)
+    assert (w == -2.5).all() and (optimizer.state["v"] == 1.5).all()
+    assert not any(other.any() for other in others)
+
+
+@pytest.mark.parametrize("name", ["MLX_OPTIMIZERS_THREADS", "MLX_OPTIMIZERS_COMPILED"])
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("size", [4, 2_000_000])
+def test_an_invalid_setting_is_found_before_anything_moves(name, steps, size, monkeypatch):
+    monkeypatch.setattr(compiled, "_wanted", None)
+    monkeypatch.setenv("MLX_OPTIMIZERS_COMPILED", "0")
+    optimizer = optim.SGD(1.0, momentum=0.5)
+    w = {"half": np.zeros(4, np.float16), "w": np.zeros(size, np.float32)}
+    g = {key: np.ones_like(leaf) for key, leaf in w.items()}
+    for _ in range(steps):
+        optimizer.update(w, g)
+    before, state = copy.deepcopy(w), copy.deepcopy(optimizer.state)
+    monkeypatch.setenv(name, "x")
+    if name.endswith("THREADS") and steps and size == 4:
+        optimizer.update(w, g)  # is for one thread, and does not ask
+        return
+    with pytest.raises(ValueError, match=f"{name} must be .*, not 'x'"):
         optimizer.update(w, g)
     assert same(w, before) and same(optimizer.state, state)
 

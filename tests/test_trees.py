@@ -218,6 +218,16 @@ def test_shares_tells_apart_memory_that_only_touches():
     assert not trees.shares([base[:0]])(base)
 
 
+@given(st.data())
+def test_overlaps_itself_agrees_with_sets_of_bytes(data):
+    shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=3), "shape"))
+    strides = tuple(data.draw(st.integers(-24, 24), "stride") for _ in shape)
+    array = as_strided(np.zeros(400, np.float32)[200:], shape, strides)
+    starts = [sum(map(mul, index, strides)) for index in np.ndindex(*shape)]
+    covered = {start + byte for start in starts for byte in range(4)}
+    assert trees.overlaps_itself(array) == (len(covered) < 4 * len(starts))
+
+
 def test_numpy_scalars_are_arrays_and_nothing_else_is():
     assert trees.to_numpy(np.float32(1.5), "w").shape == ()
     array = np.zeros(2, np.float64)

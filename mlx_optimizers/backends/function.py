@@ -10,6 +10,7 @@ import numpy as np
 
 from mlx_optimizers.backends import Unavailable
 from mlx_optimizers.conformance import Case, Outcome, Unsupported
+from mlx_optimizers.trees import refuse_masked
 
 __all__ = ["StepFunction"]
 
@@ -41,6 +42,7 @@ class StepFunction:
         """Compute a case; the function gets copies."""
         self._require_taken(case)
         given = self._function(case.parameter.copy(), case.gradients.copy(), **case.hyperparameters)
+        refuse_masked(given, "what the function returns")
         return Outcome(np.asarray(given), {})
 
     def _require_taken(self, case: Case) -> None:

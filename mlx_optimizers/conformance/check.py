@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -17,6 +21,7 @@ from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, Result, printable
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
+from mlx_optimizers.trees import refuse_masked
 
 __all__ = ["Backend", "Broken", "Outcome", "Profile", "Unsupported", "check"]
 
@@ -160,6 +165,8 @@ def _own(outcome: Any) -> Outcome:
     """A copy of what a backend returned, which may use its buffers again for the next case."""
     if not isinstance(outcome, Outcome):
         raise TypeError(f"the backend returned {type(outcome).__name__}, not an Outcome")
+    for name, values in (("parameters", outcome.parameters), *outcome.state.items()):
+        refuse_masked(values, f"the backend's {name}")
     state = {name: np.array(np.asarray(values)) for name, values in outcome.state.items()}
     return Outcome(np.array(np.asarray(outcome.parameters)), state)
 
@@ -179,8 +186,38 @@ def _judged(tasks: Iterable[Task], scalars: Profile, jobs: int) -> Iterator[Resu
         yield from (_result(*task, scalars) for task in tasks)
         return
     # A new interpreter for each process: a forked one would inherit the threads of the backend's library.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from [future.result() for future in [pool.submit(_result, *task, scalars) for task in tasks]]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        try:
+            futures = []
+            for task in tasks:
+                with _blocked_interrupts():  # starts a process where none is idle
+                    futures.append(pool.submit(_result, *task, scalars))
+            yield from [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextlib.contextmanager
+def _blocked_interrupts() -> Iterator[None]:
+    """Block Ctrl-C, for ever in the processes that start meanwhile: it is for the one that started them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """Have this process end when the one that started it has, were it killed."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _result(case: Case, name: str, outcome: Outcome | None, result: Result | None, scalars: Profile) -> Result:

@@ -19,6 +19,7 @@ from mlx_optimizers.oracle.formats import format_of
 from mlx_optimizers.oracle.formula import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Ball, Rounded, Scalars
+from mlx_optimizers.trees import refuse_masked
 
 __all__ = ["Entry", "Quantity", "formula_named", "settings", "trajectory", "walk"]
 
@@ -177,7 +178,7 @@ def trajectory(
 
     Raises:
         ValueError: for an unknown formula, a gradient of another shape, a hyperparameter out of range.
-        TypeError: for an unknown hyperparameter or dtype.
+        TypeError: for an unknown hyperparameter or dtype, and for masked arrays.
 
     Example:
         >>> from mlx_optimizers.oracle import trajectory
@@ -186,9 +187,12 @@ def trajectory(
         (array([0.95], dtype=float32), array([0.9499999], dtype=float32), array([0.95000005], dtype=float32))
     """
     made, form, centre = formula_named(formula), format_of(dtype), Exact(bits, library)
-    w = np.asarray(parameter).astype(form.dtype)
-    steps = [np.asarray(gradient).astype(form.dtype) for gradient in gradients]
-    for t, gradient in enumerate(steps, start=1):
+    refuse_masked(parameter, "parameter")
+    w, steps = np.asarray(parameter).astype(form.dtype), []
+    for t, given in enumerate(gradients, start=1):
+        refuse_masked(given, f"the gradient of step {t}")
+        gradient = np.asarray(given).astype(form.dtype)
+        steps.append(gradient)
         if gradient.shape != w.shape:
             raise ValueError(f"the gradient of step {t} has shape {gradient.shape}, the parameter {w.shape}")
     n = Rounded(form, centre, scalars)

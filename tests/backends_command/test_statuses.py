@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -138,6 +139,62 @@ def test_a_signal_ends_the_adapter_too_and_leaves_the_old_report(name, tmp_path)
         os.kill(int((tmp_path / "pid").read_text()), 0)
     assert (tmp_path / "report").read_text() == "the old report"
     assert {path.name for path in tmp_path.iterdir()} == {"waits.py", "report", "pid"}
+
+
+SLOW = """
+import time
+def f(parameter, gradients, **_):
+    time.sleep(0.2)
+    return gradients
+"""
+
+
+@pytest.mark.parametrize("after", [0, 1.5])  # while the others begin, and while they judge
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+def test_a_signal_ends_the_processes_that_judge_too(name, after, tmp_path):
+    """Ctrl-C goes to all processes of a terminal; SIGKILL here to the first alone, which can do nothing then."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, "-m", "mlx_optimizers", "check", "py:slow:f", "--as", "SGD", "-j", "2", "-o", "report"]
+    command = [sys.executable, "-c", HEARING, str(int(signal.SIGINT)), *command]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(_children(process.pid)) < 2:  # multiprocessing has one of its own
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(after)
+    assert process.poll() is None
+    if name == "SIGINT":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.kill()
+    printed, _ = process.communicate(timeout=60)  # until none has the pipe
+    if name == "SIGINT":
+        assert (process.returncode, printed.decode()) == (130, "mlx-optimizers check: ended by SIGINT\n")
+    while True:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    left = {path.name for path in tmp_path.iterdir()} - {"slow.py", "__pycache__"}
+    assert not left or (name == "SIGKILL" and all(path.startswith(".report.") for path in left))
+
+
+def _children(parent):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(path.parent.name)
+    return found
 
 
 ADAPTER = """
