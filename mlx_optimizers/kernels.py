@@ -117,7 +117,7 @@ def adamax(n, sizes, rows):
             x, old = g[i], v[i] * b2
             size = abs(x)
             m[i] = mean = m[i] * b1 + x * rest1
-            v[i] = new = old if old >= size or old != old else size  # a NaN of either stays
+            v[i] = new = old if old > size or old != old else size  # a NaN of either stays; of two zeros the second
             w[i] -= (mean * rate) / (new + eps)
 
 

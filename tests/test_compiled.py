@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mlx_optimizers as optim
 from mlx_optimizers import compiled
@@ -124,6 +126,63 @@ def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, kernels):
             both = [run(made, {"learning_rate": 0.1, **extra}, w, gradients, on) for on in (False, True)]
             assert all(map(same_bits, *both)), (extra, middle)
     assert set(kernels) == {made.__name__.lower()}
+
+
+HARD = [0.0, 1e-320, 1e-60, 1e-45, 1e-30, 1e-8, 0.1, 0.3, 0.5, 0.9, 1 - 1e-12]
+"""Coefficients: of subnormals, and of what float32 rounds to 0 or to 1."""
+COEFFICIENT = st.sampled_from(HARD)
+RATE = st.sampled_from([*HARD, 1.0, 1e30, 1e38, 1e300])
+POSITIVE = st.sampled_from([*HARD[1:], 1.0, 1e30, 1e300])
+BETAS = st.tuples(COEFFICIENT, COEFFICIENT)
+HARD_SETTINGS = {
+    "SGD": st.fixed_dictionaries(
+        {"momentum": COEFFICIENT, "dampening": st.sampled_from([*HARD, 1.0]), "weight_decay": RATE}
+    )
+    | st.fixed_dictionaries({"momentum": st.sampled_from(HARD[1:]), "nesterov": st.just(True), "weight_decay": RATE}),
+    "RMSprop": st.fixed_dictionaries({"alpha": COEFFICIENT, "eps": POSITIVE}),
+    "Adagrad": st.fixed_dictionaries({"eps": POSITIVE}),
+    "AdaDelta": st.fixed_dictionaries({"rho": COEFFICIENT, "eps": POSITIVE}),
+    "Adam": st.fixed_dictionaries({"betas": BETAS, "eps": RATE}),
+    "AdamW": st.fixed_dictionaries({"betas": BETAS, "eps": RATE, "weight_decay": RATE}),
+    "Adamax": st.fixed_dictionaries({"betas": BETAS, "eps": RATE}),
+    "Lion": st.fixed_dictionaries({"betas": BETAS, "weight_decay": RATE}),
+}
+
+
+def hard_numbers(dtype, seed, size):
+    """Few different ones, so that they meet: both zeros, both infinities, NaN, the ends of the range, its middle."""
+    info = np.finfo(dtype)
+    ends = [0, 1, 0.1, 3, np.inf, np.nan, info.max, info.max / 2, info.tiny, info.smallest_subnormal, info.eps]
+    pool = np.array([*ends, info.tiny - info.smallest_subnormal, np.sqrt(info.max), np.sqrt(info.tiny)], dtype)
+    rng = np.random.default_rng(seed)
+    return np.copysign(rng.choice(pool, size), rng.choice([-1, 1], size)).astype(dtype)
+
+
+@EIGHT
+@pytest.mark.parametrize("dtype", compiled.DTYPES)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@settings(max_examples=60)
+@given(st.data())
+def test_hard_numbers_give_the_same_bits(made, dtype, data):
+    """Under coefficients that are as hard, from a state of any numbers, with and without a rest of the vector width."""
+    dtype = np.dtype(dtype)
+    chosen = data.draw(HARD_SETTINGS[made.__name__], "hyperparameters")
+    rate = data.draw(RATE, "learning_rate")
+    size, seed = data.draw(st.integers(1, 70), "size"), data.draw(st.integers(0, 10**6), "seed")
+    w, *gradients = (hard_numbers(dtype, (seed, step), size) for step in range(4))
+    both = []
+    for on in (False, True):
+        set_compiled(on)
+        optimizer, model = made(rate, **chosen), w.copy()
+        state = {slot: hard_numbers(dtype, (seed, 9, number), size) for number, slot in enumerate(made.slots)}
+        optimizer.state = state
+        out = []
+        with np.errstate(all="ignore"):
+            for gradient in gradients:
+                optimizer.update(model, gradient)
+                out += [model.copy(), *(np.array(optimizer.state[slot]) for slot in made.slots)]
+        both.append(out)
+    assert all(map(same_bits, *both))
 
 
 def test_the_tests_of_the_fast_path_pass_on_the_compiled_one():
