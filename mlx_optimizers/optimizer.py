@@ -8,7 +8,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -56,7 +55,7 @@ class _Account:
 
     text: str = ""
 
-    def close(self, partly: list[str], moved: list[str], still: list[str], cause: BaseException) -> NoReturn:
+    def close(self, cause: BaseException, partly: list[str], moved: list[str], still: list[str]) -> NoReturn:
         """Raise what ended the step, with the names of the parameters: an interrupt as it is, else a RuntimeError."""
         at, moved_text, still_text = (", ".join(names) or "none" for names in (partly, moved, still))
         at = f"at {at}, which may have moved in part"
@@ -691,13 +690,14 @@ class Optimizer:
             except BaseException as error:
                 self._restore(states, before)
                 account.text = ""
-                moved = [leaf.name for leaf, result in zip(found, results, strict=False) if result is leaf.w]
-                other = [leaf.name for leaf, result in zip_longest(found, results) if result is not leaf.w]
-                # It failed in a rule, at the next of them, or then, between the new arrays that the rules gave.
-                at = 1 if len(results) < len(found) else len(other)
+                places = range(len(found))
+                moved = [place for place, result in enumerate(results) if result is found[place].w]
+                # It failed in the rule that had not given its result; or then, between the new arrays of all.
+                partly = [len(results)] if len(results) < len(found) else sorted({*places} - {*moved})
+                still = sorted({*places} - {*moved} - {*partly})
                 # An exception of a rule that had changed nothing in place speaks for itself.
                 if moved or self.slots or not isinstance(error, Exception):
-                    account.close(other[:at], moved, other[at:], error)
+                    account.close(error, *([found[place].name for place in some] for some in (partly, moved, still)))
                 raise
         return None
 
@@ -732,10 +732,10 @@ class Optimizer:
             names = [trees.name(path) for path in plan.paths]
             unmoved = {*stopped.partly, *stopped.still}
             account.close(
+                stopped.reason,
                 [names[number] for number in stopped.partly],
                 [name for number, name in enumerate(names) if number not in unmoved],
                 [names[number] for number in stopped.still],
-                stopped.reason,
             )
 
     def _scheduled(self) -> dict[str, Any]:

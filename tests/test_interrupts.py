@@ -235,6 +235,22 @@ def test_many_interrupts_from_outside(path, monkeypatch):
         thread.join()
 
 
+def test_a_rule_that_fails_is_named_though_those_before_it_gave_new_arrays():
+    class Mixed(InPlace):
+        def apply_single(self, gradient, parameter, state):
+            if parameter[0] == 2:
+                raise Ended("here")
+            return super().apply_single(gradient, parameter, state) if parameter[0] else parameter - gradient
+
+    model = {name: np.float32([number]) for number, name in enumerate("abcd")}
+    with pytest.raises(Ended) as caught:
+        Mixed().update(model, {name: np.float32([1]) for name in model})
+    assert caught.value.__notes__ == [
+        "the step was interrupted at c, which may have moved in part; moved: b; not moved: a, d"
+    ]
+    assert [float(w[0]) for w in model.values()] == [0, 0, 2, 3]
+
+
 def test_new_parameters_that_an_interrupt_loses_are_told():
     optimizer, parameter = optim.SGD(1.0), np.float32([1, 2])
 
