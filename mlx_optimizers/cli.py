@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
 import mlx_optimizers
+from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
 from mlx_optimizers.conformance import Report, check, matching, vectors
 from mlx_optimizers.conformance.acceptance import decidable
@@ -33,6 +34,7 @@ __all__ = ["main"]
 
 EXECUTED_NOTHING = 3
 USAGE = 2
+DEVIATES = 1
 
 FORMATS: dict[str, Callable[[Report], str]] = {
     "human": human,
@@ -74,14 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write_every_character()
         _keep_output()
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        return _run(sys.argv[1:] if argv is None else argv, ours=argv is None)
     finally:
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
 
 
-def _run(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(_with_negative_numbers(argv))
+def _run(argv: Sequence[str], *, ours: bool) -> int:
+    arguments = _parser().parse_args(_with_negative_numbers(argv), argparse.Namespace(ours=ours))
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
@@ -90,6 +92,9 @@ def _run(argv: Sequence[str]) -> int:
         return 128 + signalled.number
     except _Nothing as error:
         return _nothing(str(error))
+    except _NoReport as error:
+        _say(f"mlx-optimizers: no report: {error}")
+        return DEVIATES
     except _UsageError as error:
         _say(f"{arguments.parser.format_usage()}{arguments.parser.prog}: error: {error}")
         return USAGE
@@ -106,6 +111,10 @@ class _Nothing(Exception):
     """Nothing was executed; the text says why."""
 
 
+class _NoReport(Exception):
+    """Cases were begun, and what was checked ended before there was a report; the text says how."""
+
+
 class _Signalled(KeyboardInterrupt):
     """A signal that ends the process, by way of the handlers that end an adapter too; nobody's verdict.
 
@@ -119,15 +128,21 @@ class _Signalled(KeyboardInterrupt):
 
 
 def _hear_signals() -> None:
-    """Raise `_Signalled` for each signal that would end the process, but for those that are ignored, as by nohup."""
+    """Raise `_Signalled` for the first signal that would end the process, but for those that are ignored, as by nohup.
 
-    def raise_it(number: int, _: object) -> NoReturn:
-        raise _Signalled(number)
+    Others then wait until what was begun has ended.
+    """
+    names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has not all
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
-        number = getattr(signal, name, None)  # Windows has not all
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, raise_it)
+    def raise_it(first: int, _: object) -> NoReturn:
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
+        raise _Signalled(first)
+
+    for number in heard:
+        signal.signal(number, raise_it)
 
 
 def _open_streams() -> None:
@@ -277,22 +292,64 @@ def _check(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as output:
         # Opened first, so that a place that cannot be written to is known before anything runs.
         file = output.enter_context(replacing(arguments.output)) if arguments.output is not None else None
-        try:
-            report = _report(arguments, cases, formula)
-        except ValueError as error:
-            raise _UsageError(str(error)) from error
-        except Unavailable as error:
-            raise _Nothing(str(error)) from error
+        # Code of the user's own may end the process that it runs in; a report is not for it to write.
+        foreign = arguments.ours and arguments.backend.partition(":")[0] in OWN and hasattr(os, "fork")
+        text, broken, status = (_apart if foreign else _done)(arguments, cases, formula)
         if file is not None:
-            file.write(_written(report, arguments.format).encode())
+            file.write(text.encode())
     if file is None:
-        _print(_written(report, arguments.format, screen=True))
-    if report.broken is not None:
-        _say(f"mlx-optimizers: {report.broken}")
-    return report.status
+        _print(text)
+    if broken is not None:
+        _say(f"mlx-optimizers: {broken}")
+    return status
 
 
-def _report(arguments: argparse.Namespace, cases: list[Case], formula: Formula | None) -> Report:
+def _apart(arguments: argparse.Namespace, cases: list[Case], formula: Formula | None) -> tuple[str, str | None, int]:
+    """As `_done`, in a process of its own."""
+
+    def work(begin: Callable[[], None]) -> dict[str, Any]:
+        try:
+            return {"done": _done(arguments, cases, formula, begin)}
+        except (_UsageError, _Nothing) as error:
+            return {type(error).__name__: str(error)}
+        except KeyboardInterrupt:
+            return {}
+
+    try:
+        answer = apart(work)
+    except Ended as ended:
+        how = f"the code of {arguments.backend} ended its process, with {ended}"
+        if not ended.begun:
+            raise _Nothing(how) from None
+        raise _NoReport(how) from None
+    for kind in (_UsageError, _Nothing):
+        if kind.__name__ in answer:
+            raise kind(answer[kind.__name__])
+    if not answer:
+        raise _Signalled(signal.SIGINT)
+    text, broken, status = answer["done"]
+    return text, broken, status
+
+
+def _done(
+    arguments: argparse.Namespace,
+    cases: list[Case],
+    formula: Formula | None,
+    begin: Callable[[], None] = lambda: None,
+) -> tuple[str, str | None, int]:
+    """Check, and give the report in the format that is asked for, how an adapter broke the protocol, and the status."""
+    try:
+        report = _report(arguments, cases, formula, begin)
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
+    except Unavailable as error:
+        raise _Nothing(str(error)) from error
+    return _written(report, arguments.format, screen=arguments.output is None), report.broken, report.status
+
+
+def _report(
+    arguments: argparse.Namespace, cases: list[Case], formula: Formula | None, begin: Callable[[], None]
+) -> Report:
     """Run the check. What foreign code prints goes to standard error, and its folder is first on the path meanwhile."""
     Exact()  # imports its library before another of that name can come first
     path = list(sys.path)
@@ -302,6 +359,7 @@ def _report(arguments: argparse.Namespace, cases: list[Case], formula: Formula |
             backend = open_backend(arguments.backend, arguments.device, arguments.timeout)
             if (close := getattr(backend, "close", None)) is not None:  # an adapter is a running program
                 stack.callback(close)
+            begin()
             report = check(
                 backend,
                 cases,

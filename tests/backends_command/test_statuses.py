@@ -23,6 +23,19 @@ MODULES = {
     "ends_oddly": "class Odd(BaseException): pass\nraise Odd('odd')",
     "ends_in_getattr": "import sys\ndef __getattr__(name): sys.exit(0)",
     "ends_in_call": "import sys\ndef f(parameter, gradients, **_): sys.exit(0)",
+    "exits_at_import": "import os\nos._exit(0)",
+    "exits_in_call": "import os\ndef f(parameter, gradients, **_): os._exit(0)",
+    "exits_as_another": "import os\ndef f(parameter, gradients, **_): os.execv('/bin/true', ['true'])",
+    "exits_at_exit": (
+        "import atexit, os\natexit.register(os._exit, 0)\ndef f(parameter, gradients, **_): return gradients"
+    ),
+    "stays": (
+        "import pathlib, time\ndef f(parameter, gradients, **_):\n    pathlib.Path('called').touch()\n"
+        "    while True:\n        try: time.sleep(1)\n        except BaseException: pass"
+    ),
+    "forks": "import os\ndef f(parameter, gradients, **_):\n    os.fork()\n    return gradients",
+    "crashes": "import os\ndef f(parameter, gradients, **_): os.kill(os.getpid(), 11)",
+    "interrupts": "def f(parameter, gradients, **_): raise KeyboardInterrupt",
     "prints": (
         "import os\nprint('at import')\ndef f(parameter, gradients, **_):\n"
         "    print('in the call'); os.system('echo from a child'); os.write(1, b'to the descriptor')\n"
@@ -70,6 +83,17 @@ def shell(line, folder):
         ("MO check py:ends_oddly:f", 3, "Odd: odd"),
         ("MO check py:ends_in_getattr:f", 3, "SystemExit: 0"),
         ("MO check py:ends_in_call:f --case 'sgd/tiny/defaults'", 1, "SystemExit: 0"),
+        ("MO check py:exits_at_import:f", 3, "the code of py:exits_at_import:f ended its process, with status 0"),
+        (
+            "MO check py:exits_in_call:f",
+            1,
+            "no report: the code of py:exits_in_call:f ended its process, with status 0",
+        ),
+        ("MO check py:exits_as_another:f", 1, "ended its process, with status 0"),
+        ("MO check py:exits_at_exit:f --case 'sgd/tiny/*'", 1, "deviates"),
+        ("MO check py:forks:f --case 'sgd/tiny/defaults'", 1, "deviates"),
+        ("MO check py:crashes:f", 1, "ended its process, with signal SIGSEGV"),
+        ("MO check py:interrupts:f", 130, "ended by SIGINT"),
         ("MO check cmd:'touch started' --list >/dev/null; test ! -e started", 0, ""),
         ("MO check reference --optimizer Adam --as SGD", 2, "--optimizer Adam has no part in --as SGD, which runs SGD"),
         ("MO check $'cmd:python -c 1 \\xff'", 4, "broke the protocol"),
@@ -84,6 +108,13 @@ def test_the_status_is_that_of_the_verdict(line, status, words, folder):
     assert done.returncode == status, printed
     assert words in printed and "Traceback" not in printed
     assert list(folder.glob(".*")) == []
+
+
+def test_code_that_ends_its_process_leaves_the_old_report(folder, tmp_path):
+    (tmp_path / "report").write_text("the old report")
+    done = shell(f"MO check py:exits_in_call:f -o {shlex.quote(str(tmp_path / 'report'))}", folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("report", "the old report")]
 
 
 @pytest.mark.parametrize("form", ["json", "human", "markdown", "html", "junit"])
@@ -149,6 +180,35 @@ def f(parameter, gradients, **_):
 """
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_signal_ends_a_function_that_does_not_want_to(name, tmp_path):
+    (tmp_path / "stays.py").write_text(MODULES["stays"])
+    command = [sys.executable, "-m", "mlx_optimizers", "check", "py:stays:f"]
+    command = [sys.executable, "-c", HEARING, str(int(signal.SIGINT)), *command]
+    environment = {**os.environ, "PYTHONPATH": ROOT}
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "called").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    number = getattr(signal, name)
+    process.send_signal(number)
+    _, printed = process.communicate(timeout=60)  # until none has the pipe
+    killed = name == "SIGKILL"
+    assert process.returncode == (-number if killed else 128 + number)
+    assert printed.decode() == ("" if killed else f"mlx-optimizers check: ended by {name}\n")
+    while _group(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("after", [0, 1.5])  # while the others begin, and while they judge
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
 def test_a_signal_ends_the_processes_that_judge_too(name, after, tmp_path):
@@ -165,7 +225,7 @@ def test_a_signal_ends_the_processes_that_judge_too(name, after, tmp_path):
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while len(_children(process.pid)) < 2:  # multiprocessing has one of its own
+    while len(_group(process.pid)) < 4:  # itself, the one for the function, one that judges, one of multiprocessing's
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(after)
@@ -177,22 +237,19 @@ def test_a_signal_ends_the_processes_that_judge_too(name, after, tmp_path):
     printed, _ = process.communicate(timeout=60)  # until none has the pipe
     if name == "SIGINT":
         assert (process.returncode, printed.decode()) == (130, "mlx-optimizers check: ended by SIGINT\n")
-    while True:
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            break
+    while _group(process.pid):
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
     left = {path.name for path in tmp_path.iterdir()} - {"slow.py", "__pycache__"}
     assert not left or (name == "SIGKILL" and all(path.startswith(".report.") for path in left))
 
 
-def _children(parent):
+def _group(number):
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+            state, _, group, *_ = path.read_text().rpartition(")")[2].split()
+            if int(group) == number and state != "Z":
                 found.append(path.parent.name)
     return found
 

@@ -44,6 +44,7 @@ EXAMPLES = {
     "mlx_optimizers/compiled.py": 3,
     "mlx_optimizers/conformance/acceptance.py": 2,
     "mlx_optimizers/oracle/formulas.py": 6,
+    "mlx_optimizers/interrupts.py": 5,
     "mlx_optimizers/lion.py": 28,
     "mlx_optimizers/optimizer.py": 33,
     "mlx_optimizers/oracle/exact.py": 3,

@@ -1,0 +1,106 @@
+"""Foreign code in a process of its own: whatever it does to the process, it says nothing of what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from typing import IO, Any, NoReturn
+
+__all__ = ["Ended", "apart"]
+
+PATIENCE = 2.0
+"""Seconds that a process has to end when it is told to."""
+
+_BEGUN, _ANSWER = b"begun\n", b"answer\n"
+_PR_SET_PDEATHSIG = 1
+
+
+class Ended(Exception):
+    """The process was over before the work was; its text says how.
+
+    Args:
+        how: With which status, or by which signal.
+        begun: Whether the work had said that it begins.
+    """
+
+    def __init__(self, how: str, begun: bool) -> None:
+        super().__init__(how)
+        self.begun = begun
+
+
+def apart(work: Callable[[Callable[[], None]], Any]) -> Any:
+    """Do work in a process of its own.
+
+    Args:
+        work: Gets a function to call when it begins in earnest.
+
+    Returns:
+        What it returns, which has to be JSON.
+
+    Raises:
+        Ended: where the process ends first, with any status, also of success.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    with tempfile.TemporaryFile() as answer:
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _answer(work, answer, parent)
+        try:
+            _, end = os.waitpid(child, 0)
+        except BaseException:
+            _end(child)
+            raise
+        answer.seek(0)
+        text = answer.read()
+    begun, _, done = text.partition(_ANSWER)
+    if done.endswith(b"\n"):
+        return json.loads(done)
+    code = os.waitstatus_to_exitcode(end)
+    raise Ended(f"status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}", bool(begun))
+
+
+def _answer(work: Callable[[Callable[[], None]], Any], answer: IO[bytes], parent: int) -> NoReturn:
+    """In the child: write the answer and end, whatever is to be done at the end of the program."""
+    try:
+        if sys.platform == "linux":  # end with the parent, were it killed
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:
+            own = os.getpid()
+            done = work(lambda: _write(answer, _BEGUN))
+            if os.getpid() == own:  # and not a process that the work has forked
+                _write(answer, _ANSWER + json.dumps(done).encode() + b"\n")
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(1)
+
+
+def _end(child: int) -> None:
+    """End the child; it has a moment in which to end what it has started."""
+    os.kill(child, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return
+        time.sleep(0.01)
+
+
+def _write(file: IO[bytes], text: bytes) -> None:
+    file.write(text)
+    file.flush()
