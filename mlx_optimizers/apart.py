@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
 
@@ -52,13 +52,16 @@ def apart(work: Callable[[Callable[[], None]], Any]) -> Any:
         with contextlib.suppress(OSError):
             stream.flush()
     with tempfile.TemporaryFile() as answer:
-        parent = os.getpid()
-        child = os.fork()
-        if child == 0:
-            _answer(work, answer, parent)
+        parent, child, end = os.getpid(), 0, None
         try:
-            _, end = os.waitpid(child, 0)
+            child = os.fork()
+            if child == 0:
+                _answer(work, answer, parent)
+            with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored, it is gone
+                _, end = os.waitpid(child, 0)
         except BaseException:
+            if os.getpid() != parent:
+                os._exit(1)
             _end(child)
             raise
         answer.seek(0)
@@ -66,8 +69,17 @@ def apart(work: Callable[[Callable[[], None]], Any]) -> Any:
     begun, _, done = text.partition(_ANSWER)
     if done.endswith(b"\n"):
         return json.loads(done)
-    code = os.waitstatus_to_exitcode(end)
-    raise Ended(f"status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}", bool(begun))
+    raise Ended(_how(end), bool(begun))
+
+
+def _how(end: int | None) -> str:
+    code = None if end is None else os.waitstatus_to_exitcode(end)
+    if code is None or code >= 0:
+        return f"status {'unknown' if code is None else code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # one of those that have no name
+        return f"signal {-code}"
 
 
 def _answer(work: Callable[[Callable[[], None]], Any], answer: IO[bytes], parent: int) -> NoReturn:
@@ -80,25 +92,28 @@ def _answer(work: Callable[[Callable[[], None]], Any], answer: IO[bytes], parent
             done = work(lambda: _write(answer, _BEGUN))
             if os.getpid() == own:  # and not a process that the work has forked
                 _write(answer, _ANSWER + json.dumps(done).encode() + b"\n")
-    except BaseException:
-        traceback.print_exc()
+                for process in multiprocessing.active_children():
+                    process.kill()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(1)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # it may be anything by now
+                    stream.flush()
+        finally:
+            os._exit(1)
 
 
 def _end(child: int) -> None:
     """End the child; it has a moment in which to end what it has started."""
-    os.kill(child, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return
-        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has
+        os.kill(child, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return
+            time.sleep(0.01)
 
 
 def _write(file: IO[bytes], text: bytes) -> None:

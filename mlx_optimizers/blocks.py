@@ -195,9 +195,12 @@ def share(parts: Sequence[Any], work: Work, count: int) -> None:
 
 def _rest(todo: deque[Any]) -> Iterator[Any]:
     """Take what is left, which others may be taking from too."""
-    with contextlib.suppress(IndexError):
-        while True:
-            yield todo.popleft()
+    while todo:
+        try:
+            part = todo.popleft()
+        except IndexError:
+            return
+        yield part
 
 
 def _work_alone(parts: Sequence[Any], work: Work) -> None:

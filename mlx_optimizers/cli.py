@@ -12,8 +12,10 @@ import re
 import shutil
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import mlx_optimizers
 from mlx_optimizers.apart import Ended, apart
@@ -127,22 +129,27 @@ class _Signalled(KeyboardInterrupt):
         self.number = signal.Signals(number)
 
 
+_SOON = 3.0
+"""Seconds in which what was begun is ended, when a signal has come."""
+
+
 def _hear_signals() -> None:
-    """Raise `_Signalled` for the first signal that would end the process, but for those that are ignored, as by nohup.
+    """Raise `_Signalled` for each signal that would end the process, but for those that are ignored, as by nohup.
 
-    Others then wait until what was begun has ended.
+    Another that comes soon afterwards waits for what ends: a terminal sends them to every process, as a parent may.
     """
-    names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has not all
-    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    last = -math.inf
 
-    def raise_it(first: int, _: object) -> NoReturn:
-        for number in heard:
-            signal.signal(number, signal.SIG_IGN)
-        raise _Signalled(first)
+    def raise_it(number: int, _: object) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > _SOON:
+            raise _Signalled(number)
 
-    for number in heard:
-        signal.signal(number, raise_it)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)  # Windows has not all
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, raise_it)
 
 
 def _open_streams() -> None:
@@ -310,10 +317,14 @@ def _apart(arguments: argparse.Namespace, cases: list[Case], formula: Formula | 
     def work(begin: Callable[[], None]) -> dict[str, Any]:
         try:
             return {"done": _done(arguments, cases, formula, begin)}
-        except (_UsageError, _Nothing) as error:
-            return {type(error).__name__: str(error)}
-        except KeyboardInterrupt:
-            return {}
+        except (_UsageError, _Nothing, OSError) as error:
+            kind = OSError if isinstance(error, OSError) else type(error)
+            return {kind.__name__: str(error)}
+        except KeyboardInterrupt as error:
+            return {"signal": error.number if isinstance(error, _Signalled) else signal.SIGINT}
+        except Exception as error:
+            traceback.print_exc()
+            return {_NoReport.__name__: f"{type(error).__name__}: {error}"}
 
     try:
         answer = apart(work)
@@ -322,11 +333,11 @@ def _apart(arguments: argparse.Namespace, cases: list[Case], formula: Formula | 
         if not ended.begun:
             raise _Nothing(how) from None
         raise _NoReport(how) from None
-    for kind in (_UsageError, _Nothing):
+    for kind in (_UsageError, _Nothing, _NoReport, OSError):
         if kind.__name__ in answer:
             raise kind(answer[kind.__name__])
-    if not answer:
-        raise _Signalled(signal.SIGINT)
+    if "signal" in answer:
+        raise _Signalled(answer["signal"])
     text, broken, status = answer["done"]
     return text, broken, status
 

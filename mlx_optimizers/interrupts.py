@@ -60,13 +60,19 @@ class Held:
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._frame not in _below(frame):  # the handler of another signal raised when the block was just over
+        if self._frame not in _below(
+            sys._getframe()
+        ):  # the handler of another signal raised when the block was just over
             signal(SIGINT, self._usual)
             self._usual(number, frame)
         elif self._first is None:
             self._first = now, number, frame
         elif now - self._first[0] > PATIENCE:
-            self._usual(number, frame)
+            try:
+                self._usual(number, frame)
+            except BaseException:
+                self._first = None  # is the same one
+                raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -8,7 +8,8 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from types import TracebackType
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +50,42 @@ class _Leaf:
 _ANY = "the step was interrupted, and any parameter may have moved in part"
 
 
-@dataclass
 class _Account:
-    """What an exception has to say of a step that ended early; nothing as long as nothing has moved."""
+    """Counts a step, with what the schedules gave; where it fails it is not counted, and the error says what moved.
 
-    text: str = ""
+    A class, as a generator would be ended at any time, and undo what came later, where an interrupt leaves it open.
+
+    Args:
+        optimizer: Whose step it is.
+        rates: What the schedules gave.
+    """
+
+    def __init__(self, optimizer: Optimizer, rates: dict[str, Any]) -> None:
+        self.text = ""  # what an exception has to say; nothing as long as nothing has moved
+        self._optimizer = optimizer
+        self._rates = rates
+        self._before = optimizer._counters()
+        self._others = {name: optimizer._state[name] for name in rates if name != "learning_rate"}
+
+    def __enter__(self) -> Self:
+        try:
+            self._optimizer._count_on(self._rates)
+        except BaseException:
+            self._undo()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._undo()
+            if self.text:
+                error.add_note(self.text)
+
+    def _undo(self) -> None:
+        self._optimizer._state.update(self._others)
+        self._optimizer._count_back(*self._before)
 
     def close(self, cause: BaseException, partly: list[str], moved: list[str], still: list[str]) -> NoReturn:
         """Raise what ended the step, with the names of the parameters: an interrupt as it is, else a RuntimeError."""
@@ -386,9 +418,9 @@ class Optimizer:
         Parameters that are NumPy arrays are changed in place. With others, such as the MLX arrays of an
         ``mlx.nn.Module``, the model is given new leaves of the kind that came in.
 
-        Ctrl-C waits for the end of the step; a second one, more than a second later, does not. Any other exception from
-        outside, such as one that the handler of an alarm raises, has a note on what has moved where it ends a step
-        halfway; the step is then not counted.
+        Ctrl-C waits for the end of the step; a second one, more than a second later, does not. Where that, or what the
+        handler of an alarm raises, ends a step halfway, the step is not counted, and a note on the exception says what
+        has moved; or it becomes the cause of a RuntimeError that does, as an Exception of the step itself.
 
         Args:
             model: A tree of parameters, or a module with an ``update`` method that takes one.
@@ -422,7 +454,7 @@ class Optimizer:
             if self._plan is not None:
                 ready = self._plan.gradients(gradients, model, self._state)
                 if ready is not None:
-                    with self._counted(self._scheduled()) as account:
+                    with _Account(self, self._scheduled()) as account:
                         self._run(self._plan, ready, account)
                     return
                 self._plan = None
@@ -678,7 +710,7 @@ class Optimizer:
             return self._in_blocks(found, states, rates)
         before = [dict(state) for state in states]
         results: list[npt.NDArray[Any]] = []
-        with self._counted(rates) as account:
+        with _Account(self, rates) as account:
             account.text = _ANY
             try:
                 for leaf, state in zip(found, states, strict=True):
@@ -704,7 +736,7 @@ class Optimizer:
     def _in_blocks(self, found: list[_Leaf], states: list[dict[str, Any]], rates: dict[str, Any]) -> Plan:
         """One step of a rule for single elements; its plan serves the next step of the same arrays."""
         parameters, gradients = [leaf.w for leaf in found], [leaf.g for leaf in found]
-        with self._counted(rates) as account:
+        with _Account(self, rates) as account:
             coefficients = {w.dtype: self.coefficients(w.dtype.type) for w in parameters}
             plan = Plan(
                 [leaf.path for leaf in found],
@@ -747,31 +779,19 @@ class Optimizer:
             at_least_zero("learning_rate", rates["learning_rate"])
         return rates
 
-    @contextlib.contextmanager
-    def _counted(self, rates: dict[str, Any]) -> Iterator[_Account]:
-        """Count a step, with what the schedules gave; where it fails it is not counted, and the error says what moved.
+    def _counters(self) -> tuple[int, float, Any]:
+        return self._read_step(), self._rate, self._image
 
-        Gives the account of what has.
-        """
-        step, rate, image = self._read_step(), self._rate, self._image
-        others = {name: self._state[name] for name in rates if name != "learning_rate"}
-        account = _Account()
-        try:
-            for name, value in rates.items():
-                self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
-            self._set_step(step + 1)
-            yield account
-        except GeneratorExit:  # an interrupt just behind the step, which is done
-            raise
-        except BaseException as error:
-            self._state.update(others)
-            self._set_step(step)
-            if image is not None:
-                self._rate, self._image = rate, image
-                self._state["learning_rate"] = image
-            if account.text:
-                error.add_note(account.text)
-            raise
+    def _count_on(self, rates: dict[str, Any]) -> None:
+        for name, value in rates.items():
+            self._set_rate(value) if name == "learning_rate" else self._state.update({name: np.asarray(value)})
+        self._set_step(self._count + 1)
+
+    def _count_back(self, step: int, rate: float, image: Any) -> None:
+        self._set_step(step)
+        if image is not None:
+            self._rate, self._image = rate, image
+            self._state["learning_rate"] = image
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:

@@ -201,8 +201,12 @@ def _judged(tasks: Iterable[Task], scalars: Profile, jobs: int) -> Iterator[Resu
 @contextlib.contextmanager
 def _blocked_interrupts() -> Iterator[None]:
     """Block Ctrl-C, for ever in the processes that start meanwhile: it is for the one that started them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -18,6 +18,12 @@ COMMAND = shlex.quote(str(Path(sys.executable).with_name("mlx-optimizers")))  # 
 WRONG = "check reference --as 'Adam[eps=inside_sqrt]' --case 'adam/tiny/*'"
 RIGHT = "check reference --case 'adam/tiny/defaults'"
 
+UNTOLD = (
+    shlex.quote(sys.executable)
+    + " -c 'import os, sys; from signal import *; signal(SIGCHLD, SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])'"
+)
+"""Runs a command that is not told of the end of its children."""
+
 MODULES = {
     "ends_at_import": "import sys\nsys.exit(0)",
     "ends_oddly": "class Odd(BaseException): pass\nraise Odd('odd')",
@@ -34,6 +40,16 @@ MODULES = {
         "    while True:\n        try: time.sleep(1)\n        except BaseException: pass"
     ),
     "forks": "import os\ndef f(parameter, gradients, **_):\n    os.fork()\n    return gradients",
+    "no_stream": (
+        "import sys\nclass Null:\n    def write(self, text): pass\n"
+        "def f(parameter, gradients, **_):\n    sys.stderr = Null(); sys.stdout.close(); return gradients"
+    ),
+    "unnamed": "import os\ndef f(parameter, gradients, **_): os.kill(os.getpid(), 35)",
+    "worker": (
+        "import multiprocessing, time\ndef f(parameter, gradients, **_):\n"
+        "    multiprocessing.get_context('fork').Process(target=time.sleep, args=(300,), daemon=True).start()\n"
+        "    return gradients"
+    ),
     "crashes": "import os\ndef f(parameter, gradients, **_): os.kill(os.getpid(), 11)",
     "interrupts": "def f(parameter, gradients, **_): raise KeyboardInterrupt",
     "prints": (
@@ -92,6 +108,11 @@ def shell(line, folder):
         ("MO check py:exits_as_another:f", 1, "ended its process, with status 0"),
         ("MO check py:exits_at_exit:f --case 'sgd/tiny/*'", 1, "deviates"),
         ("MO check py:forks:f --case 'sgd/tiny/defaults'", 1, "deviates"),
+        ("MO check py:no_stream:f --case 'sgd/tiny/defaults'", 1, "deviates"),
+        ("MO check py:worker:f --case 'sgd/tiny/defaults'", 1, "deviates"),  # in time, as the pipe is closed then
+        ("MO check py:unnamed:f", 1, "ended its process, with signal 35"),
+        (f"{UNTOLD} MO check py:forks:f --case 'sgd/tiny/defaults'", 1, "deviates"),
+        (f"{UNTOLD} MO check py:exits_in_call:f", 1, "ended its process, with status unknown"),
         ("MO check py:crashes:f", 1, "ended its process, with signal SIGSEGV"),
         ("MO check py:interrupts:f", 130, "ended by SIGINT"),
         ("MO check cmd:'touch started' --list >/dev/null; test ! -e started", 0, ""),
