@@ -62,7 +62,8 @@ def apart(work: Callable[[Callable[[], None]], Any]) -> Any:
         except BaseException:
             if os.getpid() != parent:
                 os._exit(1)
-            _end(child)
+            if child:
+                _end(child)
             raise
         answer.seek(0)
         text = answer.read()
