@@ -60,9 +60,7 @@ class Held:
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._frame not in _below(
-            sys._getframe()
-        ):  # the handler of another signal raised when the block was just over
+        if self._frame not in _below(sys._getframe()):  # the block is over: an exception at its end kept this handler
             signal(SIGINT, self._usual)
             self._usual(number, frame)
         elif self._first is None:

@@ -40,6 +40,9 @@ FUNCTIONS = """
     def shapes(parameter, gradients, **h):
         return parameter
 
+    def masked(parameter, gradients, **h):
+        return np.ma.array(adam(parameter, gradients, **h), mask=False)
+
     def doubles(parameter, gradients, **h):
         return adam(parameter, gradients, **h).astype(float)
 
@@ -137,6 +140,13 @@ def test_a_function(own):
         ("raises", "RuntimeError: out of order"),
         ("shapes", "parameter has shape (24,), the case asks for (8, 24)"),
         ("doubles", "parameter has dtype float64, the case asks for float32"),
+        (
+            "masked",
+            (
+                "TypeError: what the function returns is a masked array, and no formula has elements that are masked; "
+                "x.data are the elements under the mask, x.filled(value) has others in their place"
+            ),
+        ),
     ],
 )
 def test_a_function_that_gives_nothing_to_judge_has_failed(own, name, reason):

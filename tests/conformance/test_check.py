@@ -384,6 +384,20 @@ def test_an_outcome_that_is_none_is_a_failure(outcome):
     assert _verdicts(check(Backend(adam(), lambda case, right: outcome), SOME[:1])) == ["failed"]
 
 
+@pytest.mark.parametrize("name", ["parameters", "m"])
+def test_a_masked_array_is_a_failure(name):
+    """What a mask hides is not what the backend computed, though it be the right number."""
+
+    def masked(case, right):
+        values = {"parameters": right.parameters, **right.state}
+        values[name] = np.ma.array(values[name], mask=True)
+        return Outcome(values.pop("parameters"), values)
+
+    report = check(Backend(adam(), masked), SOME[:1])
+    assert _verdicts(report) == ["failed"]
+    assert f"the backend's {name} is a masked array" in report.results[0].reason
+
+
 class _Buffer(Program):
     """A program that returns its own buffers, the same ones for every case."""
 
