@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive, unit
-from mlx_optimizers.optimizer import LearningRate, Optimizer
+from mlx_optimizers.optimizer import Elementwise, LearningRate
 
 __all__ = ["AdaDelta"]
 
 
-class AdaDelta(Optimizer):
+class AdaDelta(Elementwise):
     r"""AdaDelta with a learning rate [1]: steps in proportion to the running size of the steps before.
 
     .. math::
@@ -92,25 +92,16 @@ class AdaDelta(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.996837724096651078688154345811
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [0.5, 0.9, 1 - 0.9, 1e-6]
-        >>> rate, rho, rest, eps = np.float32(numbers)
-        >>> def in_order(w, g, v, u):
-        ...     v = rho * v + rest * (g * g)
-        ...     d = np.sqrt(u + eps) / np.sqrt(v + eps) * g
-        ...     u = rho * u + rest * (d * d)
-        ...     w = w - rate * d
-        ...     return w, v, u
         >>> rng = np.random.default_rng(0)
         >>> w, v, u = np.zeros((3, 1000), np.float32)
         >>> optimizer = optim.AdaDelta(0.5)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, v, u = in_order(w, g, v, u)
+        ...     w, v, u = optim.AdaDelta.rule(c, w, g, v, u)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["v"], state["u"]], [w, v, u])
+        >>> np.array_equal([new, optimizer.state["v"], optimizer.state["u"]], [w, v, u])
         True
     """
 
@@ -131,25 +122,13 @@ class AdaDelta(Optimizer):
         return tuple(map(real, (self.learning_rate, self.rho, 1 - self.rho, self.eps)))
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, v: Any, u: Any, a: Any, d: Any) -> None:
-        """Advance one block in place; ``a`` is scratch."""
-        rate, rho, rest, eps = n
-        np.multiply(g, g, out=a)
-        a *= rest
-        v *= rho
-        v += a
-        np.add(u, eps, out=d)
-        np.sqrt(d, out=d)
-        np.add(v, eps, out=a)
-        np.sqrt(a, out=a)
-        d /= a
-        d *= g
-        np.multiply(d, d, out=a)
-        a *= rest
-        u *= rho
-        u += a
-        d *= rate
-        w -= d
+    def rule(c: Any, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, Any, Any]:
+        """One step in floats, each operation rounded once."""
+        rate, rho, rest, eps = c
+        v = v * rho + (g * g) * rest
+        d = np.sqrt(u + eps) / np.sqrt(v + eps) * g
+        u = u * rho + (d * d) * rest
+        return w - d * rate, v, u
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, Any, Any]:

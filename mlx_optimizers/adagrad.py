@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive
-from mlx_optimizers.optimizer import LearningRate, Optimizer
+from mlx_optimizers.optimizer import Elementwise, LearningRate
 
 __all__ = ["Adagrad"]
 
 
-class Adagrad(Optimizer):
+class Adagrad(Elementwise):
     r"""Adagrad [1]: the gradient over the root of the sum of all its squares.
 
     .. math::
@@ -89,23 +89,16 @@ class Adagrad(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.990000000033333333014055406867
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [0.01, 1e-8]
-        >>> rate, eps = np.float32(numbers)
-        >>> def in_order(w, g, v):
-        ...     v = v + g * g
-        ...     w = w - rate * g / (np.sqrt(v) + eps)
-        ...     return w, v
         >>> rng = np.random.default_rng(0)
         >>> w, v = np.zeros((2, 1000), np.float32)
         >>> optimizer = optim.Adagrad(0.01)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, v = in_order(w, g, v)
+        ...     w, v = optim.Adagrad.rule(c, w, g, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["v"]], [w, v])
+        >>> np.array_equal([new, optimizer.state["v"]], [w, v])
         True
     """
 
@@ -124,16 +117,11 @@ class Adagrad(Optimizer):
         return real(self.learning_rate), real(self.eps)
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, v: Any, a: Any, d: Any) -> None:
-        """Advance one block in place; ``a`` and ``d`` are scratch."""
-        rate, eps = n
-        np.multiply(g, g, out=a)
-        v += a
-        np.sqrt(v, out=d)
-        d += eps
-        np.multiply(g, rate, out=a)
-        a /= d
-        w -= a
+    def rule(c: Any, w: Any, g: Any, v: Any) -> tuple[Any, Any]:
+        """One step in floats, each operation rounded once."""
+        rate, eps = c
+        v = v + g * g
+        return w - (g * rate) / (np.sqrt(v) + eps), v
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, pair_below_one
-from mlx_optimizers.optimizer import LearningRate, Optimizer
+from mlx_optimizers.optimizer import Elementwise, LearningRate
 
 __all__ = ["Adam"]
 
 
-class Adam(Optimizer):
+class Adam(Elementwise):
     r"""Adam [1]: a running mean of the gradient over the root of one of its square, without bias correction.
 
     .. math::
@@ -94,24 +94,16 @@ class Adam(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.996837722673164920905591294626
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [1e-3, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 1e-8]
-        >>> rate, b1, rest1, b2, rest2, eps = np.float32(numbers)
-        >>> def in_order(w, g, m, v):
-        ...     m = b1 * m + rest1 * g
-        ...     v = b2 * v + rest2 * (g * g)
-        ...     w = w - rate * m / (np.sqrt(v) + eps)
-        ...     return w, m, v
         >>> rng = np.random.default_rng(0)
         >>> w, m, v = np.zeros((3, 1000), np.float32)
         >>> optimizer = optim.Adam(1e-3)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, m, v = in_order(w, g, m, v)
+        ...     w, m, v = optim.Adam.rule(c, w, g, m, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["m"], state["v"]], [w, m, v])
+        >>> np.array_equal([new, optimizer.state["m"], optimizer.state["v"]], [w, m, v])
         True
     """
 
@@ -135,21 +127,12 @@ class Adam(Optimizer):
         return tuple(map(real, (self.learning_rate, b1, 1 - b1, b2, 1 - b2, self.eps)))
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, m: Any, v: Any, a: Any, d: Any) -> None:
-        """Advance one block in place; ``a`` and ``d`` are scratch."""
-        rate, b1, rest1, b2, rest2, eps = n
-        np.multiply(g, rest1, out=a)
-        m *= b1
-        m += a
-        np.multiply(g, g, out=a)
-        a *= rest2
-        v *= b2
-        v += a
-        np.sqrt(v, out=d)
-        d += eps
-        np.multiply(m, rate, out=a)
-        a /= d
-        w -= a
+    def rule(c: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+        """One step in floats, each operation rounded once."""
+        rate, b1, rest1, b2, rest2, eps = c
+        m = m * b1 + g * rest1
+        v = v * b2 + (g * g) * rest2
+        return w - (m * rate) / (np.sqrt(v) + eps), m, v
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:

@@ -91,24 +91,16 @@ class Adamax(Adam):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.999900000000333333352345014487
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [2e-3, 0.9, 1 - 0.9, 0.999, 1e-8]
-        >>> rate, b1, rest1, b2, eps = np.float32(numbers)
-        >>> def in_order(w, g, m, v):
-        ...     m = b1 * m + rest1 * g
-        ...     v = np.maximum(b2 * v, np.abs(g))
-        ...     w = w - rate * m / (v + eps)
-        ...     return w, m, v
         >>> rng = np.random.default_rng(0)
         >>> w, m, v = np.zeros((3, 1000), np.float32)
         >>> optimizer = optim.Adamax(2e-3)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, m, v = in_order(w, g, m, v)
+        ...     w, m, v = optim.Adamax.rule(c, w, g, m, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["m"], state["v"]], [w, m, v])
+        >>> np.array_equal([new, optimizer.state["m"], optimizer.state["v"]], [w, m, v])
         True
     """
 
@@ -118,19 +110,12 @@ class Adamax(Adam):
         return tuple(map(real, (self.learning_rate, b1, 1 - b1, b2, self.eps)))
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, m: Any, v: Any, a: Any, d: Any) -> None:
-        """Advance one block in place; ``a`` and ``d`` are scratch."""
-        rate, b1, rest1, b2, eps = n
-        np.multiply(g, rest1, out=a)
-        m *= b1
-        m += a
-        np.abs(g, out=a)
-        v *= b2
-        np.maximum(v, a, out=v)
-        np.add(v, eps, out=d)
-        np.multiply(m, rate, out=a)
-        a /= d
-        w -= a
+    def rule(c: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+        """One step in floats, each operation rounded once."""
+        rate, b1, rest1, b2, eps = c
+        m = m * b1 + g * rest1
+        v = np.maximum(v * b2, np.abs(g))
+        return w - (m * rate) / (v + eps), m, v
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:

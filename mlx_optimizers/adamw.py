@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mlx_optimizers.adam import Adam
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained
 from mlx_optimizers.optimizer import LearningRate
@@ -98,25 +100,16 @@ class AdamW(Adam):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.996827722673164920905174960992
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [1, 1e-3, 0.01, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 1e-8]
-        >>> one, rate, kappa, b1, rest1, b2, rest2, eps = np.float32(numbers)
-        >>> def in_order(w, g, m, v):
-        ...     w = (one - rate * kappa) * w
-        ...     m = b1 * m + rest1 * g
-        ...     v = b2 * v + rest2 * (g * g)
-        ...     w = w - rate * m / (np.sqrt(v) + eps)
-        ...     return w, m, v
         >>> rng = np.random.default_rng(0)
         >>> w, m, v = np.zeros((3, 1000), np.float32)
         >>> optimizer = optim.AdamW(1e-3)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, m, v = in_order(w, g, m, v)
+        ...     w, m, v = optim.AdamW.rule(c, w, g, m, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["m"], state["v"]], [w, m, v])
+        >>> np.array_equal([new, optimizer.state["m"], optimizer.state["v"]], [w, m, v])
         True
     """
 
@@ -139,11 +132,12 @@ class AdamW(Adam):
         return keep, *super().coefficients(real)
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, m: Any, v: Any, a: Any, d: Any) -> None:
-        """Advance one block in place; ``a`` and ``d`` are scratch."""
-        keep, *rest = n
-        w *= keep
-        Adam.advance(rest, w, g, m, v, a, d)
+    def rule(c: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+        """One step in floats, each operation rounded once."""
+        keep, rate, b1, rest1, b2, rest2, eps = c
+        m = m * b1 + g * rest1
+        v = v * b2 + (g * g) * rest2
+        return w * keep - (m * rate) / (np.sqrt(v) + eps), m, v
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:

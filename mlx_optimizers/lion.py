@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, pair_below_one
-from mlx_optimizers.optimizer import LearningRate, Optimizer
+from mlx_optimizers.optimizer import Elementwise, LearningRate
 
 __all__ = ["Lion"]
 
 
-class Lion(Optimizer):
+class Lion(Elementwise):
     r"""Lion [1]: steps of one size in the direction of an interpolated momentum, with decoupled weight decay.
 
     .. math::
@@ -95,25 +95,16 @@ class Lion(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.999899999999999999995207826398
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [1, 1e-4, 0.1, 0.9, 1 - 0.9, 0.99, 1 - 0.99]
-        >>> one, rate, kappa, b1, rest1, b2, rest2 = np.float32(numbers)
-        >>> def in_order(w, g, m):
-        ...     c = b1 * m + rest1 * g
-        ...     m = b2 * m + rest2 * g
-        ...     w = (one - rate * kappa) * w  # left out where κ = 0
-        ...     w = w - rate * np.sign(c)
-        ...     return w, m
         >>> rng = np.random.default_rng(0)
         >>> w, m = np.zeros((2, 1000), np.float32)
         >>> optimizer = optim.Lion(1e-4, weight_decay=0.1)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, m = in_order(w, g, m)
+        ...     w, m = optim.Lion.rule(c, w, g, m)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["m"]], [w, m])
+        >>> np.array_equal([new, optimizer.state["m"]], [w, m])
         True
     """
 
@@ -132,26 +123,20 @@ class Lion(Optimizer):
         self.weight_decay = weight_decay
 
     def coefficients(self, real: Any) -> tuple[Any, ...]:
-        """The coefficients of one step, each rounded once to the dtype ``real``."""
+        """λ, 1 − λκ, the betas and one less each, each rounded once to ``real``; whether there is weight decay."""
         b1, b2 = self.betas
         rate, kappa = real(self.learning_rate), real(self.weight_decay)
-        return rate, real(1) - rate * kappa, *map(real, (b1, 1 - b1, b2, 1 - b2))
+        keep = real(1) - rate * kappa
+        return rate, keep, *map(real, (b1, 1 - b1, b2, 1 - b2)), bool(keep != 1)
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, m: Any, a: Any, c: Any) -> None:
-        """Advance one block in place; ``a`` is scratch."""
-        rate, keep, b1, rest1, b2, rest2 = n
-        np.multiply(m, b1, out=c)
-        np.multiply(g, rest1, out=a)
-        c += a
-        np.multiply(g, rest2, out=a)
-        m *= b2
-        m += a
-        if keep != 1:
-            w *= keep
-        _to_sign(c, a)
-        c *= rate
-        w -= c
+    def rule(c: Any, w: Any, g: Any, m: Any) -> tuple[Any, Any]:
+        """One step in floats, each operation rounded once."""
+        rate, keep, b1, rest1, b2, rest2, decayed = c
+        d = m * b1 + g * rest1
+        m = m * b2 + g * rest2
+        w = w * keep if decayed else w
+        return w - np.sign(d) * rate, m
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any) -> tuple[Any, Any]:
@@ -160,15 +145,3 @@ class Lion(Optimizer):
         c = b1 * m + (1 - b1) * g
         m = b2 * m + (1 - b2) * g
         return (1 - n.lift(h.learning_rate) * h.weight_decay) * w - h.learning_rate * n.sign(c), m
-
-
-def _to_sign(c: Any, scratch: Any) -> None:
-    """``np.sign(c, out=c)`` without its branches, which a processor guesses wrongly every second time."""
-    halves = scratch.reshape(-1).view(bool)[: 2 * c.size].reshape(2, *c.shape)
-    above, below = halves[0, ...], halves[1, ...]
-    if np.isnan(c, out=above).any():
-        np.sign(c, out=c)
-        return
-    np.greater(c, 0, out=above)
-    np.less(c, 0, out=below)
-    c[...] = np.subtract(above.view(np.int8), below.view(np.int8), out=above.view(np.int8))

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self
@@ -14,20 +14,50 @@ from typing import Any, ClassVar, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers import compiled, trees
-from mlx_optimizers.blocks import Blocks, Halted, threads
+from mlx_optimizers import trees
+from mlx_optimizers.execution import compiled
+from mlx_optimizers.execution.blocks import Blocks, Columns
+from mlx_optimizers.execution.plan import Plan, Stopped
+from mlx_optimizers.execution.program import Coefficients, bind
+from mlx_optimizers.execution.threads import Halted, threads
 from mlx_optimizers.hyperparameters import at_least_zero, explained
 from mlx_optimizers.interrupts import Held
-from mlx_optimizers.plan import Plan, Stopped
 from mlx_optimizers.state import OptimizerState
 from mlx_optimizers.trees import Path
 
-__all__ = ["LearningRate", "Optimizer"]
+__all__ = ["Elementwise", "LearningRate", "Optimizer", "Slot", "Whole"]
 
 LearningRate = float | Callable[[int], Any]
 """A learning rate λ: a number, or a schedule from the number of updates done to one."""
 
 _COUNTERS = ("step", "learning_rate")
+
+
+class Slot(str):
+    """The name of a state array of one parameter, with the shape that it has; it starts as zeros.
+
+    Args:
+        name: The name, under which it stands in the state.
+        shape: Gets the parameter's shape and returns the slot's; by default it is the same.
+
+    Example:
+        >>> from mlx_optimizers.optimizer import Slot
+        >>> row = Slot("row", shape=lambda s: s[:-1])
+        >>> row, row.shape((4, 3)), Slot("v").shape((4, 3))
+        ('row', (4,), (4, 3))
+    """
+
+    __slots__ = ("shape",)
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+
+    def __new__(cls, name: str, shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None) -> Self:  # noqa: D102
+        slot = super().__new__(cls, name)
+        slot.shape = _same if shape is None else shape
+        return slot
+
+
+def _same(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape
 
 
 @dataclass(eq=False)
@@ -155,21 +185,24 @@ class Optimizer:
         >>> model
         {'w': array([0.5, 2.5], dtype=float32)}
 
-        One written as those of this package. It names its slots, which start as zeros, changes parameter and slots in
-        place, and has its formula a second time, over the numbers of an oracle:
+        One written as those of this package: each element is moved by its own gradient alone. It names its slots,
+        which start as zeros, and has its formula twice, in floats over arrays that it does not change, and over the
+        numbers of an oracle:
 
-        >>> class Signum(optim.Optimizer):
+        >>> from mlx_optimizers.optimizer import Elementwise
+        >>> class Signum(Elementwise):
         ...     slots = ("v",)
         ...     def __init__(self, learning_rate, momentum=0.5):
         ...         super().__init__()
         ...         self.learning_rate = learning_rate
         ...         self.momentum = float(momentum)
-        ...     def apply_single(self, gradient, parameter, state):
-        ...         real, v = parameter.dtype.type, state["v"]
-        ...         v *= real(self.momentum)
-        ...         v += gradient
-        ...         parameter -= real(self.learning_rate) * np.sign(v)
-        ...         return parameter
+        ...     def coefficients(self, real):
+        ...         return real(self.learning_rate), real(self.momentum)
+        ...     @staticmethod
+        ...     def rule(c, w, g, v):
+        ...         rate, mu = c
+        ...         v = v * mu + g
+        ...         return w - np.sign(v) * rate, v
         ...     @staticmethod
         ...     def exact(n, h, t, w, g, v):
         ...         v = h.momentum * v + g
@@ -195,16 +228,21 @@ class Optimizer:
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
-    """Names of the state arrays of one parameter; each starts as zeros of the parameter's shape and dtype."""
+    """Names of the state arrays of one parameter; a `Slot` where the shape is not the parameter's."""
 
-    advance: ClassVar[Callable[..., None]]
-    """One step of a block in place; ``advance(n, w, g, *slots, *scratch)``, where ``n`` are its `coefficients`."""
-
-    scratch: ClassVar[int] = 2
-    """Number of scratch arrays that ``advance`` gets, of the shape and dtype of its block."""
+    _complete: ClassVar[bool] = True  # whether `slots` are all there are
 
     exact: ClassVar[Callable[..., Any]]
     """One step over the numbers of an oracle context; ``exact(n, h, t, w, g, *slots)`` returns the new w and slots."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        own = vars(cls)
+        if "slots" in own:
+            cls.slots = tuple(name if isinstance(name, Slot) else Slot(name) for name in cls.slots)
+            cls._complete = True
+        elif "init_single" in own or "apply_single" in own:  # which may have others
+            cls._complete = False
 
     @explained
     def __init__(self) -> None:
@@ -344,16 +382,7 @@ class Optimizer:
     def check_together(self) -> None:
         """Raise ValueError where hyperparameters that are each allowed are not so together; to be extended."""
 
-    # The rule, to be extended: for an element that is moved by its own gradient alone, `coefficients` and `advance`;
-    # for any other, `apply_single`.
-
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
-        """The coefficients of one step, which `advance` gets first.
-
-        Args:
-            real: The dtype as a class, such as ``numpy.float32``, that rounds a number to it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no coefficients")
+    # The rule, to be extended
 
     def init_single(self, parameter: npt.NDArray[Any], state: dict[str, Any]) -> None:
         """Put the slots of one parameter into its state.
@@ -363,7 +392,7 @@ class Optimizer:
             state: The dictionary of its slots, empty so far.
         """
         for slot in self.slots:
-            state[slot] = np.zeros(parameter.shape, parameter.dtype)
+            state[slot] = np.zeros(_shape(slot, parameter.shape), parameter.dtype)
 
     def apply_single(
         self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
@@ -379,18 +408,9 @@ class Optimizer:
             The parameter after the step, as the same array or a new one.
 
         Raises:
-            NotImplementedError: where the class has neither this method nor `advance`.
+            NotImplementedError: where the class has no rule.
         """
-        if not hasattr(self, "advance"):
-            raise NotImplementedError(f"{type(self).__name__} has no apply_single")
-        changed = (parameter, *(state[slot] for slot in self.slots))
-        flat = all(array.flags.c_contiguous for array in (gradient, *changed))
-        coefficients = {parameter.dtype: self.coefficients(parameter.dtype.type)}
-        try:
-            Blocks([changed], [flat], self.scratch).run([gradient], self.advance, coefficients)
-        except Halted as halted:
-            raise (halted.__cause__ or halted) from None
-        return parameter
+        raise NotImplementedError(f"{type(self).__name__} has no apply_single")
 
     # Trees
 
@@ -451,13 +471,8 @@ class Optimizer:
             array([0., 3.], dtype=float32)
         """
         with Held():
-            if self._plan is not None:
-                ready = self._plan.gradients(gradients, model, self._state)
-                if ready is not None:
-                    with _Account(self, self._scheduled()) as account:
-                        self._run(self._plan, ready, account)
-                    return
-                self._plan = None
+            if self._planned(gradients, model):
+                return
             found = self._found(gradients, model)
             if all(isinstance(leaf.given, np.ndarray) for leaf in found):
                 self._require_writable(found)
@@ -622,26 +637,17 @@ class Optimizer:
     def _require_slots(self, leaf: _Leaf, slots: dict[str, Any]) -> None:
         """Refuse slots of another optimizer, or of another parameter."""
         missing = set(self.slots) - set(slots)
-        if missing or (len(slots) > len(self.slots) and self._names_slots()):
+        if missing or (len(slots) > len(self.slots) and self._complete):
             has, should = (", ".join(map(str, names)) or "none" for names in (slots, self.slots))
             kind = type(self).__name__
             raise ValueError(f"the state of {leaf.name} has the slots {has}; those of {kind} are {should}")
         for slot in self.slots:
             array = trees.to_numpy(slots[slot], f"state {slot} of {leaf.name}")
-            if array.shape != leaf.w.shape:
-                raise ValueError(f"state {slot} of {leaf.name} has shape {array.shape}, not {leaf.w.shape}")
+            shape = _shape(slot, leaf.w.shape)
+            if array.shape != shape:
+                raise ValueError(f"state {slot} of {leaf.name} has shape {array.shape}, not {shape}")
             if array.dtype != leaf.w.dtype:
                 raise ValueError(f"state {slot} of {leaf.name} has dtype {array.dtype}, not {leaf.w.dtype}")
-
-    @classmethod
-    def _names_slots(cls) -> bool:
-        """Whether `slots` are all there are: the class that names them, or one below it, has the rules."""
-
-        def owner(name: str) -> type:
-            return next(kind for kind in cls.__mro__ if name in vars(kind))
-
-        named = owner("slots")
-        return all(issubclass(named, owner(rule)) for rule in ("init_single", "apply_single"))
 
     def _entries(self) -> dict[str, Any]:
         """The slots in the state by their names, with dots."""
@@ -706,8 +712,10 @@ class Optimizer:
         rates = self._scheduled()
         states = [self._slots_of(leaf) for leaf in found]
         self._separate(found, states)
-        if type(self).apply_single is Optimizer.apply_single and hasattr(self, "advance"):
-            return self._in_blocks(found, states, rates)
+        return self._advance_all(found, states, rates)
+
+    def _advance_all(self, found: list[_Leaf], states: list[dict[str, Any]], rates: dict[str, Any]) -> Plan | None:
+        """One step of all leaves, each by `apply_single`."""
         before = [dict(state) for state in states]
         results: list[npt.NDArray[Any]] = []
         with _Account(self, rates) as account:
@@ -733,42 +741,9 @@ class Optimizer:
                 raise
         return None
 
-    def _in_blocks(self, found: list[_Leaf], states: list[dict[str, Any]], rates: dict[str, Any]) -> Plan:
-        """One step of a rule for single elements; its plan serves the next step of the same arrays."""
-        parameters, gradients = [leaf.w for leaf in found], [leaf.g for leaf in found]
-        with _Account(self, rates) as account:
-            coefficients = {w.dtype: self.coefficients(w.dtype.type) for w in parameters}
-            plan = Plan(
-                [leaf.path for leaf in found],
-                parameters,
-                gradients,
-                states,
-                self.slots,
-                self.advance,
-                self.scratch,
-                coefficients,
-            )
-            self._run(plan, gradients, account)
-        return plan
-
-    def _run(self, plan: Plan, gradients: list[npt.NDArray[Any]], account: _Account) -> None:
-        """One planned step."""
-        coefficients = {dtype: self.coefficients(dtype.type) for dtype in plan.dtypes}
-        account.text = _ANY
-        stopped = None
-        try:
-            plan.run(gradients, coefficients)
-        except Stopped as error:
-            stopped = error
-        if stopped is not None:
-            names = [trees.name(path) for path in plan.paths]
-            unmoved = {*stopped.partly, *stopped.still}
-            account.close(
-                stopped.reason,
-                [names[number] for number in stopped.partly],
-                [name for number, name in enumerate(names) if number not in unmoved],
-                [names[number] for number in stopped.still],
-            )
+    def _planned(self, gradients: Any, model: Any) -> bool:
+        """One step by the plan of the last, if that serves it; says whether it did."""
+        return False
 
     def _scheduled(self) -> dict[str, Any]:
         """What the schedules give for the next step."""
@@ -854,6 +829,136 @@ class Optimizer:
                 value = self._schedules.get(name) or float(value)
             values.append(f"{name}={'…' if value is ... else repr(value)}")
         return f"{type(self).__name__}({', '.join(values)})"
+
+
+class Elementwise(Optimizer):
+    """An optimizer that moves each element by its own gradient alone.
+
+    It is written as `coefficients`, `rule` and `exact`. No bit depends on how elements are spread over arrays, blocks
+    and threads. A subclass that writes `apply_single` is advanced by that.
+    """
+
+    _by_array: ClassVar[bool] = False  # whether a subclass has an `apply_single` of its own
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for slot in cls.slots:
+            if _shape(slot, (2, 3)) != (2, 3):
+                raise TypeError(f"slot {slot} of {cls.__name__} must have the shape of its parameter")
+        below = cls.__mro__[: cls.__mro__.index(Elementwise)]
+        cls._by_array = any("apply_single" in vars(kind) for kind in below)
+
+    def coefficients(self, real: Any) -> tuple[Any, ...]:
+        """The coefficients of one step, which `rule` gets first: numbers, each rounded once, and flags.
+
+        Args:
+            real: The dtype as a class, such as ``numpy.float32``, that rounds a number to it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no coefficients")
+
+    @staticmethod
+    def rule(c: Any, w: Any, g: Any, /, *slots: Any) -> tuple[Any, ...]:
+        """One step in floats, made of operators and NumPy's functions of one or two arrays, element by element.
+
+        It states the order in which the results are rounded. Where it has a branch, a flag chooses.
+
+        Args:
+            c: The `coefficients`.
+            w: The parameter; neither it nor any other array is changed.
+            g: The gradient.
+            slots: The state arrays, in the order of `slots`.
+
+        Returns:
+            The new parameter and slots.
+        """
+        raise NotImplementedError("the optimizer has no rule")
+
+    def apply_single(
+        self, gradient: npt.NDArray[Any], parameter: npt.NDArray[Any], state: dict[str, Any]
+    ) -> npt.NDArray[Any]:
+        """Advance one parameter by one step, in place; see `Optimizer.apply_single`."""
+        arrays = [[parameter], [gradient], *([state[slot]] for slot in self.slots)]
+        flat = all(array.flags.c_contiguous for (array,) in arrays)
+        try:
+            Blocks([parameter], [flat]).run(arrays, self._coefficients([parameter.dtype]))
+        except Halted as halted:
+            raise (halted.__cause__ or halted) from None
+        return parameter
+
+    def _coefficients(self, dtypes: Iterable[np.dtype[Any]]) -> Coefficients:
+        rule, slots = type(self).rule, len(self.slots)
+        return {dtype: bind(rule, tuple(self.coefficients(dtype.type)), slots) for dtype in dtypes}
+
+    def _planned(self, gradients: Any, model: Any) -> bool:
+        plan = self._plan
+        arrays = plan.arrays(gradients, model, self._state) if plan is not None else None
+        if plan is None or arrays is None:
+            self._plan = None
+            return False
+        with _Account(self, self._scheduled()) as account:
+            self._run(plan, arrays, account)
+        return True
+
+    def _advance_all(self, found: list[_Leaf], states: list[dict[str, Any]], rates: dict[str, Any]) -> Plan | None:
+        """One step of all leaves; its plan serves the next step of the same arrays."""
+        if self._by_array:
+            return super()._advance_all(found, states, rates)
+        slots = ([state[slot] for state in states] for slot in self.slots)
+        arrays = [[leaf.w for leaf in found], [leaf.g for leaf in found], *slots]
+        with _Account(self, rates) as account:
+            coefficients = self._coefficients({leaf.w.dtype for leaf in found})
+            plan = Plan([leaf.path for leaf in found], arrays, self.slots, type(self).rule, coefficients)
+            self._run(plan, arrays, account)
+        return plan
+
+    def _run(self, plan: Plan, arrays: Columns, account: _Account) -> None:
+        """One planned step."""
+        coefficients = self._coefficients(plan.dtypes)
+        account.text = _ANY
+        stopped = None
+        try:
+            plan.run(arrays, coefficients)
+        except Stopped as error:
+            stopped = error
+        if stopped is not None:
+            names = [trees.name(path) for path in plan.paths]
+            unmoved = {*stopped.partly, *stopped.still}
+            account.close(
+                stopped.reason,
+                [names[number] for number in stopped.partly],
+                [name for number, name in enumerate(names) if number not in unmoved],
+                [names[number] for number in stopped.still],
+            )
+
+
+class Whole(Optimizer):
+    """An optimizer whose rule needs a whole array: norms, products, sums along an axis.
+
+    It is written as `apply_single`, which may change the parameter in place or return a new one, and `exact`. Its slots
+    may have shapes of their own.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlx_optimizers.optimizer import Slot, Whole
+        >>> class Rows(Whole):
+        ...     slots = (Slot("v", shape=lambda s: s[:-1]),)
+        ...     def __init__(self, learning_rate):
+        ...         super().__init__()
+        ...         self.learning_rate = learning_rate
+        ...     def apply_single(self, gradient, parameter, state):
+        ...         state["v"] += np.sum(gradient * gradient, axis=-1)
+        ...         rate = np.float32(self.learning_rate)
+        ...         return parameter - rate * gradient / np.sqrt(state["v"])[..., None]
+        >>> optimizer, w = Rows(0.5), np.zeros((1, 2), np.float32)
+        >>> optimizer.update(w, np.float32([[3, 4]]))  # v = 25
+        >>> print(w, optimizer.state["v"])
+        [[-0.3 -0.4]] [25.]
+    """
+
+
+def _shape(slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a slot of a parameter of this shape."""
+    return slot.shape(shape) if isinstance(slot, Slot) else shape
 
 
 def _single(value: float) -> npt.NDArray[Any]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive, unit
-from mlx_optimizers.optimizer import LearningRate, Optimizer
+from mlx_optimizers.optimizer import Elementwise, LearningRate
 
 __all__ = ["RMSprop"]
 
 
-class RMSprop(Optimizer):
+class RMSprop(Elementwise):
     r"""RMSprop [1]: the gradient over the root of a running mean of its square.
 
     .. math::
@@ -89,23 +89,16 @@ class RMSprop(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.900000003333333264549475918296
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [0.01, 0.99, 1 - 0.99, 1e-8]
-        >>> rate, alpha, rest, eps = np.float32(numbers)
-        >>> def in_order(w, g, v):
-        ...     v = alpha * v + rest * (g * g)
-        ...     w = w - rate * g / (np.sqrt(v) + eps)
-        ...     return w, v
         >>> rng = np.random.default_rng(0)
         >>> w, v = np.zeros((2, 1000), np.float32)
         >>> optimizer = optim.RMSprop(0.01)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, v = in_order(w, g, v)
+        ...     w, v = optim.RMSprop.rule(c, w, g, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["v"]], [w, v])
+        >>> np.array_equal([new, optimizer.state["v"]], [w, v])
         True
     """
 
@@ -126,18 +119,11 @@ class RMSprop(Optimizer):
         return tuple(map(real, (self.learning_rate, self.alpha, 1 - self.alpha, self.eps)))
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, v: Any, a: Any, d: Any) -> None:
-        """Advance one block in place; ``a`` and ``d`` are scratch."""
-        rate, alpha, rest, eps = n
-        np.multiply(g, g, out=a)
-        a *= rest
-        v *= alpha
-        v += a
-        np.sqrt(v, out=d)
-        d += eps
-        np.multiply(g, rate, out=a)
-        a /= d
-        w -= a
+    def rule(c: Any, w: Any, g: Any, v: Any) -> tuple[Any, Any]:
+        """One step in floats, each operation rounded once."""
+        rate, alpha, rest, eps = c
+        v = v * alpha + (g * g) * rest
+        return w - (g * rate) / (np.sqrt(v) + eps), v
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:

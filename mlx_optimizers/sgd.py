@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, switch, unit
-from mlx_optimizers.optimizer import LearningRate, Optimizer
+from mlx_optimizers.optimizer import Elementwise, LearningRate
 
 __all__ = ["SGD"]
 
 
-class SGD(Optimizer):
+class SGD(Elementwise):
     r"""Stochastic gradient descent, with momentum and coupled weight decay.
 
     .. math::
@@ -113,25 +111,16 @@ class SGD(Optimizer):
         >>> print(Exact().text(entry.parameter.exact[0]))
         0.699999999999999983346654630623
 
-        The order of the float32 operations, each rounded once. The class gives the same bits:
+        The order of the float32 operations is that of `rule`, in plain NumPy. The class gives the same bits:
 
-        >>> numbers = [0.1, 0.9, 0.01, 1 - 0.5]
-        >>> rate, mu, kappa, rest = np.float32(numbers)
-        >>> def in_order(w, g, v):
-        ...     h = kappa * w + g  # g itself where κ = 0
-        ...     v = mu * v + rest * h  # h itself where τ = 0
-        ...     d = v  # h where μ = 0; mu * v + h with Nesterov momentum
-        ...     w = w - rate * d
-        ...     return w, v
         >>> rng = np.random.default_rng(0)
         >>> w, v = np.zeros((2, 1000), np.float32)
         >>> optimizer = optim.SGD(0.1, momentum=0.9, weight_decay=0.01, dampening=0.5)
-        >>> new = w
+        >>> c, new = optimizer.coefficients(np.float32), w
         >>> for g in np.float32(rng.normal(size=(5, 1000))):
-        ...     w, v = in_order(w, g, v)
+        ...     w, v = optim.SGD.rule(c, w, g, v)
         ...     new = optimizer.apply_gradients(g, new)
-        >>> state = optimizer.state
-        >>> np.array_equal([new, state["v"]], [w, v])
+        >>> np.array_equal([new, optimizer.state["v"]], [w, v])
         True
     """
 
@@ -167,31 +156,21 @@ class SGD(Optimizer):
             )
 
     def coefficients(self, real: Any) -> tuple[Any, ...]:
-        """The coefficients of one step, each rounded once to the dtype ``real``."""
-        rounded = map(real, (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening))
-        # Whether there is momentum, however small: what it rounds to may be 0.
-        return *rounded, self.momentum > 0, self.dampening > 0, self.nesterov
+        """λ, μ, κ and 1 − τ, each rounded once to ``real``; whether there is weight decay, momentum, dampening."""
+        rate, mu, kappa, rest = map(real, (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening))
+        # μ and τ count as they were given: what they round to may be 0.
+        return rate, mu, kappa, rest, bool(kappa), self.momentum > 0, self.dampening > 0, self.nesterov
 
     @staticmethod
-    def advance(n: Any, w: Any, g: Any, v: Any, a: Any, b: Any) -> None:
-        """Advance one block in place; ``a`` and ``b`` are scratch."""
-        rate, mu, kappa, rest, buffered, dampened, nesterov = n
-        if kappa:
-            np.multiply(w, kappa, out=b)
-            b += g
-            g = b
-        if buffered:
-            v *= mu
-            v += np.multiply(g, rest, out=a) if dampened else g
-            if nesterov:
-                np.multiply(v, mu, out=a)
-                a += g
-                a *= rate
-            else:
-                np.multiply(v, rate, out=a)
-        else:
-            np.multiply(g, rate, out=a)
-        w -= a
+    def rule(c: Any, w: Any, g: Any, v: Any) -> tuple[Any, Any]:
+        """One step in floats, each operation rounded once."""
+        rate, mu, kappa, rest, decayed, buffered, dampened, nesterov = c
+        h = w * kappa + g if decayed else g
+        if not buffered:
+            return w - h * rate, v
+        v = v * mu + (h * rest if dampened else h)
+        d = v * mu + h if nesterov else v
+        return w - d * rate, v
 
     @staticmethod
     def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:

@@ -13,13 +13,28 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers import blocks
-from mlx_optimizers.blocks import BLOCK, SHARE, Blocks, Halted, set_threads, share, threads
+from mlx_optimizers.execution import threads as sharing
+from mlx_optimizers.execution import tuning
+from mlx_optimizers.execution.blocks import Blocks
+from mlx_optimizers.execution.program import Bound
+from mlx_optimizers.execution.threads import Halted, set_threads, share, threads
+from mlx_optimizers.execution.tuning import BLOCK, SHARE
 
 SHAPES = [(), (1,), (7,), (20,), (3, 4), (1, 30), (30, 1), (2, 3, 5), (5, 0, 3), (0,), (9, 1, 4), (2, 11)]
 
-SINGLE = {np.dtype(np.float32): (), np.dtype(np.float16): ()}
-"""No coefficients."""
+
+class Called:
+    """Stands for a program; calls a function with the places."""
+
+    def __init__(self, scratch, run):
+        self.scratch = scratch
+        self.run = lambda places: run(*places)
+
+
+def run_blocks(arrays, flat, scratch, run):
+    """Call a function with every block of one parameter, its gradient and its slots, and scratch."""
+    program = Called(scratch, run)
+    Blocks(arrays[0], flat).run(arrays, {np.dtype(kind): Bound((), program) for kind in ("float32", "float16")})
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +45,18 @@ def threads_found_anew(monkeypatch):
     set_threads(None)
 
 
-def shapes_of(*arrays):
-    """The shapes of the blocks of arrays of one parameter."""
-    flat = all(array.flags.c_contiguous for array in arrays)
-    return [part.changed[0].shape for part in Blocks([arrays], [flat], 1).parts]
+def shapes_of(array):
+    """The shapes of the blocks of one parameter."""
+    seen = []
+    run_blocks([[array], [array]], [array.flags.c_contiguous], 0, lambda w, g: seen.append(w.shape))
+    return seen
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [1, 4, 10, 1000])
 @pytest.mark.parametrize("order", ["C", "F", "strided"])
 def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape, size, order):
-    monkeypatch.setattr(blocks, "BLOCK", size)
+    monkeypatch.setattr(tuning, "BLOCK", size)
     count = int(np.prod(shape))
     if order == "strided" and shape:
         x = np.zeros((*shape, 2), np.float32)[..., 0]
@@ -50,7 +66,7 @@ def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape
     names = np.arange(count, dtype=np.float32).reshape(shape)
     seen = []
 
-    def advance(n, w, g, v, a, b):
+    def run(w, g, v, a, b):
         assert w.shape == g.shape == v.shape == a.shape == b.shape
         assert w.size <= size
         assert a.dtype == b.dtype == np.float32
@@ -60,7 +76,7 @@ def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape
         a[...] = b[...] = 3
         seen.extend(g.ravel().tolist())
 
-    Blocks([(x, slot)], [x.flags.c_contiguous], 2).run([names], advance, SINGLE)
+    run_blocks([[x], [names], [slot]], [x.flags.c_contiguous], 2, run)
     assert sorted(seen) == list(range(count))
     assert (x == 1).all() and np.array_equal(slot, names)
 
@@ -86,12 +102,12 @@ def test_what_fits_into_a_block_stays_whole():
 def test_scratch_is_no_larger_than_a_block_or_the_largest_array():
     seen = []
 
-    def advance(n, w, g, a):
+    def run(w, g, a):
         seen.append((a.base.size, a.dtype))
 
     small, large = np.zeros(5, np.float32), np.zeros(3 * BLOCK, np.float16)
-    Blocks([(small,)], [True], 1).run([small], advance, SINGLE)
-    Blocks([(large,)], [True], 1).run([large], advance, SINGLE)
+    run_blocks([[small], [small]], [True], 1, run)
+    run_blocks([[large], [large]], [True], 1, run)
     assert set(seen) == {(5, np.dtype(np.float32)), (BLOCK, np.dtype(np.float16))}
 
 
@@ -109,13 +125,13 @@ KIB = 1024
     ],
 )
 def test_the_size_of_a_block_comes_from_the_caches(second, third, size):
-    assert blocks._block(second, third) == size
+    assert tuning._block(second, third) == size
 
 
 @pytest.mark.parametrize(("shared", "cores"), [("0\n", 1), ("0-1\n", 2), ("0-3,8-11", 8), ("0,4", 2)])
 def test_the_system_tells_of_caches(monkeypatch, shared, cores):
-    monkeypatch.setattr(blocks.Path, "read_text", lambda self, **how: {"size": "1024K\n"}.get(self.name, shared))
-    assert blocks._cache(3) == (1024 * KIB, cores)
+    monkeypatch.setattr(tuning.Path, "read_text", lambda self, **how: {"size": "1024K\n"}.get(self.name, shared))
+    assert tuning._cache(3) == (1024 * KIB, cores)
 
 
 @pytest.mark.parametrize("text", [None, "", "large"])
@@ -125,8 +141,8 @@ def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch, t
             raise OSError
         return text
 
-    monkeypatch.setattr(blocks.Path, "read_text", read)
-    assert blocks._cache(2) == (512 * KIB, 1)
+    monkeypatch.setattr(tuning.Path, "read_text", read)
+    assert tuning._cache(2) == (512 * KIB, 1)
 
 
 @pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
@@ -210,7 +226,7 @@ def test_no_more_threads_are_asked_for_than_there_are_parts():
 
 
 def test_threads_are_used_again_and_their_number_stays(monkeypatch):
-    monkeypatch.setattr(blocks, "_pool", None)
+    monkeypatch.setattr(sharing, "_pool", None)
     before = threading.active_count()
     for _ in range(300):
         share(range(3), each(lambda thread, part: None), 3)
@@ -270,7 +286,7 @@ def test_what_ends_a_program_is_the_cause_too(count):
 
 def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
     """The caller has done its part and waits when it is interrupted: nobody writes any more when it goes on."""
-    begun, done, real = threading.Event(), [], blocks.wait
+    begun, done, real = threading.Event(), [], sharing.wait
     main = threading.current_thread()
 
     def run(thread, part):
@@ -282,10 +298,10 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
         done.append(part)
 
     def interrupted(futures):
-        monkeypatch.setattr(blocks, "wait", real)
+        monkeypatch.setattr(sharing, "wait", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(blocks, "wait", interrupted)
+    monkeypatch.setattr(sharing, "wait", interrupted)
     with pytest.raises(Halted) as caught:
         share(range(2), each(run), 2)
     assert isinstance(caught.value.__cause__, KeyboardInterrupt)
@@ -313,7 +329,7 @@ def test_no_number_of_threads_and_no_size_of_blocks_changes_a_bit(made, monkeypa
     extra = {"momentum": 0.9} if made is optim.SGD else {}
     results = []
     for count, size in ((1, BLOCK), (2, BLOCK), (3, 70_000), (8, 65_536), (1, 10**9)):
-        monkeypatch.setattr(blocks, "BLOCK", size)
+        monkeypatch.setattr(tuning, "BLOCK", size)
         set_threads(count)
         model, optimizer = several(made), made(0.1, **extra)
         for seed in (1, 2):
@@ -356,18 +372,18 @@ import threading
 import numpy as np
 
 import mlx_optimizers as optim
-from mlx_optimizers import blocks
+from mlx_optimizers.execution import threads, tuning
 
 def step():
-    parameter = np.zeros(8 * blocks.SHARE, np.float32)
+    parameter = np.zeros(8 * tuning.SHARE, np.float32)
     optim.Adam(0.1).update(parameter, np.ones_like(parameter))
     return float(parameter[-1]), threading.active_count()
 
-blocks.set_threads(3)
+threads.set_threads(3)
 here = step()  # the threads of the parent run
 context = multiprocessing.get_context("fork")
 queue = context.SimpleQueue()
-with blocks._lock:  # as if another thread were just making them
+with threads._lock:  # as if another thread were just making them
     process = context.Process(target=lambda: queue.put(step()))
     process.start()
 process.join(timeout=60)
@@ -385,7 +401,7 @@ def test_a_forked_child_has_threads_of_its_own():
 def test_a_step_while_the_interpreter_ends_is_done_by_the_thread_that_asks():
     program = f"""
 import atexit, numpy as np, mlx_optimizers as optim
-from mlx_optimizers.blocks import set_threads
+from mlx_optimizers.execution import set_threads
 set_threads(2)
 w = np.zeros({4 * SHARE}, np.float32)
 def late():

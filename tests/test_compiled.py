@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlx_optimizers as optim
-from mlx_optimizers import compiled
-from mlx_optimizers.blocks import set_threads
-from mlx_optimizers.compiled import LEAST, set_compiled
 from mlx_optimizers.conformance.vectors import vectors_of
+from mlx_optimizers.execution import compiled, set_compiled, set_threads, tuning
+from mlx_optimizers.execution.tuning import LEAST
+from mlx_optimizers.optimizer import Elementwise
 from tests.support import require
 
 require("numba")
@@ -37,12 +37,12 @@ def by_itself(monkeypatch):
 
 
 @pytest.fixture
-def kernels(monkeypatch):
-    """The names of the kernels that ran."""
+def loops(monkeypatch):
+    """The rules whose loops ran."""
     ran, real = [], compiled.Rows.run
 
     def run(self, *given):
-        ran.append(self._kernel.__name__)
+        ran.append(self._loop.__name__)
         real(self, *given)
 
     monkeypatch.setattr(compiled.Rows, "run", run)
@@ -71,7 +71,7 @@ def run(made, hyperparameters, w, gradients, on):
 
 
 @EIGHT
-def test_every_published_vector_gives_the_same_bits(made, kernels):
+def test_every_published_vector_gives_the_same_bits(made, loops):
     count = 0
     for vector in vectors_of(made.__name__):
         if vector.form.name not in compiled.DTYPES:
@@ -84,7 +84,7 @@ def test_every_published_vector_gives_the_same_bits(made, kernels):
         both = [run(made, given, w, gradients, on) for on in (False, True)]
         assert all(map(same_bits, *both)), vector.id
     assert count > 20
-    assert set(kernels) == {made.__name__.lower()}
+    assert set(loops) == {f"{made.__name__}.rule"}
 
 
 SETTINGS = {
@@ -115,7 +115,7 @@ def every_exponent(dtype, seed, size):
 @EIGHT
 @pytest.mark.parametrize("dtype", compiled.DTYPES)
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
-def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, kernels):
+def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, loops):
     dtype = np.dtype(dtype)
     for number, extra in enumerate(SETTINGS[made.__name__]):
         for middle in (False, True):
@@ -125,7 +125,7 @@ def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, kernels):
                 w, *gradients = rng.standard_normal((4, 20_011)).astype(dtype)
             both = [run(made, {"learning_rate": 0.1, **extra}, w, gradients, on) for on in (False, True)]
             assert all(map(same_bits, *both)), (extra, middle)
-    assert set(kernels) == {made.__name__.lower()}
+    assert set(loops) == {f"{made.__name__}.rule"}
 
 
 HARD = [0.0, 1e-320, 1e-60, 1e-45, 1e-30, 1e-8, 0.1, 0.3, 0.5, 0.9, 1 - 1e-12]
@@ -199,25 +199,25 @@ def test_the_tests_of_the_fast_path_pass_on_the_compiled_one():
 
 
 @pytest.mark.parametrize(("size", "used"), [(LEAST - 1, False), (LEAST, True)])
-def test_it_is_used_by_itself_for_trees_that_are_not_small(size, used, kernels):
+def test_it_is_used_by_itself_for_trees_that_are_not_small(size, used, loops):
     optim.Adam(0.1).update({"w": np.zeros(size, np.float32)}, {"w": np.ones(size, np.float32)})
-    assert kernels == ["adam"] * used
+    assert loops == ["Adam.rule"] * used
 
 
 @pytest.mark.parametrize(("text", "size", "used"), [("0", 2 * LEAST, False), ("1", 5, True), ("", 2 * LEAST, True)])
-def test_an_environment_variable_turns_it_off_and_on(text, size, used, kernels, monkeypatch):
+def test_an_environment_variable_turns_it_off_and_on(text, size, used, loops, monkeypatch):
     monkeypatch.setenv("MLX_OPTIMIZERS_COMPILED", text)
     optim.Lion(0.1).update(np.zeros(size, np.float32), np.ones(size, np.float32))
-    assert kernels == ["lion"] * used
+    assert loops == ["Lion.rule"] * used
 
 
 @pytest.mark.parametrize(("on", "size", "used"), [(False, 2 * LEAST, False), (True, 5, True), (None, 5, False)])
-def test_so_does_the_argument_which_counts_before_the_variable(on, size, used, kernels, monkeypatch):
+def test_so_does_the_argument_which_counts_before_the_variable(on, size, used, loops, monkeypatch):
     if on is not None:
         monkeypatch.setenv("MLX_OPTIMIZERS_COMPILED", str(int(not on)))
     set_compiled(on)
     optim.SGD(0.1).update(np.zeros(size, np.float32), np.ones(size, np.float32))
-    assert kernels == ["sgd"] * used
+    assert loops == ["SGD.rule"] * used
 
 
 def test_another_value_of_the_variable_is_refused(monkeypatch):
@@ -228,15 +228,15 @@ def test_another_value_of_the_variable_is_refused(monkeypatch):
     assert int(optimizer.step) == 0 and not w.any()
 
 
-def test_a_choice_made_between_two_steps_counts(kernels):
+def test_a_choice_made_between_two_steps_counts(loops):
     optimizer, w, g = optim.Adagrad(0.1), np.zeros(LEAST, np.float32), np.ones(LEAST, np.float32)
     for on in (None, False, True):
         set_compiled(on)
         optimizer.update(w, g)
-    assert kernels == ["adagrad"] * 2
+    assert loops == ["Adagrad.rule"] * 2
 
 
-def test_what_it_cannot_compute_numpy_does_in_the_same_step(kernels):
+def test_what_it_cannot_compute_numpy_does_in_the_same_step(loops):
     def tree(seed):
         rng = np.random.default_rng(seed)
         numbers = rng.standard_normal((4, 60, 70))
@@ -258,12 +258,12 @@ def test_what_it_cannot_compute_numpy_does_in_the_same_step(kernels):
         optimizer.update(model, tree(2))
         results.append([array for name, w in model.items() for array in (w, *optimizer.state[name].values())])
     assert all(map(same_bits, *results))
-    assert kernels == ["adadelta"] * 2
+    assert loops == ["AdaDelta.rule"] * 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_no_number_of_threads_changes_a_bit(count):
-    size = 3 * compiled.CHUNK + 17
+    size = 3 * tuning.CHUNK + 17
     results = []
     for threads in (1, count):
         set_threads(threads)
@@ -273,18 +273,18 @@ def test_no_number_of_threads_changes_a_bit(count):
     assert same_bits(*results)
 
 
-def test_where_numpy_is_to_raise_numpy_computes(kernels):
+def test_where_numpy_is_to_raise_numpy_computes(loops):
     optimizer, w = optim.RMSprop(0.1), np.zeros(LEAST, np.float32)
     with np.errstate(over="raise"), pytest.raises(RuntimeError, match="FloatingPointError"):
         optimizer.update(w, np.full(LEAST, 3e38, np.float32))
-    assert kernels == []
+    assert loops == []
 
 
-def test_a_subclass_with_a_rule_of_its_own_has_no_kernel(kernels):
+def test_a_subclass_with_a_rule_of_its_own_has_a_loop_of_its_own(loops):
     class Half(optim.SGD):
         @staticmethod
-        def advance(n, w, g, v, a, d):
-            w *= np.float32(0.5)
+        def rule(c, w, g, v):
+            return w - w * c[0], g
 
     class Slower(optim.SGD):
         """Only the coefficients differ."""
@@ -293,11 +293,47 @@ def test_a_subclass_with_a_rule_of_its_own_has_no_kernel(kernels):
             rate, *rest = super().coefficients(real)
             return rate / 2, *rest
 
+    for on in (None, False):
+        set_compiled(on)
+        w, optimizer = np.ones(LEAST, np.float32), Half(0.5)
+        optimizer.update(w, np.full(LEAST, 3, np.float32))
+        assert w[-1] == 0.5 and optimizer.state["v"][-1] == 3
+    set_compiled(None)
     w = np.ones(LEAST, np.float32)
-    Half(0.1).update(w, np.ones(LEAST, np.float32))
-    assert kernels == [] and w[0] == 0.5
     Slower(0.5).update(w, np.ones(LEAST, np.float32))
-    assert kernels == ["sgd"] and w[0] == 0.25
+    assert w[-1] == 0.75
+    assert [name.rpartition(".")[0].rpartition(".")[2] for name in loops] == ["Half", "SGD"]
+
+
+HALF = 0.5
+
+
+def helped(x):
+    return x * x
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda c, w, g: (w - np.tanh(g) * c[0],),  # whose bits are not known to be NumPy's
+        lambda c, w, g: (w - helped(g) * c[0],),
+        lambda c, w, g: (w - max([g]) * c[0],),
+    ],
+    ids=["function", "helper", "builtin"],
+)
+def test_a_rule_that_numba_may_compute_otherwise_is_numpys(rule, loops):
+    class Own(Elementwise):
+        def __init__(self, learning_rate):
+            super().__init__()
+            self.learning_rate = learning_rate
+
+        def coefficients(self, real):
+            return (real(self.learning_rate),)
+
+    Own.rule = staticmethod(rule)
+    w, g = np.ones(LEAST, np.float32), np.full(LEAST, 0.5, np.float32)
+    Own(0.5).update(w, g)
+    assert loops == [] and np.array_equal(w, rule((np.float32(0.5),), np.ones(LEAST, np.float32), g)[0])
 
 
 # When it cannot be
@@ -305,19 +341,34 @@ def test_a_subclass_with_a_rule_of_its_own_has_no_kernel(kernels):
 
 @pytest.fixture
 def broken(monkeypatch):
-    def fail(name):
-        raise RuntimeError("no locator available\nfor this file")
+    from mlx_optimizers.execution import loops
 
-    monkeypatch.setattr(compiled.importlib, "import_module", fail)
-    monkeypatch.setattr(compiled, "_failed", False)
+    real = loops.loop_of
+
+    def loop_of(rule, slots):
+        if rule is optim.SGD.rule:
+            raise RuntimeError("no locator available\nfor this file")
+        return real(rule, slots)
+
+    monkeypatch.setattr(loops, "loop_of", loop_of)
+    monkeypatch.setattr(compiled, "_loops", {})
 
 
 def test_when_it_cannot_compile_numpy_computes_and_one_warning_says_so(broken):
     w, g = np.zeros(LEAST, np.float32), np.ones(LEAST, np.float32)
-    with pytest.warns(RuntimeWarning, match=r"NumPy computes instead \(RuntimeError: no locator available\)$"):
+    words = r"numba cannot compile SGD\.rule, NumPy computes instead \(RuntimeError: no locator available\)$"
+    with pytest.warns(RuntimeWarning, match=words):
         optim.SGD(0.5).update(w, g)
     optim.SGD(0.5).update(w, g)  # another warning were an error
     assert (w == -1).all()
+
+
+def test_what_cannot_be_compiled_concerns_one_optimizer(broken, loops):
+    w, g = np.zeros(LEAST, np.float32), np.ones(LEAST, np.float32)
+    with pytest.warns(RuntimeWarning, match="cannot compile SGD"):
+        optim.SGD(0.5).update(w, g)
+    optim.Adam(0.5).update(w, g)
+    assert loops == ["Adam.rule"]
 
 
 def test_without_numba_numpy_computes_without_a_word(monkeypatch):
@@ -338,11 +389,11 @@ PROGRAM = """
 import json, sys
 import numpy as np
 import mlx_optimizers as optim
-before = [name for name in ("numba", "mlx_optimizers.kernels") if name in sys.modules]
+before = [name for name in ("numba", "mlx_optimizers.execution.loops") if name in sys.modules]
 optim.Lion(0.1).update(np.zeros(9000, np.float32), np.ones(9000, np.float32))
-from mlx_optimizers import kernels
-stats = kernels.lion.stats
-print(json.dumps([before, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), kernels.adam.signatures]))
+from mlx_optimizers.execution.compiled import _loops
+(loop,) = _loops.values()
+print(json.dumps([before, sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values())]))
 """
 
 
@@ -352,4 +403,4 @@ def test_it_is_compiled_once_for_all_processes_and_never_at_import(tmp_path):
         subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    assert [json.loads(run.stdout) for run in runs] == [[[], 0, 1, []], [[], 1, 0, []]]
+    assert [json.loads(run.stdout) for run in runs] == [[[], 0, 1], [[], 1, 0]]

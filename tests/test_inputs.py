@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers import compiled
-from mlx_optimizers.blocks import BLOCK
+from mlx_optimizers.execution import compiled
+from mlx_optimizers.execution.tuning import BLOCK
 from mlx_optimizers.oracle import trajectory
 from tests.support import require
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers import blocks, compiled, interrupts
+from mlx_optimizers import interrupts
+from mlx_optimizers.execution import compiled, threads, tuning
 from mlx_optimizers.interrupts import Held
 
 
@@ -115,14 +116,14 @@ def made(request, monkeypatch):
     if "compiled" in how:
         pytest.importorskip("numba")
         monkeypatch.setattr(compiled, "_wanted", True)
-        monkeypatch.setattr(compiled, "CHUNK", 32)
-        monkeypatch.setattr(compiled, "SHARE", 32)
+        monkeypatch.setattr(tuning, "CHUNK", 32)
+        monkeypatch.setattr(tuning, "SHARE_COMPILED", 32)
     else:
         monkeypatch.setattr(compiled, "_wanted", False)
     if "threads" in how:
-        monkeypatch.setattr(blocks, "_set", how["threads"])
+        monkeypatch.setattr(threads, "_set", how["threads"])
         for name, value in {"BLOCK": 16, "SHARE": 16, "THREADED": 1}.items():
-            monkeypatch.setattr(blocks, name, value)
+            monkeypatch.setattr(tuning, name, value)
 
     def make():
         optimizer, model = rule(), tree(how.get("size", 4), convert)

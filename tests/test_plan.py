@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from contextlib import nullcontext
 from unittest.mock import patch
 
@@ -10,8 +12,8 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers import compiled, plan
-from mlx_optimizers.plan import Plan
+from mlx_optimizers.execution import compiled, plan
+from mlx_optimizers.execution.plan import Plan
 from tests.support import require
 
 
@@ -264,6 +266,35 @@ def test_a_copy_has_no_plan_of_the_original(copied):
     other = copied(optimizer)
     other.update(w, np.float32([1]))
     assert optimizer.state["v"].item() == 1 and other.state["v"].item() == 1.5
+
+
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("size", [3, 600_000])
+def test_a_plan_keeps_no_array_that_its_user_has_dropped(on, size, monkeypatch):
+    if on:
+        require("numba")
+    monkeypatch.setattr(compiled, "_wanted", on)
+    optimizer, w = optim.Adam(0.1), {"a": np.zeros(size, np.float32), "b": np.zeros((2, size), np.float32)[:, ::-1]}
+    optimizer.update(w, {"a": np.ones(size, np.float32), "b": np.ones((2, size), np.float32)})
+    arrays = [w["a"], w["b"].base, *optimizer.state["a"].values(), *optimizer.state["b"].values()]
+    held = [weakref.ref(array) for array in arrays]
+    assert optimizer._plan is not None
+    del arrays, w, optimizer.state["a"], optimizer.state["b"]
+    gc.collect()
+    assert [reference() for reference in held] == [None] * 6
+
+
+@pytest.mark.parametrize("make", [lambda: np.zeros(3, np.float32), lambda: np.zeros((3, 2), np.float32)[:, 1]])
+def test_an_array_in_the_place_of_one_that_is_gone_is_advanced_as_any(make):
+    optimizer, w = optim.SGD(1.0, momentum=0.5), {"w": make()}
+    g = {"w": np.ones(3, np.float32)}
+    optimizer.update(w, g)
+    for _ in range(50):  # CPython gives the identity, and the memory, of the last one again
+        w["w"] = None
+        w["w"] = make()
+        optimizer.state["w"] = optim.OptimizerState(v=np.zeros(3, np.float32))
+        optimizer.update(w, g)
+        assert w["w"].tolist() == [-1, -1, -1]
 
 
 def test_what_moved_and_what_did_not_is_said_when_a_planned_step_fails():

@@ -108,7 +108,7 @@ def test_the_size_of_blocks_changes_no_bit(made, data):
     w, g = w.reshape(shape), g.reshape(STEPS, *shape)
     size = data.draw(st.integers(1, w.size))
     order = data.draw(st.sampled_from("CF"))
-    with patch("mlx_optimizers.blocks.BLOCK", size):
+    with patch("mlx_optimizers.execution.tuning.BLOCK", size):
         cut = _run(made, h, np.asarray(w, order=order), g)
     _same(_run(made, h, w, g), cut)
 
@@ -116,7 +116,7 @@ def test_the_size_of_blocks_changes_no_bit(made, data):
 @EIGHT
 def test_a_parameter_of_many_blocks_is_the_elements_of_it(made):
     """More than two blocks of the real size, and a rest: equal to the same data as many small leaves."""
-    from mlx_optimizers.blocks import BLOCK
+    from mlx_optimizers.execution.tuning import BLOCK
 
     rng = np.random.default_rng(11)
     w = rng.standard_normal(2 * BLOCK + 101).astype(np.float32)

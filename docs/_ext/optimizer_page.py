@@ -1,14 +1,17 @@
 """What the page of an optimizer shows beyond its docstring, computed while the site is built.
 
-Directives that take an optimizer's name: ``three-steps``, ``measured-error``, ``in-frameworks``, ``path-plot``,
-``error-plot``; and ``mlx-history``, which without a name has every row. The role ``vector-file`` links to the vectors.
-The first page has ``wrong-epsilon``, a picture of what its example finds.
+Directives that take an optimizer's name: ``three-steps``, ``rule-source``, ``measured-error``, ``in-frameworks``,
+``path-plot``, ``error-plot``; and ``mlx-history``, which without a name has every row. The role ``vector-file`` links
+to the vectors. The first page has ``wrong-epsilon``, a picture of what its example finds.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -100,6 +103,25 @@ class ThreeSteps(OfOptimizer):
                 value = exact.text(quantity.exact[0], 16)
                 yield head, letter, str(got[name][0]), literal(form.bits(got[name])[0]), value, interval
                 head = ""
+
+
+class RuleSource(SphinxDirective):
+    """The source of an optimizer's rule, without its docstring."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """A block of code."""
+        (function,) = ast.parse(textwrap.dedent(inspect.getsource(CLASSES[self.arguments[0]].rule))).body
+        assert isinstance(function, ast.FunctionDef)
+        text = inspect.getsource(CLASSES[self.arguments[0]].rule).splitlines()
+        first = function.body[1].lineno - 1
+        letters = ", ".join(argument.arg for argument in function.args.args)
+        block = nodes.literal_block(
+            text=f"def rule({letters}):\n" + textwrap.indent(textwrap.dedent("\n".join(text[first:])), "    ")
+        )
+        block["language"] = "python"
+        return [block]
 
 
 class MeasuredError(OfOptimizer):
@@ -392,6 +414,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     """Register with Sphinx."""
     app.add_role("vector-file", vector_file)
     app.add_directive("three-steps", ThreeSteps)
+    app.add_directive("rule-source", RuleSource)
     app.add_directive("measured-error", MeasuredError)
     app.add_directive("in-frameworks", InFrameworks)
     app.add_directive("mlx-history", History)

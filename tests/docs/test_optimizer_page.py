@@ -59,6 +59,22 @@ def test_the_table_of_three_steps_has_the_bits_of_mlx_and_a_value_between_its_en
 
 
 @OPTIMIZERS
+def test_the_order_of_operations_that_is_shown_runs_and_gives_the_bits_of_the_class(site, optimizer):
+    source = page(site, optimizer).select_one("#order-of-operations pre").get_text()
+    names = {"np": np}
+    exec(compile(source, "page", "exec"), names)  # noqa: S102 - our own page
+    rng = np.random.default_rng(0)
+    hyperparameters = {"SGD": {"momentum": 0.9, "weight_decay": 0.1, "dampening": 0.5}}.get(optimizer.__name__, {})
+    made, new = optimizer(0.1, **hyperparameters), np.float32(rng.normal(size=20))
+    w, slots = new, [np.zeros_like(new) for _ in optimizer.slots]
+    for g in np.float32(rng.normal(size=(3, 20))):
+        w, *slots = names["rule"](made.coefficients(np.float32), w, g, *slots)
+        new = made.apply_gradients(g, new)
+    assert new.tobytes() == w.tobytes()
+    assert [made.state[slot].tobytes() for slot in optimizer.slots] == [slot.tobytes() for slot in slots]
+
+
+@OPTIMIZERS
 def test_every_measured_error_is_within_its_bound(site, optimizer):
     measured = rows(page(site, optimizer).select_one("#error-and-bound"))
     assert [row[0] for row in measured] == ["float64", "float32", "bfloat16", "float16"]

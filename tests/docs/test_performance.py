@@ -8,7 +8,8 @@ import tomllib
 
 import pytest
 
-from mlx_optimizers import OPTIMIZERS, compiled
+from mlx_optimizers import OPTIMIZERS
+from mlx_optimizers.execution import compiled, tuning
 from tests.docs.copies import ROOT
 from tests.support import require
 
@@ -80,5 +81,5 @@ def test_the_tables_are_those_of_the_run(page):
 
 
 def test_what_the_page_says_of_the_compiled_path(page):
-    assert f"trees of at least {compiled.LEAST:,} elements" in page.get_text().replace("\n", " ")
+    assert f"trees of at least {tuning.LEAST:,} elements" in page.get_text().replace("\n", " ")
     assert f"contiguous and of {' or '.join(compiled.DTYPES)}" in page.get_text().replace("\n", " ")

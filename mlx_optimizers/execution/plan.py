@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import operator
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers import compiled, trees
-from mlx_optimizers.blocks import Blocks, Halted, threads
+from mlx_optimizers import trees
+from mlx_optimizers.execution import compiled
+from mlx_optimizers.execution.blocks import Blocks, Columns
+from mlx_optimizers.execution.program import Coefficients, Rule
+from mlx_optimizers.execution.threads import Halted, threads
 
 __all__ = ["Plan", "Stopped"]
-
-Coefficients = Mapping[np.dtype[Any], tuple[Any, ...]]
 
 # What may change about an array, asked of all arrays at a time. The flags are bits of one number.
 _FLAGS = operator.attrgetter("flags.num")
@@ -30,66 +32,65 @@ _NODES = (dict, list, tuple)  # as `trees.is_node`, which takes three times as l
 class Plan:
     """A tree of parameters whose update was found to be in order.
 
+    It keeps none of the arrays.
+
     Args:
         paths: Where the parameters stand in their tree.
-        parameters: The parameters.
-        gradients: Their gradients, which share no memory with what changes.
-        states: The dictionary of each parameter's slots.
+        arrays: The parameters, their gradients, which share no memory with what changes, and the arrays of each slot.
         slots: The names of the slots.
-        advance: Advances a block in place.
-        scratch: Number of scratch arrays that it needs.
+        rule: The rule of the optimizer.
         coefficients: The coefficients by dtype, of this step.
     """
 
     def __init__(
         self,
         paths: Sequence[trees.Path],
-        parameters: Sequence[npt.NDArray[Any]],
-        gradients: Sequence[npt.NDArray[Any]],
-        states: Sequence[dict[str, Any]],
+        arrays: Columns,
         slots: tuple[str, ...],
-        advance: Callable[..., None],
-        scratch: int,
+        rule: Rule,
         coefficients: Coefficients,
     ) -> None:
+        parameters, gradients, *by_slot = arrays
         self.paths = list(paths)
         self.dtypes = set(coefficients)
-        self._slots, self._states, self._advance = slots, list(states), advance
-        self._arrays = [(w, *(state[slot] for slot in slots)) for w, state in zip(parameters, states, strict=True)]
-        self._parameters = [arrays[0] for arrays in self._arrays]
-        self._by_slot = [[arrays[1 + number] for arrays in self._arrays] for number in range(len(slots))]
-        self._shapes, self._dtypes = self._facts(self._parameters)
-        self._written = list(chain.from_iterable(self._arrays))
-        self._written_facts = self._facts_of_written()
+        self._slots = slots
+        self._shapes, self._dtypes = self._facts(parameters)
+        written = list(chain(parameters, *by_slot))
+        # One that is gone may leave its identity to another. An array that owns its memory, in order, is as good as
+        # any with the same facts; of others it is noted that they are gone. (What has a weak reference has a fixed
+        # size, which those others have anyway.)
+        self._gone: list[Any] = []
+        self._references = [
+            weakref.ref(array, self._gone.append) for array in written if not (array.flags.owndata and array.flags.forc)
+        ]
+        self._identities = list(map(id, written))
+        self._written_facts = self._facts_of_written(written)
+        rows = list(zip(parameters, *by_slot, strict=True))
         self._flat = [
-            all(array.flags.c_contiguous for array in (g, *arrays))
-            for g, arrays in zip(gradients, self._arrays, strict=True)
+            all(array.flags.c_contiguous for array in (g, *row)) for g, row in zip(gradients, rows, strict=True)
         ]
         self._needed = [_CONTIGUOUS * flat for flat in self._flat]
         # Of gradients that are fit for the plan and have their memory to themselves, as long as they are not ours.
         flags = list(map(_FLAGS, gradients))
         self._usual = flags if all(one & _OWNS_DATA for one in flags) else None
-        self._shares = trees.shares(self._written)
-        owners = list(map(_owner, self._written))
+        self._shares = trees.shares(written)
+        owners = list(map(_owner, written))
         self._owners = None if None in owners else set(owners)
         self._choice = compiled.choice()
-        size = sum(w.size for w in parameters)
-        kernel = compiled.kernel_for(advance, size, coefficients)
+        loop = compiled.loop_for(rule, len(slots), sum(w.size for w in parameters), coefficients)
         fast = [
             number
             for number, w in enumerate(parameters)
-            if kernel is not None and self._flat[number] and compiled.computes(w.dtype) and w.size
+            if loop is not None and self._flat[number] and compiled.computes(w.dtype) and w.size
         ]
         self._fast = fast
-        self._slow = sorted(set(range(len(self._arrays))) - set(fast))
-        self._rows = compiled.Rows([self._arrays[number] for number in fast], kernel) if kernel and fast else None
-        self._blocks = Blocks(
-            [self._arrays[number] for number in self._slow], [self._flat[number] for number in self._slow], scratch
-        )
+        self._slow = sorted(set(range(len(rows))) - set(fast))
+        self._rows = compiled.Rows([rows[number] for number in fast], loop) if loop and fast else None
+        self._blocks = Blocks([parameters[number] for number in self._slow], [self._flat[n] for n in self._slow])
         self._shared = self._blocks.most > 1 or (self._rows is not None and self._rows.most > 1)
 
-    def gradients(self, gradients: Any, parameters: Any, state: Any) -> list[npt.NDArray[Any]] | None:
-        """The gradients of the planned parameters, in their order, or None where anything is not as it was planned.
+    def arrays(self, gradients: Any, parameters: Any, state: Any) -> Columns | None:
+        """The arrays of a step of the planned parameters, or None where anything is not as it was planned.
 
         Raises:
             ValueError: for a setting of threads or of the compiled path that is none.
@@ -97,22 +98,22 @@ class Plan:
         found: list[tuple[Any, Any, Any]] = []
         if self._shared:
             threads()  # where it is set to what is no number of them, nothing has moved yet
-        if self._choice != compiled.choice() or not _paired(gradients, parameters, state, found):
+        if self._gone or self._choice != compiled.choice() or not _paired(gradients, parameters, state, found):
             return None
-        if len(found) != len(self._arrays):
+        if len(found) != len(self.paths):
             return None
         given, parameters, states = map(list, zip(*found, strict=True)) if found else ([], [], [])
-        same = all(map(operator.is_, parameters, self._parameters)) and all(map(operator.is_, states, self._states))
-        if not same or self._written_facts != self._facts_of_written():
+        if self._slots and not all(isinstance(state, dict) for state in states):
             return None
-        for slot, arrays in zip(self._slots, self._by_slot, strict=True):
-            if not all(map(operator.is_, map(dict.get, states, repeat(slot)), arrays)):
-                return None
+        columns = [parameters, given, *(list(map(dict.get, states, repeat(slot))) for slot in self._slots)]
+        written = list(chain(parameters, *columns[2:]))
+        if list(map(id, written)) != self._identities or self._written_facts != self._facts_of_written(written):
+            return None
         if set(map(type, given)) - {np.ndarray} or self._facts(given) != (self._shapes, self._dtypes):
             return None
         flags = list(map(_FLAGS, given))
         if flags == self._usual and self._owners is not None and self._owners.isdisjoint(map(id, given)):
-            return given
+            return columns
         for g, one, needed in zip(given, flags, self._needed, strict=True):
             if one & needed != needed:
                 return None
@@ -120,19 +121,19 @@ class Plan:
             owner = _owner(g)
             if (self._owners is None or owner is None or owner in self._owners) and self._shares(g):
                 return None
-        return given
+        return columns
 
-    def _facts_of_written(self) -> tuple[list[Any], ...]:
+    @classmethod
+    def _facts_of_written(cls, written: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], ...]:
         """What else is asked of arrays that are written to; one that was resized and resized back has moved."""
-        written = self._written
-        return *self._facts(written), list(map(_FLAGS, written)), compiled.addresses(written)
+        return *cls._facts(written), list(map(_FLAGS, written)), compiled.addresses(written)
 
     @staticmethod
     def _facts(arrays: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], list[Any]]:
         """Shapes and dtypes."""
         return list(map(_SHAPE, arrays)), list(map(_DTYPE, arrays))
 
-    def run(self, gradients: Sequence[npt.NDArray[Any]], coefficients: Coefficients) -> None:
+    def run(self, arrays: Columns, coefficients: Coefficients) -> None:
         """Advance every parameter.
 
         Raises:
@@ -141,14 +142,15 @@ class Plan:
         begun: Blocks | compiled.Rows = self._blocks
         of, still = self._slow, self._fast
         try:
-            self._blocks.run([gradients[number] for number in self._slow], self._advance, coefficients)
+            slow = [[column[number] for number in self._slow] for column in arrays] if self._fast else arrays
+            self._blocks.run(slow, coefficients)
             if self._rows is not None:  # the last, as no loop fails
                 begun, of, still = self._rows, self._fast, []
-                self._rows.run([gradients[number] for number in self._fast], coefficients)
+                self._rows.run([arrays[1][number] for number in self._fast], coefficients)
         except Halted as halted:
             raise _stopped(halted, begun, of, still) from halted.__cause__
         except BaseException as error:  # an interrupt elsewhere than in a part
-            raise Stopped(list(range(len(self._arrays))), [], error) from error
+            raise Stopped(list(range(len(self.paths))), [], error) from error
 
 
 def _stopped(halted: Halted, run: Blocks | compiled.Rows, of: Sequence[int], still: Sequence[int]) -> Stopped:

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
+import dis
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.blocks import share, threads
+from mlx_optimizers.execution import tuning
+from mlx_optimizers.execution.program import Bound, Coefficients, Rule
+from mlx_optimizers.execution.threads import share, threads
 
-__all__ = ["Rows", "addresses", "kernel_for", "set_compiled"]
+__all__ = ["Rows", "addresses", "choice", "computes", "loop_for", "set_compiled"]
 
 DTYPES = ("float32", "float64")
 """What is compiled; the processor computes in these by itself."""
 
-LEAST = 4096
-"""Elements that a tree must have before numba is asked: a smaller one is over before it could be imported."""
+Loop = Callable[..., None]
 
-CHUNK = 262144
-"""Elements of a part that a thread takes at a time."""
-
-SHARE = 524288
-"""Elements of a step for each thread: with less to do, to wake a thread takes longer than it saves."""
-
-Kernel = Callable[..., None]
+_loops: weakref.WeakKeyDictionary[Rule, Loop | None] = weakref.WeakKeyDictionary()
+"""The loop of each rule that was asked for; None where numba cannot compile it."""
 
 _wanted: bool | None = None
-_failed = False
 
 
 def set_compiled(on: bool | None) -> None:
@@ -48,7 +44,7 @@ def set_compiled(on: bool | None) -> None:
         ImportError: for True where numba is not installed.
 
     Example:
-        >>> from mlx_optimizers.compiled import set_compiled
+        >>> from mlx_optimizers.execution import set_compiled
         >>> set_compiled(False)
         >>> set_compiled(None)
     """
@@ -88,49 +84,59 @@ def computes(dtype: np.dtype[Any]) -> bool:
     return dtype.name in DTYPES and dtype.isnative
 
 
-def kernel_for(advance: Callable[..., None], size: int, coefficients: Mapping[np.dtype[Any], Any]) -> Kernel | None:
-    """The compiled loop of an optimizer's ``advance``, ready to run, or None where NumPy has to.
+def loop_for(rule: Rule, slots: int, size: int, coefficients: Coefficients) -> Loop | None:
+    """The compiled loop of a rule, ready to run, or None where NumPy has to.
 
     Args:
-        advance: The method of one of the eight optimizers; any other has no compiled loop.
+        rule: The rule of an optimizer.
+        slots: Number of state arrays.
         size: Elements of the tree.
         coefficients: The coefficients by dtype, of which those in `DTYPES` count.
     """
-    global _failed  # noqa: PLW0603 - one warning a process
     on, quiet = choice()
-    package, _, name = advance.__module__.partition(".")
-    if on is False or not quiet or _failed or not _installed() or (size < LEAST and not on):
+    if on is False or not quiet or not _installed() or (size < tuning.LEAST and not on):
         return None
-    if package != __name__.partition(".")[0]:
-        return None
+    ready = {dtype: c for dtype, c in coefficients.items() if computes(dtype)}
     try:
-        made: Kernel | None = getattr(importlib.import_module("mlx_optimizers.kernels"), name, None)
-        for dtype, numbers in coefficients.items():
-            if made is not None and computes(dtype):
-                made(_arguments(dtype, numbers), np.empty(0, np.int64), np.empty((0, 4), np.int64))  # compiles
+        if rule not in _loops:
+            _loops[rule] = _loop(rule, slots, list(ready.values()))
+        loop = _loops[rule]
+        if loop is None:
+            return None
+        for dtype, (c, _) in ready.items():
+            loop(c, dtype.type(1), np.empty(0, np.int64), np.empty((0, 2 + slots), np.int64))  # compiles
     except Exception as error:
-        _failed = True
+        _loops[rule] = None
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(f"numba cannot compile here, NumPy computes instead ({reason})", RuntimeWarning, stacklevel=2)
+        name = getattr(rule, "__qualname__", "a rule")
+        warnings.warn(f"numba cannot compile {name}, NumPy computes instead ({reason})", RuntimeWarning, stacklevel=2)
         return None
+    return loop
+
+
+def _loop(rule: Rule, slots: int, bound: Sequence[Bound]) -> Loop | None:
+    """The loop of a rule that is a function of NumPy and its arguments alone, by functions that are known; or None."""
+    names = {line.argval for line in dis.get_instructions(rule) if line.opname == "LOAD_GLOBAL"}
+    if rule.__code__.co_freevars or any(rule.__globals__.get(name) is not np for name in names):
+        return None
+    from mlx_optimizers.execution import loops
+
+    if any(one.program.functions - loops.KNOWN for one in bound):
+        return None
+    made: Loop = loops.loop_of(rule, slots)
     return made
 
 
-def _arguments(dtype: np.dtype[Any], numbers: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*numbers, dtype.type(1))
-
-
 class Rows:
-    """Contiguous arrays of `DTYPES` as rows of addresses, which a kernel goes through.
+    """Contiguous arrays of `DTYPES` as rows of addresses, which a loop goes through. It keeps no array.
 
     Args:
         arrays: For each parameter the arrays that a step changes: the parameter, then its slots.
-        kernel: What goes through them.
+        loop: What goes through them.
     """
 
-    def __init__(self, arrays: Sequence[tuple[npt.NDArray[Any], ...]], kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._arrays = list(arrays)  # keeps what the addresses point to
+    def __init__(self, arrays: Sequence[tuple[npt.NDArray[Any], ...]], loop: Loop) -> None:
+        self._loop = loop
         numbers: list[int] = []
         offsets: list[int] = []
         sizes: list[int] = []
@@ -138,9 +144,9 @@ class Rows:
         for dtype in dict.fromkeys(changed[0].dtype for changed in arrays):
             first, filled = len(sizes), 0
             for number, changed in enumerate(arrays):
-                for start in range(0, changed[0].size if changed[0].dtype == dtype else 0, CHUNK):
-                    size = min(CHUNK, changed[0].size - start)
-                    if filled and filled + size > CHUNK:
+                for start in range(0, changed[0].size if changed[0].dtype == dtype else 0, tuning.CHUNK):
+                    size = min(tuning.CHUNK, changed[0].size - start)
+                    if filled and filled + size > tuning.CHUNK:
                         self.parts.append((dtype, slice(first, len(sizes))))
                         first, filled = len(sizes), 0
                     numbers.append(number)
@@ -152,25 +158,24 @@ class Rows:
         self._numbers = np.array(numbers, np.intp)
         self._offsets = np.array(offsets, np.int64)
         self._sizes = np.array(sizes, np.int64)
-        self.most = max(1, sum(sizes) // SHARE)
+        self.most = max(1, sum(sizes) // tuning.SHARE_COMPILED)
         starts = np.array(list(map(addresses, arrays)), np.int64)
         rows = starts[self._numbers] + self._offsets[:, np.newaxis]
         self._rows = np.insert(rows, 1, 0, axis=1)
 
-    def run(self, gradients: Sequence[npt.NDArray[Any]], coefficients: Mapping[np.dtype[Any], tuple[Any, ...]]) -> None:
-        """Advance every element; the gradients are contiguous and of their parameters' shapes and dtypes."""
-        arguments = {dtype: _arguments(dtype, numbers) for dtype, numbers in coefficients.items()}
+    def run(self, gradients: Sequence[npt.NDArray[Any]], coefficients: Coefficients) -> None:
+        """Run over every element; the gradients are contiguous and of their parameters' shapes and dtypes."""
         starts = np.array(addresses(gradients), np.int64)
         self._rows[:, 1] = starts[self._numbers] + self._offsets
 
         def work(_: int, parts: Iterator[tuple[np.dtype[Any], slice]]) -> None:
             for dtype, where in parts:
-                self._kernel(arguments[dtype], self._sizes[where], self._rows[where])
+                self._loop(coefficients[dtype].c, dtype.type(1), self._sizes[where], self._rows[where])
 
         share(self.parts, work, min(threads(), self.most) if self.most > 1 else 1)
 
     def numbers(self, part: tuple[np.dtype[Any], slice]) -> list[int]:
-        """Which of the arrays a part is of."""
+        """Which of the parameters a part is of."""
         return list(self._numbers[part[1]])
 
 
