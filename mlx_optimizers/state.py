@@ -1,11 +1,21 @@
-"""The state of an optimizer: a dictionary whose missing keys are dictionaries of the same kind."""
+"""The state of an optimizer: a tree of dictionaries, and where the slots of each parameter stand in it."""
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
-__all__ = ["OptimizerState"]
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers import trees
+from mlx_optimizers.leaves import Leaf
+
+__all__ = ["OptimizerState", "Slot"]
+
+_COUNTERS = ("step", "learning_rate")
 
 
 class OptimizerState(defaultdict[Any, Any]):
@@ -75,3 +85,210 @@ class OptimizerState(defaultdict[Any, Any]):
 
     def __reduce__(self) -> Any:
         return OptimizerState, (), None, None, iter(self.items())
+
+
+class Slot(str):
+    """The name of a state array of one parameter, with the shape that it has; it starts as zeros.
+
+    Args:
+        name: The name, under which it stands in the state.
+        shape: Gets the parameter's shape and returns the slot's; by default it is the same.
+
+    Example:
+        >>> from mlx_optimizers.optimizer import Slot
+        >>> row = Slot("row", shape=lambda s: s[:-1])
+        >>> row, row.shape((4, 3)), Slot("v").shape((4, 3))
+        ('row', (4,), (4, 3))
+    """
+
+    __slots__ = ("shape",)
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+
+    def __new__(  # noqa: D102 - the class says it
+        cls, name: str, shape: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda s: s
+    ) -> Self:
+        slot = super().__new__(cls, name)
+        slot.shape = shape
+        return slot
+
+
+class Declared(NamedTuple):
+    """The slots that a class declares.
+
+    Args:
+        slots: The slots.
+        of: The name of the class.
+        complete: Whether these are all; a rule of one's own may put others into the state.
+    """
+
+    slots: tuple[Slot, ...]
+    of: str
+    complete: bool
+
+
+def is_missing(found: Any) -> bool:
+    """Whether nothing stands at a key of a state, or what a look there makes: an empty dictionary, or None."""
+    return found is None or (isinstance(found, dict) and not found)
+
+
+def copied(tree: Any, path: trees.Path = ()) -> Any:
+    """A state with its own arrays, which may be MLX's."""
+    if isinstance(tree, dict):
+        return OptimizerState({key: copied(child, (*path, key)) for key, child in tree.items()})
+    if isinstance(tree, list | tuple):
+        return [copied(child, (*path, index)) for index, child in enumerate(tree)]
+    trees.refuse_container(tree, trees.label("state", path))
+    trees.refuse_masked(tree, trees.label("state", path))
+    return type(tree)(tree) if trees.is_mlx(tree) else np.array(tree)
+
+
+def slots_at(state: OptimizerState, path: trees.Path) -> dict[str, Any] | None:
+    """The slots that stand at a path, or None; nothing is made.
+
+    Raises:
+        ValueError: where the state has a list for a dictionary of the tree, or the other way about.
+    """
+    node: Any = state
+    if not path:
+        return {key: value for key, value in node.items() if key not in _COUNTERS}
+    for depth, key in enumerate(_state_path(path)):
+        listed = isinstance(key, trees.Position) and depth > 0  # the state itself is a dictionary
+        if node is None or (trees.is_node(node) and not node):
+            return None
+        if not isinstance(node, list if listed else dict):
+            has = "dictionary" if isinstance(node, dict) else type(node).__name__
+            needs = "list" if listed else "dictionary"
+            raise ValueError(f"the state of {trees.name(path[:depth])} is a {has}, and its parameters need a {needs}")
+        node = _below(node, key)
+    if node is not None and not isinstance(node, dict):
+        raise ValueError(f"the state of {trees.name(path)} is a {type(node).__name__}, not its slots")
+    return node
+
+
+def slots_of(
+    state: OptimizerState, leaf: Leaf, init_single: Callable[[npt.NDArray[Any], dict[str, Any]], None]
+) -> dict[str, Any]:
+    """The slots of a parameter, made where they are missing."""
+    node: Any = state
+    path = _state_path(leaf.path)
+    for depth, key in enumerate(path):
+        below: Any = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
+        if isinstance(node, list):
+            node.extend(OptimizerState() for _ in range(key + 1 - len(node)))
+        if (key not in node or not node[key]) if isinstance(node, dict) else not node[key]:
+            node[key] = below
+        node = node[key]
+    if not slots_at(state, leaf.path):
+        init_single(leaf.w, node)
+    slots: dict[str, Any] = node
+    return slots
+
+
+def require(
+    state: OptimizerState,
+    step: int,
+    found: Sequence[Leaf],
+    parameters: Any,
+    declared: Declared,
+    *,
+    adding: bool = False,
+) -> list[Leaf]:
+    """Refuse a state that does not fit; return the parameters that start later than others.
+
+    What is ``adding`` parameters may do so while all of the state is new.
+    """
+    cold = []
+    for leaf in found:
+        there = slots_at(state, leaf.path)
+        if there:
+            _require_slots(leaf, there, declared)
+        else:
+            cold.append(leaf)
+    if not cold:
+        return []
+    entries = _entries(state, declared.slots)
+    begun = not adding or step > 0 or any((array != 0).any() for array in entries.values())
+    if entries and begun and len(cold) == len(found) and not _fits(state, parameters):
+        raise ValueError(
+            f"the state has {few(list(entries))}, and nothing for the parameters {few([leaf.name for leaf in cold])}; "
+            "it must have their paths, without a prefix, as a tree (mlx.utils.tree_unflatten makes one)"
+        )
+    return cold if entries and step else []
+
+
+def warn_of_late(late: Sequence[Leaf], step: int) -> None:
+    """Warn of parameters that start later than others. It stands three calls below the user's."""
+    warnings.warn(
+        f"no state at step {step} for {few([leaf.name for leaf in late])}: new slots are made, while other parameters "
+        "go on with theirs",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def separate(states: Sequence[dict[str, Any]], parameters: Sequence[npt.NDArray[Any]], slots: Sequence[Slot]) -> None:
+    """Copy the arrays of slots that share memory with a parameter, with another slot, or are not ours to change."""
+    in_parameter = trees.shares(parameters)
+    places = [(state, slot) for state in states for slot in slots]
+    for state, slot in places:
+        array = trees.to_numpy(state[slot], slot)
+        ours = array is state[slot] and array.flags.writeable and not trees.views_mlx(array)
+        if not ours or in_parameter(array) or trees.overlaps_itself(array):
+            state[slot] = np.array(array)
+    while (pair := trees.overlapping([state[slot] for state, slot in places])) is not None:
+        state, slot = places[pair[1]]  # one array that was put into the state twice
+        state[slot] = np.array(state[slot])
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names of many."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _require_slots(leaf: Leaf, there: dict[str, Any], declared: Declared) -> None:
+    """Refuse slots of another optimizer, or of another parameter."""
+    slots, of, complete = declared
+    if set(slots) - set(there) or (len(there) > len(slots) and complete):
+        has, should = (", ".join(map(str, names)) or "none" for names in (there, slots))
+        raise ValueError(f"the state of {leaf.name} has the slots {has}; those of {of} are {should}")
+    for slot in slots:
+        array, shape = trees.to_numpy(there[slot], f"state {slot} of {leaf.name}"), slot.shape(leaf.w.shape)
+        if array.shape != shape:
+            raise ValueError(f"state {slot} of {leaf.name} has shape {array.shape}, not {shape}")
+        if array.dtype != leaf.w.dtype:
+            raise ValueError(f"state {slot} of {leaf.name} has dtype {array.dtype}, not {leaf.w.dtype}")
+
+
+def _entries(state: OptimizerState, slots: Sequence[Slot]) -> dict[str, Any]:
+    """The slots in the state by their names, with dots."""
+    return {
+        trees.name(path): leaf
+        for path, leaf in trees.leaves(state)
+        if isinstance(leaf, np.ndarray) or trees.is_mlx(leaf)
+        if path[1:] or path[0] in slots or "." in str(path[0])
+    }
+
+
+def _below(node: Any, key: Any) -> Any:
+    """What stands in a dictionary or list of the state, or None; nothing is made."""
+    if isinstance(node, dict):
+        return dict.get(node, key)
+    return node[key] if isinstance(node, list) and isinstance(key, int) and 0 <= key < len(node) else None
+
+
+def _fits(state: Any, parameters: Any, *, top: bool = True) -> bool:
+    """Whether anything in a state stands where a parameter does."""
+    if is_missing(state) or not trees.is_node(parameters):
+        return isinstance(state, dict) and not is_missing(state)
+    children = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
+    return any(
+        _fits(_below(state, _state_path((key,))[0] if top else key), child, top=False) for key, child in children
+    )
+
+
+def _state_path(path: trees.Path) -> trees.Path:
+    """Where the state of a parameter stands: at its path, but beside the counters."""
+    first = path[0] if path else None
+    if isinstance(first, str) and first.rstrip("_") in _COUNTERS:
+        return (f"{first}_", *path[1:])
+    return path

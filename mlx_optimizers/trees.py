@@ -106,6 +106,11 @@ def is_mlx(value: Any) -> bool:
     return type(value).__module__ == "mlx.core" and type(value).__name__ == "array"
 
 
+def in_mlx(dtype: np.dtype[Any]) -> bool:
+    """Whether MLX has arrays of this dtype."""
+    return dtype.kind in "biu" or dtype.name in FLOATS
+
+
 def views_mlx(array: npt.NDArray[Any]) -> bool:
     """Whether this lies in the memory of an MLX array, which never changes."""
     base: Any = array

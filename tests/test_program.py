@@ -147,7 +147,7 @@ def test_any_rule_has_its_own_bits_as_a_program(lines, seed):
     ("rule", "words"),
     [
         (lambda c, w, g: (w - 2 * g,), "every number in a rule is one of its coefficients: 2 is not"),
-        (lambda c, w, g: (w - np.where(g, w, g),), "element by element: not where"),
+        (lambda c, w, g: (w - np.where(g, w, g),), "where is none"),
         (lambda c, w, g: (w - np.sum(g),), "element by element"),
         (lambda c, w, g: (w - np.add.reduce(g),), "add is not called so"),
         (lambda c, w, g: (np.subtract(w, g, out=w),), "subtract is not called so"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +13,8 @@ from mlx_optimizers.execution import tuning
 from mlx_optimizers.execution.program import Coefficients
 from mlx_optimizers.execution.threads import share, threads
 
-__all__ = ["Blocks", "Columns", "Part"]
-
-Index = tuple[slice | EllipsisType, ...]
-
 Columns = Sequence[Sequence[npt.NDArray[Any]]]
 """The arrays of one step: all parameters, all gradients, then all arrays of each slot."""
-
-
-class Part(NamedTuple):
-    """A block of one of the parameters: its number, and where it lies (None: it is the whole).
-
-    Blocks of one ``kind`` have the same shape and dtype.
-    """
-
-    number: int
-    where: Index | None
-    flat: bool
-    kind: int
 
 
 class Blocks:
@@ -55,65 +38,52 @@ class Blocks:
     """
 
     def __init__(self, parameters: Sequence[npt.NDArray[Any]], flat: Sequence[bool]) -> None:
-        self._spares: dict[tuple[int, int], list[tuple[npt.NDArray[Any], ...]]] = {}
-        self._kinds: dict[tuple[tuple[int, ...], np.dtype[Any]], int] = {}
-        self.parts: list[Part] = []
+        self._scratch: dict[tuple[int, int], list[list[npt.NDArray[Any]]]] = {}
+        kinds: dict[tuple[tuple[int, ...], np.dtype[Any]], int] = {}
+        # Each part: the number of its parameter, where it lies (None: it is the whole), and its shape and dtype.
+        self._parts: list[tuple[int, Any, int]] = []
         for number, w in enumerate(parameters):
-            if w.size <= tuning.BLOCK:
-                self._add(number, None, False, w.shape, w.dtype)
-                continue
-            shape = (w.size,) if flat[number] else w.shape
-            whole = np.broadcast_to(np.empty((), w.dtype), shape)
-            for index in _tiles(shape):
-                self._add(number, index, flat[number], whole[index].shape, w.dtype)
+            like = np.broadcast_to(np.empty((), w.dtype), (w.size,) if flat[number] and w.size else w.shape)
+            for where in _tiles(like.shape) if w.size > tuning.BLOCK else [None] * bool(w.size):
+                shape = w.shape if where is None else like[where].shape
+                kind = kinds.setdefault((shape, w.dtype), len(kinds))
+                self._parts.append((number, where[0] if flat[number] and where else where, kind))
+        self._kinds = list(kinds)
         size = sum(w.size for w in parameters)
-        self.most = size // tuning.SHARE if size >= tuning.THREADED * len(self.parts) else 1
-
-    def _add(self, number: int, where: Index | None, flat: bool, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        if 0 not in shape:
-            kind = self._kinds.setdefault((shape, dtype), len(self._kinds))
-            self.parts.append(Part(number, where, flat, kind))
+        self.most = size // tuning.SHARE if size >= tuning.THREADED * len(self._parts) else 1
+        self.numbers = [[number] for number, _, _ in self._parts]
 
     def run(self, arrays: Columns, coefficients: Coefficients) -> None:
-        """Run every block.
-
-        Args:
-            arrays: The arrays; parameters and slots are changed.
-            coefficients: The coefficients by dtype.
+        """Run every block; parameters and slots are changed.
 
         Raises:
-            Halted: from the exception that a block raised, with the parts that failed and those that are left.
+            Stopped: from the exception that a block raised, with the numbers of parts.
         """
-        light = {dtype: (program, list(map(_light, c))) for dtype, (c, program) in coefficients.items()}
-        ready = [light[dtype] for _, dtype in self._kinds]
-        scratch = max([program.scratch for program, _ in ready], default=0)
+        ready = {dtype: (program, [*map(_light, c)]) for dtype, (c, program) in coefficients.items()}
+        kinds = [ready[dtype] for _, dtype in self._kinds]
+        scratch = max([program.scratch for program, _ in kinds], default=0)
 
-        def work(thread: int, parts: Iterator[Part]) -> None:
-            spare = self._spares.get((thread, scratch)) or self._spare(thread, scratch)
-            for number, where, flat, kind in parts:
-                program, c = ready[kind]
+        def work(thread: int, parts: Iterator[int]) -> None:
+            spare = self._scratch.get((thread, scratch)) or self._scratch_of(thread, scratch)
+            for part in parts:
+                number, where, kind = self._parts[part]
+                program, c = kinds[kind]
                 given = [column[number] for column in arrays]
                 if where is not None:
-                    given = [(x.reshape(-1) if flat else x)[where] for x in given]
+                    given = [(x.reshape(-1) if type(where) is slice else x)[where] for x in given]
                 program.run([*c, *given, *spare[kind]])
 
-        share(self.parts, work, min(threads(), self.most) if self.most > 1 else 1)
+        share(len(self._parts), work, min(threads(), self.most) if self.most > 1 else 1)
 
-    @staticmethod
-    def numbers(part: Part) -> list[int]:
-        """Which of the parameters a part is of."""
-        return [part.number]
-
-    def _spare(self, thread: int, scratch: int) -> list[tuple[npt.NDArray[Any], ...]]:
+    def _scratch_of(self, thread: int, count: int) -> list[list[npt.NDArray[Any]]]:
         """Scratch arrays of one thread, by kind: views of what is as large as the largest block of the dtype."""
         largest: dict[np.dtype[Any], int] = {}
         for shape, dtype in self._kinds:
             largest[dtype] = max(largest.get(dtype, 0), math.prod(shape))
-        whole = {dtype: [np.empty(size, dtype) for _ in range(scratch)] for dtype, size in largest.items()}
-        self._spares[thread, scratch] = [
-            tuple(array[: math.prod(shape)].reshape(shape) for array in whole[dtype]) for shape, dtype in self._kinds
-        ]
-        return self._spares[thread, scratch]
+        whole = {dtype: [np.empty(size, dtype) for _ in range(count)] for dtype, size in largest.items()}
+        made = [[x[: math.prod(shape)].reshape(shape) for x in whole[dtype]] for shape, dtype in self._kinds]
+        self._scratch[thread, count] = made
+        return made
 
 
 def _light(number: Any) -> Any:
@@ -121,21 +91,16 @@ def _light(number: Any) -> Any:
     return np.asarray(number) if isinstance(number, np.generic) else number
 
 
-def _tiles(shape: tuple[int, ...]) -> Iterator[Index]:
+def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
     """Indices that cut an array of this shape into parts of at most `BLOCK` elements; a flat one into like parts."""
-    size = math.prod(shape)
+    size, row = math.prod(shape), math.prod(shape[1:])
     if size <= tuning.BLOCK:
         yield (...,)
         return
-    row = math.prod(shape[1:])
+    count = max(1, tuning.BLOCK // row)
     if row == 1:
         even = math.ceil(size / math.ceil(size / tuning.BLOCK))
-        count = min(tuning.BLOCK, math.ceil(even / 16) * 16)  # each begins where the first does within a cache line
-    else:
-        count = max(1, tuning.BLOCK // row)
+        count = min(count, math.ceil(even / 16) * 16)  # each begins where the first does within a line of the cache
     for start in range(0, shape[0], count):
         rows = slice(start, start + count)
-        if row > tuning.BLOCK:
-            yield from ((rows, *rest) for rest in _tiles(shape[1:]))
-        else:
-            yield (rows, ...)
+        yield from ((rows, *rest) for rest in _tiles(shape[1:])) if row > tuning.BLOCK else [(rows, ...)]

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers.execution import tuning
+from mlx_optimizers.execution.blocks import Columns
 from mlx_optimizers.execution.program import Bound, Coefficients, Rule
 from mlx_optimizers.execution.threads import share, threads
-
-__all__ = ["Rows", "addresses", "choice", "computes", "loop_for", "set_compiled"]
 
 DTYPES = ("float32", "float64")
 """What is compiled; the processor computes in these by itself."""
@@ -79,9 +78,9 @@ def choice() -> tuple[bool | None, bool]:
     return wanted(), all(kind in ("ignore", "warn") for kind in np.geterr().values())
 
 
-def computes(dtype: np.dtype[Any]) -> bool:
-    """Whether it is one of `DTYPES`, in the processor's order of bytes."""
-    return dtype.name in DTYPES and dtype.isnative
+def computes(w: npt.NDArray[Any]) -> bool:
+    """Whether this has elements, of `DTYPES`, in the processor's order of bytes."""
+    return w.dtype.name in DTYPES and w.dtype.isnative and w.size > 0
 
 
 def loop_for(rule: Rule, slots: int, size: int, coefficients: Coefficients) -> Loop | None:
@@ -96,7 +95,7 @@ def loop_for(rule: Rule, slots: int, size: int, coefficients: Coefficients) -> L
     on, quiet = choice()
     if on is False or not quiet or not _installed() or (size < tuning.LEAST and not on):
         return None
-    ready = {dtype: c for dtype, c in coefficients.items() if computes(dtype)}
+    ready = {dtype: c for dtype, c in coefficients.items() if dtype.name in DTYPES and dtype.isnative}
     try:
         if rule not in _loops:
             _loops[rule] = _loop(rule, slots, list(ready.values()))
@@ -137,46 +136,35 @@ class Rows:
 
     def __init__(self, arrays: Sequence[tuple[npt.NDArray[Any], ...]], loop: Loop) -> None:
         self._loop = loop
-        numbers: list[int] = []
-        offsets: list[int] = []
-        sizes: list[int] = []
-        self.parts: list[tuple[np.dtype[Any], slice]] = []
-        for dtype in dict.fromkeys(changed[0].dtype for changed in arrays):
-            first, filled = len(sizes), 0
-            for number, changed in enumerate(arrays):
-                for start in range(0, changed[0].size if changed[0].dtype == dtype else 0, tuning.CHUNK):
-                    size = min(tuning.CHUNK, changed[0].size - start)
-                    if filled and filled + size > tuning.CHUNK:
-                        self.parts.append((dtype, slice(first, len(sizes))))
-                        first, filled = len(sizes), 0
-                    numbers.append(number)
-                    offsets.append(start * dtype.itemsize)
-                    sizes.append(size)
+        of: list[tuple[int, int, int]] = []  # parameter, first byte and elements of each row
+        self._parts: list[tuple[np.dtype[Any], slice]] = []
+        for dtype in dict.fromkeys(w.dtype for w, *_ in arrays):
+            first, filled = len(of), 0
+            for number, (w, *_) in enumerate(arrays):
+                for start in range(0, w.size if w.dtype == dtype else 0, tuning.CHUNK):
+                    size = min(tuning.CHUNK, w.size - start)
+                    if filled + size > tuning.CHUNK:
+                        self._parts.append((dtype, slice(first, len(of))))
+                        first, filled = len(of), 0
+                    of.append((number, start * dtype.itemsize, size))
                     filled += size
-            if filled:
-                self.parts.append((dtype, slice(first, len(sizes))))
-        self._numbers = np.array(numbers, np.intp)
-        self._offsets = np.array(offsets, np.int64)
-        self._sizes = np.array(sizes, np.int64)
-        self.most = max(1, sum(sizes) // tuning.SHARE_COMPILED)
+            self._parts.append((dtype, slice(first, len(of))))
+        self._of = np.array(of, np.int64).T.copy()
+        self.numbers = [self._of[0, where].tolist() for _, where in self._parts]
+        self.most = max(1, sum(w.size for w, *_ in arrays) // tuning.SHARE_COMPILED)
         starts = np.array(list(map(addresses, arrays)), np.int64)
-        rows = starts[self._numbers] + self._offsets[:, np.newaxis]
-        self._rows = np.insert(rows, 1, 0, axis=1)
+        self._rows = np.insert(starts[self._of[0]] + self._of[1][:, np.newaxis], 1, 0, axis=1)
 
-    def run(self, gradients: Sequence[npt.NDArray[Any]], coefficients: Coefficients) -> None:
+    def run(self, arrays: Columns, coefficients: Coefficients) -> None:
         """Run over every element; the gradients are contiguous and of their parameters' shapes and dtypes."""
-        starts = np.array(addresses(gradients), np.int64)
-        self._rows[:, 1] = starts[self._numbers] + self._offsets
+        self._rows[:, 1] = np.array(addresses(arrays[1]), np.int64)[self._of[0]] + self._of[1]
 
-        def work(_: int, parts: Iterator[tuple[np.dtype[Any], slice]]) -> None:
-            for dtype, where in parts:
-                self._loop(coefficients[dtype].c, dtype.type(1), self._sizes[where], self._rows[where])
+        def work(_: int, parts: Iterator[int]) -> None:
+            for part in parts:
+                dtype, where = self._parts[part]
+                self._loop(coefficients[dtype].c, dtype.type(1), self._of[2, where], self._rows[where])
 
-        share(self.parts, work, min(threads(), self.most) if self.most > 1 else 1)
-
-    def numbers(self, part: tuple[np.dtype[Any], slice]) -> list[int]:
-        """Which of the parameters a part is of."""
-        return list(self._numbers[part[1]])
+        share(len(self._parts), work, min(threads(), self.most) if self.most > 1 else 1)
 
 
 _bytes = ctypes.c_char.from_buffer

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import weakref
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,78 +15,52 @@ from mlx_optimizers import trees
 from mlx_optimizers.execution import compiled
 from mlx_optimizers.execution.blocks import Blocks, Columns
 from mlx_optimizers.execution.program import Coefficients, Rule
-from mlx_optimizers.execution.threads import Halted, threads
-
-__all__ = ["Plan", "Stopped"]
+from mlx_optimizers.execution.threads import Stopped, threads
 
 # What may change about an array, asked of all arrays at a time. The flags are bits of one number.
-_FLAGS = operator.attrgetter("flags.num")
-_SHAPE = operator.attrgetter("shape")
-_DTYPE = operator.attrgetter("dtype")
+_SHAPE, _DTYPE, _FLAGS = attrgetter("shape"), attrgetter("dtype"), attrgetter("flags.num")
 _CONTIGUOUS, _OWNS_DATA = 0x1, 0x4
 
 _NODES = (dict, list, tuple)  # as `trees.is_node`, which takes three times as long
 
 
 class Plan:
-    """A tree of parameters whose update was found to be in order.
-
-    It keeps none of the arrays.
+    """A tree of parameters whose update was found to be in order. It keeps none of the arrays.
 
     Args:
         paths: Where the parameters stand in their tree.
-        arrays: The parameters, their gradients, which share no memory with what changes, and the arrays of each slot.
+        written: The parameters, then all arrays of each slot.
         slots: The names of the slots.
         rule: The rule of the optimizer.
         coefficients: The coefficients by dtype, of this step.
     """
 
     def __init__(
-        self,
-        paths: Sequence[trees.Path],
-        arrays: Columns,
-        slots: tuple[str, ...],
-        rule: Rule,
-        coefficients: Coefficients,
+        self, paths: list[trees.Path], written: Columns, slots: tuple[str, ...], rule: Rule, coefficients: Coefficients
     ) -> None:
-        parameters, gradients, *by_slot = arrays
-        self.paths = list(paths)
-        self.dtypes = set(coefficients)
-        self._slots = slots
-        self._shapes, self._dtypes = self._facts(parameters)
-        written = list(chain(parameters, *by_slot))
+        self.paths, self.dtypes, self._slots = paths, set(coefficients), slots
+        parameters, rows, every = written[0], list(zip(*written, strict=True)), list(chain(*written))
+        self._shapes, self._facts = _facts(parameters), self._facts_of(every)
         # One that is gone may leave its identity to another. An array that owns its memory, in order, is as good as
-        # any with the same facts; of others it is noted that they are gone. (What has a weak reference has a fixed
-        # size, which those others have anyway.)
+        # any with the same facts; of others it is noted that they are gone. (A weak reference keeps an array from
+        # being resized, which those others cannot be anyway.)
         self._gone: list[Any] = []
-        self._references = [
-            weakref.ref(array, self._gone.append) for array in written if not (array.flags.owndata and array.flags.forc)
-        ]
-        self._identities = list(map(id, written))
-        self._written_facts = self._facts_of_written(written)
-        rows = list(zip(parameters, *by_slot, strict=True))
-        self._flat = [
-            all(array.flags.c_contiguous for array in (g, *row)) for g, row in zip(gradients, rows, strict=True)
-        ]
-        self._needed = [_CONTIGUOUS * flat for flat in self._flat]
-        # Of gradients that are fit for the plan and have their memory to themselves, as long as they are not ours.
-        flags = list(map(_FLAGS, gradients))
-        self._usual = flags if all(one & _OWNS_DATA for one in flags) else None
-        self._shares = trees.shares(written)
-        owners = list(map(_owner, written))
+        plain = (x for x in every if not (x.flags.owndata and x.flags.forc))
+        self._references = [weakref.ref(array, self._gone.append) for array in plain]
+        self._flat = [all(array.flags.c_contiguous for array in row) for row in rows]
+        self._usual: list[int] | None = None  # flags of gradients that were fit and had their memory to themselves
+        self._shares = trees.shares(every)
+        owners = list(map(_owner, every))
         self._owners = None if None in owners else set(owners)
         self._choice = compiled.choice()
         loop = compiled.loop_for(rule, len(slots), sum(w.size for w in parameters), coefficients)
-        fast = [
-            number
-            for number, w in enumerate(parameters)
-            if loop is not None and self._flat[number] and compiled.computes(w.dtype) and w.size
-        ]
-        self._fast = fast
-        self._slow = sorted(set(range(len(rows))) - set(fast))
-        self._rows = compiled.Rows([rows[number] for number in fast], loop) if loop and fast else None
-        self._blocks = Blocks([parameters[number] for number in self._slow], [self._flat[n] for n in self._slow])
-        self._shared = self._blocks.most > 1 or (self._rows is not None and self._rows.most > 1)
+        fast = [loop is not None and self._flat[n] and compiled.computes(w) for n, w in enumerate(parameters)]
+        of = [[n for n, one in enumerate(fast) if not one], [n for n, one in enumerate(fast) if one]]
+        blocks = Blocks([parameters[n] for n in of[0]], [self._flat[n] for n in of[0]])
+        self._runs: list[tuple[Blocks | compiled.Rows, list[int]]] = [(blocks, of[0])] if of[0] else []
+        if loop is not None and of[1]:  # the last, as no loop fails
+            self._runs.append((compiled.Rows([rows[n] for n in of[1]], loop), of[1]))
+        self._shared = any(run.most > 1 for run, _ in self._runs)
 
     def arrays(self, gradients: Any, parameters: Any, state: Any) -> Columns | None:
         """The arrays of a step of the planned parameters, or None where anything is not as it was planned.
@@ -103,66 +76,67 @@ class Plan:
         if len(found) != len(self.paths):
             return None
         given, parameters, states = map(list, zip(*found, strict=True)) if found else ([], [], [])
-        if self._slots and not all(isinstance(state, dict) for state in states):
+        if not all(map(isinstance, states, repeat(dict))):
             return None
-        columns = [parameters, given, *(list(map(dict.get, states, repeat(slot))) for slot in self._slots)]
-        written = list(chain(parameters, *columns[2:]))
-        if list(map(id, written)) != self._identities or self._written_facts != self._facts_of_written(written):
+        slots: list[list[Any]] = [list(map(dict.get, states, repeat(slot))) for slot in self._slots]
+        every = list(chain(parameters, *slots))
+        if self._facts[0] != list(map(id, every)) or self._facts != self._facts_of(every):
             return None
-        if set(map(type, given)) - {np.ndarray} or self._facts(given) != (self._shapes, self._dtypes):
-            return None
-        flags = list(map(_FLAGS, given))
-        if flags == self._usual and self._owners is not None and self._owners.isdisjoint(map(id, given)):
-            return columns
-        for g, one, needed in zip(given, flags, self._needed, strict=True):
-            if one & needed != needed:
-                return None
-            # Arrays in the memory of different owners share none.
-            owner = _owner(g)
-            if (self._owners is None or owner is None or owner in self._owners) and self._shares(g):
-                return None
-        return columns
+        ready = self.ready(given)
+        return None if ready is None else [parameters, ready, *slots]
 
-    @classmethod
-    def _facts_of_written(cls, written: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], ...]:
-        """What else is asked of arrays that are written to; one that was resized and resized back has moved."""
-        return *cls._facts(written), list(map(_FLAGS, written)), compiled.addresses(written)
+    def ready(self, gradients: list[Any]) -> list[npt.NDArray[Any]] | None:
+        """The gradients with copies of those that lie otherwise than planned or share memory with what changes.
 
-    @staticmethod
-    def _facts(arrays: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], list[Any]]:
-        """Shapes and dtypes."""
-        return list(map(_SHAPE, arrays)), list(map(_DTYPE, arrays))
+        None where one is not of its parameter's shape and dtype.
+        """
+        if set(map(type, gradients)) - {np.ndarray} or _facts(gradients) != self._shapes:
+            return None
+        flags = list(map(_FLAGS, gradients))
+        if flags == self._usual and self._owners is not None and self._owners.isdisjoint(map(id, gradients)):
+            return gradients
+        out = [self._apart(*one) for one in zip(gradients, flags, self._flat, strict=True)]
+        alone = all(g is new and one & _OWNS_DATA for g, new, one in zip(gradients, out, flags, strict=True))
+        self._usual = flags if alone else None
+        return out
+
+    def _apart(self, g: npt.NDArray[Any], flags: int, flat: bool) -> npt.NDArray[Any]:
+        owner = _owner(g)  # arrays in the memory of different owners share none
+        ours = self._owners is None or owner is None or owner in self._owners
+        if (flat and not flags & _CONTIGUOUS) or (ours and self._shares(g)):
+            return np.array(g, order="C")
+        return g
+
+    def _facts_of(self, written: list[npt.NDArray[Any]]) -> tuple[list[Any], ...]:
+        """All that is asked of arrays that are written to; one that was resized and resized back has moved."""
+        return list(map(id, written)), *_facts(written), list(map(_FLAGS, written)), compiled.addresses(written)
 
     def run(self, arrays: Columns, coefficients: Coefficients) -> None:
         """Advance every parameter.
 
         Raises:
-            Stopped: where it ends early, from the exception of a block or an interrupt.
+            Stopped: where it ends early, with the numbers of parameters.
         """
-        begun: Blocks | compiled.Rows = self._blocks
-        of, still = self._slow, self._fast
+        place = 0
         try:
-            slow = [[column[number] for number in self._slow] for column in arrays] if self._fast else arrays
-            self._blocks.run(slow, coefficients)
-            if self._rows is not None:  # the last, as no loop fails
-                begun, of, still = self._rows, self._fast, []
-                self._rows.run([arrays[1][number] for number in self._fast], coefficients)
-        except Halted as halted:
-            raise _stopped(halted, begun, of, still) from halted.__cause__
+            for place, (run, of) in enumerate(self._runs):  # noqa: B007 - where it stopped
+                run.run([[column[n] for n in of] for column in arrays] if len(self._runs) > 1 else arrays, coefficients)
+        except Stopped as stopped:
+            run, of = self._runs[place]
+
+            def parameters(parts: Iterable[int]) -> set[int]:
+                return {of[n] for part in parts for n in run.numbers[part]}
+
+            begun = parameters({*range(len(run.numbers))} - {*stopped.still})
+            left, later = parameters(stopped.still), {n for _, some in self._runs[place + 1 :] for n in some}
+            partly = parameters(stopped.partly) | (left & begun)
+            raise Stopped(partly, (left - begun) | later) from stopped.__cause__
         except BaseException as error:  # an interrupt elsewhere than in a part
-            raise Stopped(list(range(len(self.paths))), [], error) from error
+            raise Stopped(range(len(self.paths)), []) from error
 
 
-def _stopped(halted: Halted, run: Blocks | compiled.Rows, of: Sequence[int], still: Sequence[int]) -> Stopped:
-    """What had moved of a run over these parameters, when others stood still."""
-
-    def count(parts: Iterable[Any]) -> Counter[int]:
-        return Counter(of[number] for part in parts for number in run.numbers(part))
-
-    parts, left = count(run.parts), count(halted.left)
-    unmoved = {number for number in parts if left[number] == parts[number]}
-    partly = set(count(halted.failed)) | (set(left) - unmoved)
-    return Stopped(sorted(partly), sorted(unmoved.union(still)), halted.__cause__ or halted)
+def _facts(arrays: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], list[Any]]:
+    return list(map(_SHAPE, arrays)), list(map(_DTYPE, arrays))
 
 
 def _owner(array: npt.NDArray[Any]) -> int | None:
@@ -171,31 +145,14 @@ def _owner(array: npt.NDArray[Any]) -> int | None:
     return id(owner) if isinstance(owner, np.ndarray) and owner.flags.owndata else None
 
 
-class Stopped(Exception):
-    """A step that ended early.
-
-    Args:
-        partly: Numbers of the parameters that may have moved in part.
-        still: Numbers of those that have not moved.
-        reason: What ended it.
-    """
-
-    def __init__(self, partly: list[int], still: list[int], reason: BaseException) -> None:
-        super().__init__(partly, still, reason)
-        self.partly = partly
-        self.still = still
-        self.reason = reason
-
-
 def _paired(gradients: Any, parameters: Any, state: Any, found: list[tuple[Any, Any, Any]]) -> bool:
     """Put (gradient, parameter, slots) of every leaf into ``found``; False where the trees differ. Makes nothing."""
     if not isinstance(gradients, _NODES):
         found.append((gradients, parameters, state))
         return True
-    named = isinstance(gradients, dict)
+    named, in_list = isinstance(gradients, dict), isinstance(state, list)
     if not isinstance(parameters, dict if named else list | tuple):
         return False
-    in_list = isinstance(state, list)
     if (in_list and named) or not isinstance(state, list | dict):
         return False
     for key, gradient in gradients.items() if isinstance(gradients, dict) else enumerate(gradients):

@@ -7,11 +7,8 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
-
-__all__ = ["Halted", "set_threads", "share", "threads"]
 
 _set: int | None = None
 _pool: ThreadPoolExecutor | None = None
@@ -84,86 +81,58 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
 
 
-class Halted(Exception):
+class Stopped(Exception):
     """A step that ended early; its cause says why.
 
     Args:
-        failed: Parts that were begun and not finished.
-        left: Parts that were not begun.
+        partly: The numbers of what may have moved in part.
+        still: The numbers of what has not moved.
     """
 
-    def __init__(self, failed: list[Any], left: list[Any]) -> None:
-        super().__init__(failed, left)
-        self.failed = failed
-        self.left = left
+    def __init__(self, partly: Iterable[int], still: Iterable[int]) -> None:
+        self.partly, self.still = sorted(partly), sorted(still)
+        super().__init__(self.partly, self.still)
 
 
-Work = Callable[[int, Iterator[Any]], None]
-"""Goes through parts; gets the number of its thread, from 0, and the parts, of which it holds one at a time."""
+Work = Callable[[int, Iterator[int]], None]
+"""Goes through parts; gets the number of its thread, from 0, and the numbers of parts, of which it holds one."""
 
 
-def share(parts: Sequence[Any], work: Work, count: int) -> None:
-    """Have all parts worked on by this thread and ``count - 1`` others; each takes the next part that is left.
+def share(parts: int, work: Work, count: int) -> None:
+    """Have this thread and ``count - 1`` others work on all parts; each takes the next one that is left.
 
     Raises:
-        Halted: from the first exception of a part, when every thread has ended. After it no part is begun.
+        Stopped: from the first exception of a part, when every thread has ended. After it no part is begun.
     """
-    if count == 1:
-        _work_alone(parts, work)
-        return
-    todo = deque(parts)
-    everything = list(todo)
-    done: list[Any] = []
-    left: list[Any] = []
+    todo, begun, done = deque(range(parts)), set[int](), set[int]()
     errors: list[BaseException] = []
 
-    def take(thread: int) -> None:
-        def taken() -> Iterator[Any]:
-            for part in _rest(todo):
+    def taken() -> Iterator[int]:
+        with contextlib.suppress(IndexError):
+            while not errors:
+                part = todo.popleft()
+                begun.add(part)
                 yield part
-                done.append(part)
+                done.add(part)
 
+    def take(thread: int) -> None:
         try:
             work(thread, taken())
         except BaseException as error:
             errors.append(error)
-            left.extend(_rest(todo))
 
     futures: list[Future[None]] = []
-    others = range(1, min(count, len(todo)))
     try:
-        with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends; this one does it all
-            pool = _executor(len(others))
-            # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-            futures.extend(pool.submit(contextvars.copy_context().run, take, thread) for thread in others)
+        if min(count, parts) > 1:
+            with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends
+                pool = _executor(min(count, parts) - 1)
+                # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
+                futures += (pool.submit(contextvars.copy_context().run, take, x) for x in range(1, min(count, parts)))
         take(0)
         wait([future for future in futures if not future.cancel()])
     except BaseException as error:  # an interrupt, after which nobody may still be writing
         errors.append(error)
-        left.extend(_rest(todo))
         wait([future for future in futures if not future.cancel()])
     if errors:
-        settled = set(map(id, [*done, *left]))
-        failed = [part for part in everything if id(part) not in settled]
-        raise Halted(failed, left) from next((e for e in errors if not isinstance(e, Exception)), errors[0])
-
-
-def _rest(todo: deque[Any]) -> Iterator[Any]:
-    """Take what is left, which others may be taking from too."""
-    while todo:
-        try:
-            part = todo.popleft()
-        except IndexError:
-            return
-        yield part
-
-
-def _work_alone(parts: Sequence[Any], work: Work) -> None:
-    """As `share` for this thread alone."""
-    todo = iter(parts)
-    try:
-        work(0, todo)
-    except BaseException as error:
-        left = list(todo)
-        begun = len(parts) - len(left)
-        raise Halted(list(parts[begun - 1 : begun]), left) from error
+        cause = next((error for error in errors if not isinstance(error, Exception)), errors[0])
+        raise Stopped(begun - done, set(range(parts)) - begun) from cause

@@ -1,0 +1,245 @@
+"""The step and the learning rate of an optimizer: the double, its float32 image in the state, and the schedules."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_optimizers import trees
+from mlx_optimizers.hyperparameters import at_least_zero
+from mlx_optimizers.state import OptimizerState, copied, is_missing
+
+LearningRate = float | Callable[[int], Any]
+"""A learning rate λ: a number, or a schedule from the number of updates done to one."""
+
+_LAST_STEP = 2**64 - 1
+
+
+class Rates:
+    """The counters in the state of an optimizer, with what they mean.
+
+    Attributes:
+        state: The state, in which both stand, as NumPy's arrays or MLX's.
+        mlx: Whether they are MLX's.
+        schedules: What gives the learning rate, or another number that a subclass keeps in the state.
+    """
+
+    def __init__(self) -> None:
+        self.state = OptimizerState()
+        self.mlx = False
+        self.schedules: dict[str, Callable[[int], Any]] = {}
+        self._rate = 0.0
+        self._image: Any = None  # the array that stands for the rate; another in its place is a new rate
+        self._single = 0.0  # its value
+        self.set_step(0)
+
+    def copy(self) -> Rates:
+        """A copy that shares nothing but the schedules themselves."""
+        made = copy.copy(self)
+        made.state, made._image, made._step = copy.deepcopy((self.state, self._image, self._step))
+        made.schedules = dict(self.schedules)
+        return made
+
+    def replace(self, state: Any) -> None:
+        """Take a copy of a tree as the state; a counter that is not in it keeps its value, and comes back when read."""
+        if not isinstance(state, dict):
+            raise TypeError(f"state must be a dictionary, not {type(state).__name__}")
+        step, rate = dict.get(state, "step"), dict.get(state, "learning_rate")
+        count = None if is_missing(step) else _step_of(step)
+        rate = None if is_missing(rate) else self._rate_of(rate)
+        new = copied(state)
+        self.state, self.mlx = new, any(trees.is_mlx(leaf) for _, leaf in trees.leaves(new))
+        if count is not None:
+            self.set_step(count)
+        if rate is not None:
+            self.set_rate(rate)
+
+    def convert(self, slots: Iterable[dict[Any, Any]], *, mlx: bool) -> None:
+        """Make the counters, what else stands at the top of the state, and these slots arrays of MLX or of NumPy."""
+        self.mlx = mlx
+        image = self._image is not None and dict.get(self.state, "learning_rate") is self._image
+        for node in (self.state, *slots):
+            for key, value in node.items():
+                if trees.is_mlx(value) and not mlx:
+                    node[key] = trees.from_mlx(value, f"state {key}")
+                elif mlx and isinstance(value, np.ndarray) and trees.in_mlx(value.dtype):
+                    node[key] = trees.to_mlx(value)
+        if image:
+            self._image = self.state["learning_rate"]
+
+    def _array(self, array: npt.NDArray[Any]) -> Any:
+        return trees.to_mlx(array) if self.mlx else array
+
+    # The step
+
+    def set_step(self, count: int) -> None:
+        """Set the number of updates done."""
+        self.count = count
+        self._step = self.state["step"] = self._array(np.array(count, np.uint64))
+
+    def step(self) -> int:
+        """The number of updates done; one that was put into the state counts, and one that is missing is put back."""
+        found = dict.get(self.state, "step")
+        if found is self._step and not self.mlx and found.item() == self.count:
+            return self.count
+        count = self.count if is_missing(found) else _step_of(found)
+        kept = trees.is_mlx(found) if self.mlx else isinstance(found, np.ndarray) and found.dtype == np.uint64
+        if count != self.count or not kept:
+            self.set_step(count)
+        return count
+
+    # The learning rate
+
+    def set_rate(self, value: Any) -> None:
+        """Set the learning rate; a schedule stays."""
+        self._rate = at_least_zero("learning_rate", value)
+        image = _single(self._rate)
+        self._single = image.item()
+        self.state["learning_rate"] = self._image = self._array(image)
+
+    def rate(self) -> float | None:
+        """The learning rate as the double that was given, or None.
+
+        One that was put into the state counts, and ends a schedule; one that is missing is put back.
+        """
+        current = dict.get(self.state, "learning_rate")
+        if current is self._image and current is not None and not self.mlx and current.item() == self._single:
+            return self._rate
+        if is_missing(current):
+            if self._image is None:
+                return None
+            self.set_rate(self._rate)
+            return self._rate
+        rate = self._rate_of(current)
+        if current is not self._image or rate != self._rate:
+            self.set_rate(rate)
+            self.schedules.pop("learning_rate", None)
+        return rate
+
+    def _rate_of(self, found: Any) -> float:
+        """The rate that is meant by what stands in a state: the image of the double that is kept means that double."""
+        if trees.is_mlx(found):
+            found = trees.from_mlx(found, "learning_rate")
+        image = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 0
+        return self._rate if image and found == _single(self._rate) else at_least_zero("learning_rate", found)
+
+    def schedule(self, name: str, value: Any) -> None:
+        """Set the learning rate or another number of the state, by a schedule where the value is callable.
+
+        It is called at once, with the number of updates done, as in MLX, and then before each step.
+        """
+        number = value(self.step()) if callable(value) else value
+        if name == "learning_rate":
+            self.set_rate(number)
+        else:
+            self.state[name] = np.asarray(number)
+        self.schedules.pop(name, None)
+        if callable(value):
+            self.schedules[name] = value
+
+    def due(self) -> dict[str, Any]:
+        """What the schedules give for the next step."""
+        count = self.step()
+        self.rate()
+        rates = {name: schedule(count) for name, schedule in self.schedules.items()}
+        if "learning_rate" in rates:
+            at_least_zero("learning_rate", rates["learning_rate"])
+        return rates
+
+
+class Counted:
+    """Counts a step, with what the schedules gave; where it fails it is not counted, and the error says what moved.
+
+    A class, as a generator would be ended at any time, and undo what came later, where an interrupt leaves it open.
+
+    Args:
+        rates: The counters.
+        due: What the schedules gave.
+    """
+
+    ANY = "the step was interrupted, and any parameter may have moved in part"
+
+    def __init__(self, rates: Rates, due: dict[str, Any]) -> None:
+        self.text = ""  # what an exception has to say; nothing as long as nothing has moved
+        self._rates, self._due = rates, due
+        self._before = rates.step(), rates._rate, rates._single, rates._image
+        self._others = {name: rates.state[name] for name in due if name != "learning_rate"}
+
+    def __enter__(self) -> Self:
+        try:
+            for name, value in self._due.items():
+                if name == "learning_rate":
+                    self._rates.set_rate(value)
+                else:
+                    self._rates.state[name] = np.asarray(value)
+            self._rates.set_step(self._rates.count + 1)
+        except BaseException:
+            self._undo()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._undo()
+            if self.text:
+                error.add_note(self.text)
+
+    def _undo(self) -> None:
+        rates = self._rates
+        rates.state.update(self._others)
+        step, rate, single, image = self._before
+        rates.set_step(step)
+        if image is not None:
+            rates._rate, rates._single, rates._image = rate, single, image
+            rates.state["learning_rate"] = image
+
+    def close(
+        self, cause: BaseException, names: list[str], partly: Collection[int], still: Collection[int]
+    ) -> NoReturn:
+        """Raise what ended the step, with what had moved: an interrupt as it is, else a RuntimeError.
+
+        Args:
+            cause: What ended it.
+            names: The names of all parameters.
+            partly: The numbers of those that may have moved in part.
+            still: The numbers of those that had not moved.
+        """
+        moved = {*range(len(names))} - {*partly} - {*still}
+        at, moved_text, still_text = (
+            ", ".join(names[n] for n in sorted(some)) or "none" for some in (partly, moved, still)
+        )
+        at = f"at {at}, which may have moved in part"
+        rest = f"; moved: {moved_text}; not moved: {still_text}"
+        if isinstance(cause, Exception):
+            self.text = ""
+            raise RuntimeError(f"the step failed {at} ({type(cause).__name__}: {cause}){rest}") from cause
+        self.text = f"the step was interrupted {at}{rest}"
+        raise cause
+
+
+def _single(value: float) -> npt.NDArray[Any]:
+    """A float32 0-d array; infinite where the double is beyond float32."""
+    with np.errstate(over="ignore"):
+        return np.array(value, np.float32)
+
+
+def _step_of(found: Any) -> int:
+    """The number of updates that a state names."""
+    if trees.is_mlx(found):
+        found = trees.from_mlx(found, "state step")
+    kind = "i" if type(found) is int else getattr(getattr(found, "dtype", None), "kind", "O")
+    if kind not in ("i", "u") or np.ndim(found):
+        raise TypeError(f"state step must be a whole number, not {found!r:.60}")
+    count = int(found)
+    if count < 0:
+        raise ValueError(f"state step must be at least 0, not {count}")
+    if count >= _LAST_STEP:
+        raise ValueError(f"state step must be below 2**64 - 1, so that a step can follow in uint64, not {count}")
+    return count
