@@ -208,7 +208,7 @@ def run_by(count, parts=40):
             seen.add(name)
             all_there.wait(timeout=30)
 
-    share(parts, each(run), count)
+    share(range(parts), each(run), count)
     assert sorted(thread for thread, _ in numbers) == list(range(count))
     return seen
 
@@ -221,7 +221,7 @@ def test_as_many_threads_take_part_as_are_asked_for_and_the_callers_is_one(count
 
 def test_no_more_threads_are_asked_for_than_there_are_parts():
     seen = set()
-    share(1, each(lambda thread, part: seen.add(threading.current_thread().name)), 8)
+    share(range(1), each(lambda thread, part: seen.add(threading.current_thread().name)), 8)
     assert seen == {threading.current_thread().name}
 
 
@@ -229,9 +229,9 @@ def test_threads_are_used_again_and_their_number_stays(monkeypatch):
     monkeypatch.setattr(sharing, "_pool", None)
     before = threading.active_count()
     for _ in range(300):
-        share(3, each(lambda thread, part: None), 3)
+        share(range(3), each(lambda thread, part: None), 3)
     assert threading.active_count() <= before + 2
-    share(9, each(lambda thread, part: time.sleep(0.01)), 5)  # those of before end
+    share(range(9), each(lambda thread, part: time.sleep(0.01)), 5)  # those of before end
     deadline = time.monotonic() + 30
     while threading.active_count() > before + 4 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -240,7 +240,7 @@ def test_threads_are_used_again_and_their_number_stays(monkeypatch):
 
 def test_every_part_is_run_once():
     done = []
-    share(10_000, each(lambda thread, part: done.append(part)), 7)
+    share(range(10_000), each(lambda thread, part: done.append(part)), 7)
     assert sorted(done) == list(range(10_000))
 
 
@@ -255,7 +255,7 @@ def test_after_an_exception_no_part_is_begun_and_each_is_accounted_for(count):
         done.append(part)
 
     with pytest.raises(Stopped) as caught:
-        share(500, each(run), count)
+        share(range(500), each(run), count)
     cause = caught.value.__cause__
     assert isinstance(cause, ArithmeticError) and str(cause) == "three"
     assert caught.value.partly == [3]
@@ -269,7 +269,7 @@ def test_an_exception_before_a_part_is_begun_leaves_all(count):
         raise MemoryError
 
     with pytest.raises(Stopped) as caught:
-        share(5, work, count)
+        share(range(5), work, count)
     assert (caught.value.partly, sorted(caught.value.still)) == ([], list(range(5)))
 
 
@@ -279,7 +279,7 @@ def test_what_ends_a_program_is_the_cause_too(count):
         raise KeyboardInterrupt
 
     with pytest.raises(Stopped) as caught:
-        share(3, each(run), count)
+        share(range(3), each(run), count)
     assert isinstance(caught.value.__cause__, KeyboardInterrupt)
     assert sorted([*caught.value.partly, *caught.value.still]) == [0, 1, 2]
 
@@ -303,7 +303,7 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
 
     monkeypatch.setattr(sharing, "wait", interrupted)
     with pytest.raises(Stopped) as caught:
-        share(2, each(run), 2)
+        share(range(2), each(run), 2)
     assert isinstance(caught.value.__cause__, KeyboardInterrupt)
     assert len(done) == 1
     assert (caught.value.partly, caught.value.still) == ([], [])
@@ -312,7 +312,7 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
 def test_error_handling_of_numpy_is_the_callers_on_every_thread():
     seen = []
     with np.errstate(over="call"):
-        share(200, each(lambda thread, part: (seen.append(np.geterr()["over"]), time.sleep(1e-4))), 3)
+        share(range(200), each(lambda thread, part: (seen.append(np.geterr()["over"]), time.sleep(1e-4))), 3)
     assert seen == ["call"] * 200
 
 
@@ -348,7 +348,7 @@ def test_parts_are_handed_out_once_wherever_threads_are_switched():
     try:
         for _ in range(20):
             done = []
-            share(2000, each(lambda thread, part, done=done: done.append(part)), 6)
+            share(range(2000), each(lambda thread, part, done=done: done.append(part)), 6)
             assert sorted(done) == list(range(2000))
     finally:
         sys.setswitchinterval(interval)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,17 +63,18 @@ class Blocks:
         kinds = [ready[dtype] for _, dtype in self._kinds]
         scratch = max([program.scratch for program, _ in kinds], default=0)
 
-        def work(thread: int, parts: Iterator[int]) -> None:
-            spare = self._scratch.get((thread, scratch)) or self._scratch_of(thread, scratch)
-            for part in parts:
-                number, where, kind = self._parts[part]
-                program, c = kinds[kind]
-                given = [column[number] for column in arrays]
-                if where is not None:
-                    given = [(x.reshape(-1) if type(where) is slice else x)[where] for x in given]
-                program.run([*c, *given, *spare[kind]])
+        rows = list(zip(*arrays, strict=True))
 
-        share(len(self._parts), work, min(threads(), self.most) if self.most > 1 else 1)
+        def work(thread: int, parts: Iterator[tuple[int, Any, int]]) -> None:
+            spare = self._scratch.get((thread, scratch)) or self._scratch_of(thread, scratch)
+            for number, where, kind in parts:
+                program, c = kinds[kind]
+                row: Iterable[npt.NDArray[Any]] = rows[number]
+                if where is not None:
+                    row = [(x.reshape(-1) if type(where) is slice else x)[where] for x in row]
+                program.run([*c, *row, *spare[kind]])
+
+        share(self._parts, work, min(threads(), self.most) if self.most > 1 else 1)
 
     def _scratch_of(self, thread: int, count: int) -> list[list[npt.NDArray[Any]]]:
         """Scratch arrays of one thread, by kind: views of what is as large as the largest block of the dtype."""

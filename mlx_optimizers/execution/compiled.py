@@ -159,12 +159,11 @@ class Rows:
         """Run over every element; the gradients are contiguous and of their parameters' shapes and dtypes."""
         self._rows[:, 1] = np.array(addresses(arrays[1]), np.int64)[self._of[0]] + self._of[1]
 
-        def work(_: int, parts: Iterator[int]) -> None:
-            for part in parts:
-                dtype, where = self._parts[part]
+        def work(_: int, parts: Iterator[tuple[np.dtype[Any], slice]]) -> None:
+            for dtype, where in parts:
                 self._loop(coefficients[dtype].c, dtype.type(1), self._of[2, where], self._rows[where])
 
-        share(len(self._parts), work, min(threads(), self.most) if self.most > 1 else 1)
+        share(self._parts, work, min(threads(), self.most) if self.most > 1 else 1)
 
 
 _bytes = ctypes.c_char.from_buffer

@@ -7,8 +7,9 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 _set: int | None = None
 _pool: ThreadPoolExecutor | None = None
@@ -94,26 +95,34 @@ class Stopped(Exception):
         super().__init__(self.partly, self.still)
 
 
-Work = Callable[[int, Iterator[int]], None]
-"""Goes through parts; gets the number of its thread, from 0, and the numbers of parts, of which it holds one."""
+Work = Callable[[int, Iterator[Any]], None]
+"""Goes through parts; gets the number of its thread, from 0, and the parts, of which it holds one at a time."""
 
 
-def share(parts: int, work: Work, count: int) -> None:
+def share(parts: Sequence[Any], work: Work, count: int) -> None:
     """Have this thread and ``count - 1`` others work on all parts; each takes the next one that is left.
 
     Raises:
         Stopped: from the first exception of a part, when every thread has ended. After it no part is begun.
     """
-    todo, begun, done = deque(range(parts)), set[int](), set[int]()
+    if min(count, len(parts)) < 2:
+        rest = iter(parts)
+        try:
+            work(0, rest)
+        except BaseException as error:
+            begun = len(parts) - len(list(rest))
+            raise Stopped(range(max(0, begun - 1), begun), range(begun, len(parts))) from error
+        return
+    todo, unbegun, done = deque(enumerate(parts)), {*range(len(parts))}, set[int]()
     errors: list[BaseException] = []
 
-    def taken() -> Iterator[int]:
+    def taken() -> Iterator[Any]:
         with contextlib.suppress(IndexError):
             while not errors:
-                part = todo.popleft()
-                begun.add(part)
+                number, part = todo.popleft()
+                unbegun.remove(number)
                 yield part
-                done.add(part)
+                done.add(number)
 
     def take(thread: int) -> None:
         try:
@@ -122,12 +131,12 @@ def share(parts: int, work: Work, count: int) -> None:
             errors.append(error)
 
     futures: list[Future[None]] = []
+    others = range(1, min(count, len(parts)))
     try:
-        if min(count, parts) > 1:
-            with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends
-                pool = _executor(min(count, parts) - 1)
-                # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-                futures += (pool.submit(contextvars.copy_context().run, take, x) for x in range(1, min(count, parts)))
+        with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends; this one does it all
+            pool = _executor(len(others))
+            # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
+            futures.extend(pool.submit(contextvars.copy_context().run, take, thread) for thread in others)
         take(0)
         wait([future for future in futures if not future.cancel()])
     except BaseException as error:  # an interrupt, after which nobody may still be writing
@@ -135,4 +144,4 @@ def share(parts: int, work: Work, count: int) -> None:
         wait([future for future in futures if not future.cancel()])
     if errors:
         cause = next((error for error in errors if not isinstance(error, Exception)), errors[0])
-        raise Stopped(begun - done, set(range(parts)) - begun) from cause
+        raise Stopped({*range(len(parts))} - unbegun - done, unbegun) from cause
