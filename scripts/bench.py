@@ -21,10 +21,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlx_optimizers.catalog import CATALOG
+
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "mlx-optimizers-bench/1"
 
-SLOTS = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "AdaDelta": 2, "Adam": 2, "AdamW": 2, "Adamax": 2, "Lion": 1}
+SLOTS = {entry.name: len(entry.optimizer.slots) for entry in CATALOG}
 """Number of state arrays; each is read and written once a step, as the parameter is, and the gradient is read."""
 
 OURS = ("numpy", "compiled")

@@ -55,10 +55,13 @@ def torch_step(name: str, shapes: Shapes, scale: float, **switches: bool) -> Ste
     """``torch.optim`` in one of its implementations."""
     import torch
 
+    from mlx_optimizers.catalog import entry_of
+
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    made = getattr(torch.optim, {"AdaDelta": "Adadelta"}.get(name, name), None)
-    if made is None:
+    found = entry_of(name).elsewhere.get("torch")
+    if found is None:
         raise Missing(f"torch.optim has no {name}")
+    made = getattr(torch.optim, found.name)
     w = [torch.from_numpy(array) for array in arrays(shapes)]
     for parameter, gradient in zip(w, arrays(shapes, scale), strict=True):
         parameter.grad = torch.from_numpy(gradient)

@@ -24,10 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
 
+from mlx_optimizers.catalog import CATALOG
+
 ROOT = Path(__file__).resolve().parent.parent
-EIGHT = {
-    f"{name.lower()}.py": name for name in ("SGD", "RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW", "Adamax", "Lion")
-}
+EIGHT = {f"{entry.name.lower()}.py": entry.name for entry in CATALOG}
 STEPS = [
     "tests/oracle/test_formulas.py",
     "tests/test_properties.py",

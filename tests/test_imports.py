@@ -14,7 +14,7 @@ import pytest
 import mlx_optimizers
 
 PACKAGE = Path(mlx_optimizers.__file__).parent
-LAYERS = ["oracle", "conformance", "backends", "audit", "testing", "cli", "__main__"]
+LAYERS = ["catalog", "oracle", "conformance", "backends", "audit", "testing", "cli", "__main__"]
 """From the bottom up; the optimizers and what they are made of lie below."""
 
 OPTIONAL = ["gmpy2", "jax", "keras", "ml_dtypes", "mlx", "numba", "optax", "rich", "torch"]

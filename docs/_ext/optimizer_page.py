@@ -26,6 +26,7 @@ from tables import Cell, Table, literal, reports, summary
 
 import mlx_optimizers
 from mlx_optimizers.backends.reference import Reference
+from mlx_optimizers.catalog import CATALOG, Event, entry_of
 from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.conformance.acceptance import judge
 from mlx_optimizers.conformance.cases import default_rate, recast
@@ -35,32 +36,18 @@ from mlx_optimizers.oracle import Exact, format_of, formulas, trajectory
 CLASSES = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
 GRADIENTS = (1.0, -0.5, 0.25)
 
-HISTORY = (
-    # What MLX computed or said otherwise, until when, the threads, and the optimizers.
-    ("weight decay was ignored without momentum", "until 0.0.11", (440, 473), ("SGD",)),
-    ("one slot was read and another written, so that u stayed 0", "until 0.0.11", (603,), ("AdaDelta",)),
-    ("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,), ("Adam", "AdamW")),
-    ("the state started from the first gradient: m = g", "before 0.2.0", (629,), ("Lion",)),
-    ("the first step had no dampening; before and since it has", "0.1.0", (473, 629), ("SGD",)),
-    (
-        "loading a checkpoint reset the state without a word",
-        "0.2.0 to 0.16.0",
-        (1259, 1264),
-        tuple(CLASSES),
-    ),
-    ("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,), ("Adam", "AdamW")),
-    ("the documentation gave a weight decay of 0; the code has 0.01", "until 0.29.1", (2557,), ("AdamW",)),
-    ("the documentation gave an ε of 1e-8; the code has 1e-6", "until 0.32.0", (3712,), ("AdaDelta",)),
-    (
-        "`bias_correction` was added; it changed float16 and bfloat16 to float32",
-        "0.21.1 to 0.26.4",
-        (1640, 2350),
-        ("Adam", "AdamW"),
-    ),
-    ("weight decay changed the caller's gradients", "until 0.32.3", (4426,), ("SGD",)),
-    ("the documented formula leaves out weight decay, Nesterov momentum and μ = 0", "0.32.4", (), ("SGD",)),
-    ("the documented formula says sign(cₜ) where the code has cₜ₊₁", "0.32.4", (), ("Lion",)),
-)
+
+def history() -> list[tuple[Event, list[str]]]:
+    """What MLX computed or said otherwise, by version, each with the optimizers that it concerns."""
+    found: dict[Event, list[str]] = {}
+    for entry in CATALOG:
+        for event in entry.history:
+            found.setdefault(event, []).append(entry.name)
+
+    def version(event: Event) -> list[int]:
+        return list(map(int, re.findall(r"\d+", event.versions)))
+
+    return sorted(found.items(), key=lambda item: version(item[0]))
 
 
 class OfOptimizer(Table):
@@ -195,16 +182,18 @@ class History(Table):
 
     def rows(self) -> Iterable[Sequence[Cell]]:
         """One row an event."""
-        for what, versions, threads, optimizers in HISTORY:
+        for event, optimizers in history():
             if self.arguments and self.arguments[0] not in optimizers:
                 continue
             links: list[nodes.Node] = []
-            for thread in threads:
+            for thread in event.threads:
                 address = f"https://github.com/ml-explore/mlx/issues/{thread}"
                 links += [nodes.reference("", f"#{thread}", refuri=address), nodes.Text(" ")]
-            words = [literal(part)[0] if odd % 2 else nodes.Text(part) for odd, part in enumerate(what.split("`"))]
+            words = [
+                literal(part)[0] if odd % 2 else nodes.Text(part) for odd, part in enumerate(event.what.split("`"))
+            ]
             who = "all" if len(optimizers) == len(CLASSES) else ", ".join(optimizers)
-            row: list[Cell] = [versions, words, links or "still so"]
+            row: list[Cell] = [event.versions, words, links or "still so"]
             yield row if self.arguments else [who, *row]
 
     def run(self) -> list[nodes.Node]:
@@ -264,20 +253,7 @@ class Drawn(SphinxDirective):
             return self.drawn(*self.arguments)
 
 
-RATES = {
-    "SGD": 1e-3,
-    "RMSprop": 1e-2,
-    "Adagrad": 0.3,
-    "AdaDelta": 5.0,
-    "Adam": 1e-2,
-    "AdamW": 1e-2,
-    "Adamax": 2e-2,
-    "Lion": 5e-3,
-}
-"""Learning rates under which each moves about as far."""
 WALK = 600
-BESIDE = {"SGD": (8, -2), "Adam": (-2, 10), "AdamW": (-38, -10), "Adagrad": (6, -12), "Adamax": (8, 0)}
-"""Where a name stands beside the end of its path, in points, where the usual place is taken."""
 
 
 @cache
@@ -285,7 +261,7 @@ def paths() -> dict[str, Any]:
     """Each optimizer's way on Rosenbrock's function from (−1, 1.5)."""
     out = {}
     for name, optimizer in CLASSES.items():
-        made, w = optimizer(RATES[name]), np.array([-1.0, 1.5])
+        made, w = optimizer(entry_of(name).plot.rate), np.array([-1.0, 1.5])
         way = [w.copy()]
         for _ in range(WALK):
             x, y = w
@@ -310,7 +286,7 @@ class PathPlot(Drawn):
             colour, width, mark = (MAIN, 2.2, "o") if other == name else (SECOND, 1, ".")
             axes.plot(*its[::2].T, color=colour, linewidth=width, alpha=1 if other == name else 0.7)
             axes.plot(*its[-1], mark, color=colour)
-            place = BESIDE.get(other, (4, -12))
+            place = entry_of(other).plot.label
             axes.annotate(other, its[-1], place, textcoords="offset points", color=colour, fontsize=9)
         axes.plot(*way[0], "o", color=INK, markersize=4)
         axes.annotate("start", way[0], (6, 2), textcoords="offset points", fontsize=9)
@@ -318,7 +294,7 @@ class PathPlot(Drawn):
         axes.set(xlabel="x", ylabel="y", xlim=(-1.6, 1.4), ylim=(-0.4, 1.8))
         label = f"{name} on Rosenbrock's function after {WALK} steps, beside the other optimizers"
         end = f"({way[-1][0]:.2f}, {way[-1][1]:.2f})"
-        rates = ", ".join(f"{other} {rate:g}" for other, rate in RATES.items())
+        rates = ", ".join(f"{entry.name} {entry.plot.rate:g}" for entry in CATALOG)
         caption = (
             f"{name} on Rosenbrock's function (1 − x)² + 100(y − x²)², from (−1, 1.5) to {end} in {WALK} steps, beside "
             f"the other seven. The cross is the minimum. Learning rates: {rates}; all else at its default."

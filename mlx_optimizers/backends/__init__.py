@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mlx_optimizers.conformance import Backend
+from mlx_optimizers.catalog import Elsewhere, entry_of
+from mlx_optimizers.conformance import Backend, Unsupported
 
 __all__ = ["BACKENDS", "CHECKED", "OWN", "Unavailable", "open_backend", "require_known"]
 
@@ -36,6 +37,28 @@ OWN: dict[str, tuple[str, str]] = {
     "py": ("function", "StepFunction"),
 }
 """Module and class for an optimizer of the user's own, ``<key>:package.module:attribute``."""
+
+
+MODULES = {"torch": "torch.optim", "optax": "optax", "keras": "keras.optimizers"}
+"""Where the optimizers of each library stand."""
+
+
+def claim_of(library: str, optimizer: str) -> str:
+    """What a library says it computes under an optimizer's name; the documented formula where it has none."""
+    found = entry_of(optimizer).elsewhere.get(library)
+    return optimizer if found is None else found.claim
+
+
+def found_in(library: str, optimizer: str) -> Elsewhere:
+    """What a library has under an optimizer's name.
+
+    Raises:
+        Unsupported: where it has none.
+    """
+    found = entry_of(optimizer).elsewhere.get(library)
+    if found is None:
+        raise Unsupported(f"{MODULES[library]} has no {optimizer}")
+    return found
 
 
 def require_known(name: str) -> None:

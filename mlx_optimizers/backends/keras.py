@@ -12,35 +12,12 @@ if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is importe
 import keras
 import numpy as np
 
-from mlx_optimizers.backends import CHECKED, Unavailable
+from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
 from mlx_optimizers.backends.stacked import Stacked
 from mlx_optimizers.conformance import Case, Outcome, Unsupported
 
-__all__ = ["CLAIMS", "SLOTS", "Keras"]
+__all__ = ["Keras"]
 
-CLAIMS = {
-    "SGD": "SGD[buffer=scaled,weight_decay=decoupled]",
-    "RMSprop": "RMSprop[eps=inside_sqrt]",
-    "Adagrad": "Adagrad[eps=inside_sqrt,initial=0.1]",
-    "Adam": "Adam[bias_correction=true,eps=before_correction]",
-    "AdamW": "AdamW[bias_correction=true,eps=before_correction]",
-    "Adamax": "Adamax[bias_correction=true]",
-}
-"""What Keras says it computes, where that is not the page's formula."""
-
-SLOTS = {
-    "SGD": {"momentums": "v"},
-    "RMSprop": {"_velocities": "v"},
-    "Adagrad": {"_accumulators": "v"},
-    "AdaDelta": {"_accumulated_grads": "v", "_accumulated_delta_vars": "u"},
-    "Adam": {"_momentums": "m", "_velocities": "v"},
-    "AdamW": {"_momentums": "m", "_velocities": "v"},
-    "Adamax": {"_m": "m", "_u": "v"},
-    "Lion": {"_momentums": "m"},
-}
-"""Our names of the state."""
-
-_NAMES = {"AdaDelta": "Adadelta"}
 _HYPERPARAMETERS = {"alpha": "rho", "eps": "epsilon"}
 
 
@@ -62,14 +39,14 @@ class Keras:
 
     def claim(self, optimizer: str) -> str:
         """What Keras says it computes."""
-        return CLAIMS.get(optimizer, optimizer)
+        return claim_of("keras", optimizer)
 
     def run(self, case: Case) -> Outcome:
         """Compute a case."""
         if case.dtype == "float64":
             raise Unsupported("Keras keeps the learning rate in float32")
         with keras.device(self._where):
-            made = getattr(keras.optimizers, _NAMES.get(case.optimizer, case.optimizer))(**_arguments(case))
+            made = getattr(keras.optimizers, found_in("keras", case.optimizer).name)(**_arguments(case))
             w = keras.Variable(case.parameter, dtype=case.dtype)
             rows = Stacked()
             for rate, gradient in zip(case.rates(), case.gradients, strict=True):
@@ -93,7 +70,8 @@ def _state(case: Case, made: Any) -> dict[str, Any]:
     if case.optimizer == "SGD":
         # The buffer is there with momentum alone, and holds what is added to the parameter.
         return {"v": -_to_numpy(made.momentums[0])} if case.hyperparameters["momentum"] else {}
-    return {ours: _to_numpy(getattr(made, theirs)[0]) for theirs, ours in SLOTS[case.optimizer].items()}
+    slots = found_in("keras", case.optimizer).slots
+    return {ours: _to_numpy(getattr(made, theirs)[0]) for theirs, ours in slots.items()}
 
 
 def _to_numpy(variable: Any) -> Any:

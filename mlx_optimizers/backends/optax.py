@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,32 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mlx_optimizers.backends import CHECKED, Unavailable
+from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
 from mlx_optimizers.backends.stacked import Stacked
 from mlx_optimizers.conformance import Case, Outcome, Unsupported
 
-__all__ = ["CLAIMS", "SLOTS", "Optax", "OptaxFunction"]
-
-CLAIMS = {
-    "RMSprop": "RMSprop[eps=inside_sqrt]",
-    "Adagrad": "Adagrad[eps=inside_sqrt,initial=0.1]",
-    "Adam": "Adam[bias_correction=true]",
-    "AdamW": "AdamW[bias_correction=true]",
-    "Adamax": "Adamax[bias_correction=true,eps=inside_max]",
-}
-"""What optax says it computes, where that is not the page's formula."""
-
-SLOTS = {
-    "SGD": {"trace": "v"},
-    "RMSprop": {"nu": "v"},
-    "Adagrad": {"sum_of_squares": "v"},
-    "AdaDelta": {"e_g": "v", "e_x": "u"},
-    "Adam": {"mu": "m", "nu": "v"},
-    "AdamW": {"mu": "m", "nu": "v"},
-    "Adamax": {"mu": "m", "nu": "v"},
-    "Lion": {"mu": "m"},
-}
-"""Our names of optax' state."""
+__all__ = ["Optax", "OptaxFunction"]
 
 
 class OptaxFunction:
@@ -63,7 +42,7 @@ class OptaxFunction:
         """A function of the user's own is held to the page."""
         return optimizer
 
-    def slots(self, case: Case) -> dict[str, str]:
+    def slots(self, case: Case) -> Mapping[str, str]:
         """Nothing is known of the state of a function of the user's own."""
         return {}
 
@@ -107,11 +86,11 @@ class Optax(OptaxFunction):
 
     def claim(self, optimizer: str) -> str:
         """What optax says it computes."""
-        return CLAIMS.get(optimizer, optimizer)
+        return claim_of("optax", optimizer)
 
-    def slots(self, case: Case) -> dict[str, str]:
+    def slots(self, case: Case) -> Mapping[str, str]:
         """Our names of optax' state."""
-        return SLOTS[case.optimizer]
+        return found_in("optax", case.optimizer).slots
 
     def transformation(self, case: Case) -> Any:
         """The transformation of a case; SGD gets its weight decay chained before it, as optax documents."""
@@ -122,7 +101,7 @@ class Optax(OptaxFunction):
             decay = optax.add_decayed_weights(h.pop("weight_decay"))
             # Without momentum there is no buffer; 0 would keep one that is the gradient.
             return optax.chain(decay, optax.sgd(_rate(case), momentum=h["momentum"] or None, nesterov=h["nesterov"]))
-        function = getattr(optax, case.optimizer.lower())
+        function = getattr(optax, found_in("optax", case.optimizer).name)
         return function(**_accepted(function, {**h, "learning_rate": _rate(case)}))
 
 

@@ -6,11 +6,12 @@ import numpy as np
 
 import mlx_optimizers
 from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.catalog import CATALOG
 from mlx_optimizers.conformance import Case, Outcome
 
 __all__ = ["Reference"]
 
-_CLASSES = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
+_CLASSES = {entry.name: entry.optimizer for entry in CATALOG}
 
 
 class Reference:

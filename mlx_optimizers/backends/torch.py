@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mlx_optimizers.backends import CHECKED, Unavailable
+from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
 from mlx_optimizers.backends.stacked import Stacked
 from mlx_optimizers.conformance import Case, Outcome, Unsupported
 
-__all__ = ["CLAIMS", "SLOTS", "Torch", "TorchClass"]
-
-CLAIMS = {
-    "SGD": "SGD[dampening=not_first]",
-    "Adam": "Adam[bias_correction=true]",
-    "AdamW": "AdamW[bias_correction=true]",
-    "Adamax": "Adamax[bias_correction=true,eps=inside_max]",
-}
-"""What torch says it computes, where that is not the page's formula."""
-
-SLOTS = {
-    "SGD": {"momentum_buffer": "v"},
-    "RMSprop": {"square_avg": "v"},
-    "Adagrad": {"sum": "v"},
-    "AdaDelta": {"square_avg": "v", "acc_delta": "u"},
-    "Adam": {"exp_avg": "m", "exp_avg_sq": "v"},
-    "AdamW": {"exp_avg": "m", "exp_avg_sq": "v"},
-    "Adamax": {"exp_avg": "m", "exp_inf": "v"},
-}
-"""Our names of torch's state."""
-
-_NAMES = {"AdaDelta": "Adadelta"}
+__all__ = ["Torch", "TorchClass"]
 
 
 class TorchClass:
@@ -61,7 +40,7 @@ class TorchClass:
         """A class of the user's own is held to the page."""
         return optimizer
 
-    def slots(self, case: Case) -> dict[str, str]:
+    def slots(self, case: Case) -> Mapping[str, str]:
         """Nothing is known of the state of a class of the user's own."""
         return {}
 
@@ -117,17 +96,15 @@ class Torch(TorchClass):
 
     def claim(self, optimizer: str) -> str:
         """What torch says it computes."""
-        return CLAIMS.get(optimizer, optimizer)
+        return claim_of("torch", optimizer)
 
-    def slots(self, case: Case) -> dict[str, str]:
+    def slots(self, case: Case) -> Mapping[str, str]:
         """Our names of torch's state."""
-        return SLOTS[case.optimizer]
+        return found_in("torch", case.optimizer).slots
 
     def made(self, case: Case) -> Callable[..., Any]:
         """The class of an optimizer's name."""
-        if case.optimizer == "Lion":
-            raise Unsupported("torch.optim has no Lion")
-        made: Callable[..., Any] = getattr(torch.optim, _NAMES.get(case.optimizer, case.optimizer))
+        made: Callable[..., Any] = getattr(torch.optim, found_in("torch", case.optimizer).name)
         if self._implementation == "fused" and "fused" not in inspect.signature(made).parameters:
             raise Unsupported(f"torch.optim has no fused {case.optimizer}")
         return made

@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import mlx_optimizers
+from mlx_optimizers.catalog import CATALOG, entry_of
+from mlx_optimizers.catalog.axes import CHANGING
+from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.oracle import Format, format_of
 
 __all__ = [
@@ -47,61 +49,6 @@ STEPS = 8
 
 DOMAIN = (2.0**-40, 2.0**40)
 """Where the interval is proved: every nonzero |g|, |w|, λ and ε of a case lies in it."""
-
-CHANGING = (0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01)
-"""The changing learning rate, one number a step."""
-
-_RATES = {"SGD": 0.1, "RMSprop": 0.01, "Adagrad": 0.01, "AdaDelta": 1.0, "Adamax": 2e-3, "Lion": 1e-4}
-_SCHEDULED: dict[str, Any] = {"learning_rate": CHANGING}
-_BETAS = {**_SCHEDULED, "betas": (0.6, 0.7)}
-
-_SETTINGS: dict[str, tuple[Mapping[str, Any], ...]] = {
-    "SGD": (
-        {**_SCHEDULED, "momentum": 0.9},
-        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-        {"learning_rate": 0.05, "momentum": 0.6, "dampening": 0.3, "weight_decay": 0.01},
-        {"weight_decay": 0.1, "dampening": 0.5},  # the only one that shows a dampening used without momentum
-        {**_SCHEDULED, "weight_decay": 0.1},
-        {**_SCHEDULED, "momentum": 0.9, "nesterov": True},
-        {"momentum": 0.9, "dampening": 1.0},
-        _SCHEDULED,
-        {"learning_rate": 0.05, "weight_decay": 0.02},
-        {**_SCHEDULED, "dampening": 0.5},
-        {"learning_rate": 0.05, "weight_decay": 0.02, "dampening": 0.3},
-        {"momentum": 0.6},
-        {**_SCHEDULED, "momentum": 0.9, "weight_decay": 0.1},
-        {"learning_rate": 0.05, "momentum": 0.6, "weight_decay": 0.01},
-        {**_SCHEDULED, "momentum": 0.9, "dampening": 0.5},
-        {"learning_rate": 0.05, "momentum": 0.6, "dampening": 0.3},
-        {**_SCHEDULED, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
-        {"momentum": 0.6, "nesterov": True},
-        {"learning_rate": 0.05, "momentum": 0.6, "nesterov": True, "weight_decay": 0.01},
-    ),
-    "RMSprop": (
-        {**_SCHEDULED, "alpha": 0.6, "eps": 1e-3},
-        _SCHEDULED,
-        {"alpha": 0.9, "eps": 1e-6},
-        {"alpha": 0.6},
-    ),
-    "Adagrad": ({**_SCHEDULED, "eps": 1e-3}, _SCHEDULED, {"eps": 1e-6}),
-    "AdaDelta": ({**_SCHEDULED, "rho": 0.6, "eps": 1e-4}, _SCHEDULED, {"rho": 0.95}, {"eps": 1e-3}),
-    "Adam": ({**_BETAS, "eps": 1e-3}, _SCHEDULED, {"betas": (0.8, 0.95)}, {"eps": 1e-6}),
-    "AdamW": (
-        {**_BETAS, "eps": 1e-3, "weight_decay": 0.3},
-        _SCHEDULED,
-        {"betas": (0.8, 0.95), "weight_decay": 0.1},
-        {"eps": 1e-6, "weight_decay": 0.0},
-        {**_SCHEDULED, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.0},
-    ),
-    "Adamax": ({**_BETAS, "eps": 1e-3}, _SCHEDULED, {"betas": (0.8, 0.95)}, {"eps": 1e-6}),
-    "Lion": (
-        {**_BETAS, "weight_decay": 0.3},
-        _SCHEDULED,
-        {"betas": (0.95, 0.98), "weight_decay": 0.1},
-        {"learning_rate": 0.01, "weight_decay": 1.0},
-        _BETAS,
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,9 +126,8 @@ def _plain(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
 
 
 def _tiny(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
-    """|g| between ε and 1e-6, for AdaDelta around √ε, where ε decides; w = 0, so that nothing of the step is lost."""
-    eps = h.get("eps", 0.0) or 1e-8
-    ends = (math.sqrt(eps) / 10, math.sqrt(eps) * 10) if optimizer == "AdaDelta" else sorted((eps, 1e-6))
+    """|g| where ε decides, mostly between ε and 1e-6; w = 0, so that nothing of the step is lost."""
+    ends = entry_of(optimizer).tiny(h.get("eps", 0.0) or 1e-8)
     return np.zeros(ELEMENTS), draw.block(_SHAPE, _exponent(ends[0]), _exponent(ends[1]))
 
 
@@ -233,11 +179,11 @@ def _text(value: Any) -> str:
 
 def default_rate(optimizer: str) -> float:
     """The learning rate that a case of an optimizer has by default."""
-    return _RATES.get(optimizer, 1e-3)
+    return entry_of(optimizer).rate
 
 
 def make_case(
-    optimizer: type[mlx_optimizers.Optimizer],
+    optimizer: type[Optimizer],
     regime: str,
     given: Mapping[str, Any],
     dtype: npt.DTypeLike = "float32",
@@ -279,8 +225,7 @@ def make_case(
 def recast(case: Case, dtype: npt.DTypeLike) -> Case:
     """The case of another dtype with the same regime and hyperparameters; the data are its own."""
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in case.hyperparameters.items()}
-    optimizer = next(made for made in mlx_optimizers.OPTIMIZERS if made.__name__ == case.optimizer)
-    return make_case(optimizer, case.regime, given, dtype)
+    return make_case(entry_of(case.optimizer).optimizer, case.regime, given, dtype)
 
 
 def _require_domain(identifier: str, *quantities: npt.ArrayLike) -> None:
@@ -294,11 +239,10 @@ def _require_domain(identifier: str, *quantities: npt.ArrayLike) -> None:
 def all_cases() -> tuple[Case, ...]:
     """Every case, in the order of the table, of the regimes, of the settings."""
     return tuple(
-        make_case(optimizer, regime, given)
-        for optimizer in mlx_optimizers.OPTIMIZERS
-        for regime in REGIMES
-        if regime != "edge" or optimizer is mlx_optimizers.Lion
-        for given in ({}, *_SETTINGS[optimizer.__name__])
+        make_case(entry.optimizer, regime, given)
+        for entry in CATALOG
+        for regime in entry.regimes
+        for given in ({}, *entry.settings)
     )
 
 

@@ -1,7 +1,7 @@
 """Which formula a deviating backend computes instead.
 
-Every formula that differs in one axis from the documented one is tried, then every one that differs in two, and for
-the Adam family in three: first in float64 with radii, given up at the first number that does not fit, then by the
+Every formula that differs in one axis from the documented one is tried, then every one that differs in two, and in as
+many as the catalog says: first in float64 with radii, given up at the first number that does not fit, then by the
 oracle. What is left agrees with every case of the optimizer, and some case tests its parameter: NaN everywhere is no
 evidence for a formula without a value.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance.acceptance import Outcome, judge
 from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.oracle import Ball, Double, Exact, Formula, Rounded
@@ -31,8 +32,6 @@ _SLACK = 1 + 2.0**-40
 
 _CLEARLY = 1.0
 """Bits by which errors have to be smaller, on average, for their formula to be nearer than the documented one."""
-
-_DEPTH = {"Adam": 3, "AdamW": 3, "Adamax": 3}
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
     """
     search = _Search(runs, profiles[-1])
     told = any(np.isfinite(outcome.parameters).any() for _, outcome in runs)
-    for count in range(_DEPTH.get(optimizer, 2) + 1 if told else 0):
+    for count in range(entry_of(optimizer).depth + 1 if told else 0):
         confirmed = [
             (excess, name)
             for name in variants(optimizer, count)

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 import mlx_optimizers
+from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance.cases import REGIMES, Case, _Draw, cases_of, make_case
 from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded, format_of
@@ -153,13 +154,10 @@ SPECIAL: dict[str, tuple[Level, Callable[[], tuple[list[float], list[list[float]
 }
 """The special kinds by label: the level, and the data."""
 
-_UNDECIDED = {("Adamax", "v"), ("Lion", "parameter")}
-"""Where a NaN may vanish in a correct backend: max(x, NaN) is x in C, and MLX's sign(NaN) is 0."""
-
 
 def _special(optimizer: str, kind: str) -> Vector:
     level, data = SPECIAL[kind]
-    made = next(made for made in mlx_optimizers.OPTIMIZERS if made.__name__ == optimizer)
+    made = entry_of(optimizer).optimizer
     w, g = map(np.array, data())
     values = make_case(made, "plain", {}).hyperparameters
     return Vector(
@@ -275,7 +273,7 @@ def _steps(vector: Vector, n: Exact) -> Iterator[list[tuple[npt.NDArray[Any], Ba
 def _special_ball(vector: Vector, name: str, x: Array, ball: Ball) -> Ball:
     """The model's ball for finite values, the value itself if it is not, all numbers where nothing is required."""
     sizes = x.values.astype(np.float64)
-    undecided = np.isnan(sizes) & ((vector.optimizer, name) in _UNDECIDED)
+    undecided = np.isnan(sizes) & (name in entry_of(vector.optimizer).undecided)
     untested = undecided | (vector.level == "informative")
     radius = np.where(untested, np.inf, np.where(np.isfinite(sizes), ball.radius, 0.0))
     return Ball(ball.context, x, radius)

@@ -1,0 +1,29 @@
+"""The catalog: one entry an optimizer, with all that is said of it outside its module."""
+
+from mlx_optimizers.catalog import adadelta, adagrad, adam, adamax, adamw, lion, rmsprop, sgd
+from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
+
+__all__ = ["CATALOG", "Axis", "Choice", "Elsewhere", "Entry", "Event", "Plot", "Value", "entry_of"]
+
+CATALOG: tuple[Entry, ...] = (
+    sgd.ENTRY,
+    rmsprop.ENTRY,
+    adagrad.ENTRY,
+    adadelta.ENTRY,
+    adam.ENTRY,
+    adamw.ENTRY,
+    adamax.ENTRY,
+    lion.ENTRY,
+)
+"""The entries, in the order of the table."""
+
+_BY_NAME = {entry.name: entry for entry in CATALOG}
+
+
+def entry_of(name: str) -> Entry:
+    """The entry of the optimizer with this name.
+
+    Raises:
+        KeyError: where there is none.
+    """
+    return _BY_NAME[name]

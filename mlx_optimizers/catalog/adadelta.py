@@ -1,0 +1,62 @@
+"""What the world says of AdaDelta."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mlx_optimizers.adadelta import AdaDelta
+from mlx_optimizers.catalog.axes import IGNORED_EPSILONS, REGIMES, RESET, SCHEDULED, axis, ignored
+from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
+
+
+def around_the_root(eps: float) -> tuple[float, float]:
+    """Around √ε."""
+    return math.sqrt(eps) / 10, math.sqrt(eps) * 10
+
+
+def step(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, ...]:
+    """One step, whatever the axes say."""
+    v = h.rho * v + (1 - h.rho) * g**2
+    above = u + h.eps if a["eps"] == "outside_sqrt" else u
+    d = n.sqrt(above) / n.sqrt(v + h.eps) * g
+    if a["u"] == "updated":
+        u = h.rho * u + (1 - h.rho) * d**2
+    return w - h.learning_rate * d, v, u
+
+
+ENTRY = Entry(
+    optimizer=AdaDelta,
+    rate=1.0,
+    settings=(
+        {**SCHEDULED, "rho": 0.6, "eps": 1e-4},
+        SCHEDULED,
+        {"rho": 0.95},
+        {"eps": 1e-3},
+    ),
+    regimes=REGIMES,
+    tiny=around_the_root,
+    axes=(
+        axis("eps", "outside_sqrt", "denominator_only"),
+        ignored("rho:0.9", "rho:0.95", *IGNORED_EPSILONS),
+        Axis(
+            "u",
+            ("updated", "frozen"),
+            {"frozen": Value("u left at zero", "MLX until 0.0.11, which read one slot and wrote another")},
+        ),
+    ),
+    step=step,
+    depth=2,
+    undecided=frozenset(),
+    elsewhere={
+        "torch": Elsewhere("Adadelta", "AdaDelta", {"square_avg": "v", "acc_delta": "u"}),
+        "optax": Elsewhere("adadelta", "AdaDelta", {"e_g": "v", "e_x": "u"}),
+        "keras": Elsewhere("Adadelta", "AdaDelta", {"_accumulated_grads": "v", "_accumulated_delta_vars": "u"}),
+    },
+    history=(
+        Event("one slot was read and another written, so that u stayed 0", "until 0.0.11", (603,)),
+        RESET,
+        Event("the documentation gave an ε of 1e-8; the code has 1e-6", "until 0.32.0", (3712,)),
+    ),
+    plot=Plot(5.0, (4, -12)),
+)

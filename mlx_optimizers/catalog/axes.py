@@ -1,0 +1,119 @@
+"""What several entries share: settings of cases, axes, and the pieces of a step that they turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlx_optimizers.catalog.entry import Axis, Choice, Event, Value
+
+CHANGING = (0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01)
+"""The changing learning rate of a case, one number a step."""
+
+SCHEDULED: Mapping[str, Any] = {"learning_rate": CHANGING}
+BETAS: Mapping[str, Any] = {**SCHEDULED, "betas": (0.6, 0.7)}
+REGIMES = ("plain", "tiny", "wide", "zeros")
+
+RESET = Event("loading a checkpoint reset the state without a word", "0.2.0 to 0.16.0", (1259, 1264))
+
+
+def up_to_a_millionth(eps: float) -> tuple[float, float]:
+    """From ε to 1e-6, or the other way about."""
+    low, high = sorted((eps, 1e-6))
+    return low, high
+
+
+FIRST = ("true", "first")
+SECOND = ("true", "second")
+SHIFT = {"t": 0, "t-1": -1, "t+1": 1}
+
+_MEANING: dict[str, dict[str, Value]] = {
+    "betas": {"swapped": Value("β₁ and β₂ swapped", "ports that unpack the pair in the wrong order")},
+    "bias_correction": {
+        "true": Value("bias correction", "the paper; torch, optax and Keras; MLX with bias_correction=True"),
+        "first": Value("the first moment alone corrected", "ports that correct as Adamax does"),
+        "second": Value("the second moment alone corrected", "ports that leave the first moment as it is"),
+    },
+    "eps": {
+        "inside_sqrt": Value(
+            "ε inside the square root",
+            "optax and Keras, RMSprop and Adagrad; MLX's documentation of Adam until 0.27.1",
+        ),
+        "before_correction": Value(
+            "ε added before the correction", "Keras Adam and AdamW; the ε̂ of a remark in the paper"
+        ),
+        "inside_max": Value("ε inside the maximum", "torch and optax, Adamax"),
+        "denominator_only": Value(
+            "ε in the denominator alone", "ports of AdaDelta with one ε; from a zero state nothing ever moves"
+        ),
+    },
+    "ignored": {
+        "NAME:VALUE": Value("NAME left at VALUE", "ports that leave a hyperparameter at a framework's own default")
+    },
+    "initial": {
+        "gradient": Value("a state that starts from the first gradient", "MLX before 0.2.0: m = g, v = g²"),
+        "0.1": Value("an accumulator that starts at 0.1", "optax and Keras, Adagrad"),
+    },
+    "step": {
+        "t-1": Value(
+            "steps counted from 0",
+            "ports that divide by 1−β⁰ = 0 at first; all is NaN, so that no diagnosis names it",
+        ),
+        "t+1": Value("steps counted from 2", "ports that count the step before and after"),
+    },
+    "weight_decay": {
+        "coupled": Value("weight decay added to the gradient", "Adam with L2 regularization"),
+        "decoupled": Value("decoupled weight decay", "Keras SGD"),
+        "after": Value("weight decay after the step", "ports that shrink the updated parameter"),
+        "unscaled": Value("weight decay without the learning rate", "ports that shrink by κ instead of λκ"),
+        "ignored": Value("no weight decay", "ports without it"),
+        "momentum_only": Value("weight decay with momentum alone", "MLX until 0.0.11"),
+    },
+}
+
+
+def _step_needs(choice: Choice) -> str | None:
+    corrected = choice.get("bias_correction", "false") != "false"
+    return None if corrected else "axis 'step' means nothing without a bias correction"
+
+
+def _eps_needs(choice: Choice) -> str | None:
+    before = choice["eps"] == "before_correction" and choice.get("bias_correction") not in SECOND
+    return "ε before the correction needs one of the second moment" if before else None
+
+
+_NEEDS: dict[str, Callable[[Choice], str | None]] = {"step": _step_needs, "eps": _eps_needs}
+
+
+def axis(name: str, *values: str) -> Axis:
+    """An axis that several optimizers have, with the values that this one can take, the default first."""
+    return Axis(name, values, _MEANING[name], _NEEDS.get(name, lambda choice: None))
+
+
+def ignored(*values: str) -> Axis:
+    """The axis of hyperparameters that are left at some value, with the values that a diagnosis tries."""
+    return axis("ignored", "none", *IGNORED_RATES, *values)
+
+
+IGNORED_RATES = tuple(f"learning_rate:{value}" for value in ("1", "0.001", "0.01", "0.1"))
+IGNORED_EPSILONS = tuple(f"eps:{value}" for value in ("1e-10", "1e-08", "1e-07", "1e-06", "0.001"))
+IGNORED_BETAS = tuple(f"betas:{value}" for value in ("0.9,0.999", "0.9,0.99", "0.95,0.98"))
+IGNORED_DECAYS = tuple(f"weight_decay:{value}" for value in ("0.0001", "0.001", "0.004", "0.01"))
+
+
+def root(a: Choice, n: Any, h: Any, v: Any) -> Any:
+    """The divisor √v + ε, or √(v + ε)."""
+    return n.sqrt(v + h.eps) if a["eps"] == "inside_sqrt" else n.sqrt(v) + h.eps
+
+
+def decayed_before(a: Choice, n: Any, h: Any, w: Any) -> Any:
+    """The parameter after a decoupled weight decay before the step."""
+    kind = a.get("weight_decay")
+    if kind == "decoupled":
+        return (1 - n.lift(h.learning_rate) * h.weight_decay) * w
+    return (1 - h.weight_decay) * w if kind == "unscaled" else w
+
+
+def decayed_after(a: Choice, n: Any, h: Any, w: Any) -> Any:
+    """The parameter after a weight decay after the step."""
+    return (1 - n.lift(h.learning_rate) * h.weight_decay) * w if a.get("weight_decay") == "after" else w

@@ -1,0 +1,124 @@
+"""What the world says of one optimizer: the types of the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_optimizers.optimizer import Optimizer
+
+Choice = Mapping[str, str]
+"""The value of each axis by its name."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One way to differ.
+
+    Args:
+        words: What a sentence "computes Adam with …" says of it.
+        found: Where it is found.
+    """
+
+    words: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing that implementations of an optimizer do differently.
+
+    Args:
+        name: The key in brackets of a formula's name.
+        values: The values, the default first. The axis ``ignored`` takes any ``NAME:VALUE`` too; those listed are the
+            ones that a diagnosis tries.
+        meaning: What each value but the default means.
+        needs: Gets all choices, and says what is missing for this one to mean anything; None where nothing is.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    meaning: Mapping[str, Value]
+    needs: Callable[[Choice], str | None] = lambda choice: None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a library has.
+
+    Args:
+        name: The library's name for the optimizer.
+        claim: The formula that the library says it computes.
+        slots: Our names of its state arrays, by its own.
+    """
+
+    name: str
+    claim: str
+    slots: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What MLX computed or documented otherwise.
+
+    Args:
+        what: The event, in words.
+        versions: The versions of MLX.
+        threads: The numbers of MLX's issues and pull requests.
+    """
+
+    what: str
+    versions: str
+    threads: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """How the optimizer is drawn on a test function.
+
+    Args:
+        rate: A learning rate under which it moves about as far as the others.
+        label: Where its name stands, in points from the end of its path.
+    """
+
+    rate: float
+    label: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All that is said of one optimizer outside its module.
+
+    Args:
+        optimizer: The class.
+        rate: The usual learning rate, which cases and examples have by default.
+        settings: The hyperparameters of its cases, besides the defaults.
+        regimes: The regimes of data of its cases, by name.
+        tiny: The least and the greatest gradient of the regime ``tiny``, where ε decides, for an ε.
+        axes: Where implementations differ.
+        step: One step over the numbers of an oracle, whatever the axes say: ``step(a, n, h, t, w, g, *slots)``.
+        depth: In how many axes a diagnosis lets a formula differ.
+        undecided: The quantities of vectors in which a NaN may vanish in a correct program.
+        elsewhere: What torch, optax and Keras have, by the library's name; a library that has none is left out.
+        history: What MLX computed or documented otherwise.
+        plot: How it is drawn.
+    """
+
+    optimizer: type[Optimizer]
+    rate: float
+    settings: tuple[Mapping[str, Any], ...]
+    regimes: tuple[str, ...]
+    tiny: Callable[[float], tuple[float, float]]
+    axes: tuple[Axis, ...]
+    step: Callable[..., tuple[Any, ...]]
+    depth: int
+    undecided: frozenset[str]
+    elsewhere: Mapping[str, Elsewhere]
+    history: tuple[Event, ...]
+    plot: Plot
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self.optimizer.__name__
