@@ -16,7 +16,8 @@ from functools import reduce
 from itertools import product
 from types import SimpleNamespace
 
-from mlx_optimizers.conformance.cases import STEPS, default_rate
+from mlx_optimizers.catalog import CATALOG
+from mlx_optimizers.conformance.cases import STEPS
 
 RATE = "learning_rate"
 COEFFICIENT = (ast.Attribute, ast.Subscript, ast.BinOp, ast.UnaryOp, ast.Constant, ast.operator, ast.USub, ast.Load)
@@ -152,8 +153,9 @@ class Table:
 
     def __init__(self, optimizer):
         self._optimizer = optimizer
+        rates = {entry.optimizer: entry.rate for entry in CATALOG}
         self._defaults = {
-            name: default_rate(optimizer.__name__) if name == RATE else parameter.default
+            name: rates.get(optimizer, 1e-3) if name == RATE else parameter.default
             for name, parameter in inspect.signature(optimizer).parameters.items()
         }
         constants = {0.0, 0.5}
