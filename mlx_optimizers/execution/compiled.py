@@ -137,21 +137,24 @@ class Rows:
     def __init__(self, arrays: Sequence[tuple[npt.NDArray[Any], ...]], loop: Loop) -> None:
         self._loop = loop
         of: list[tuple[int, int, int]] = []  # parameter, first byte and elements of each row
+        left = sum(w.size for w, *_ in arrays)
+        self.most = max(1, left // tuning.SHARE_COMPILED)
         self._parts: list[tuple[np.dtype[Any], slice]] = []
         for dtype in dict.fromkeys(w.dtype for w, *_ in arrays):
             first, filled = len(of), 0
             for number, (w, *_) in enumerate(arrays):
-                for start in range(0, w.size if w.dtype == dtype else 0, tuning.CHUNK):
-                    size = min(tuning.CHUNK, w.size - start)
-                    if filled + size > tuning.CHUNK:
+                start = 0
+                while start < (w.size if w.dtype == dtype else 0):
+                    most = min(tuning.CHUNK, max(tuning.TAIL, left // 8 // 1024 * 1024))
+                    size = min(most, w.size - start)
+                    if filled + size > most and filled:
                         self._parts.append((dtype, slice(first, len(of))))
                         first, filled = len(of), 0
                     of.append((number, start * dtype.itemsize, size))
-                    filled += size
+                    start, filled, left = start + size, filled + size, left - size
             self._parts.append((dtype, slice(first, len(of))))
         self._of = np.array(of, np.int64).T.copy()
         self.numbers = [self._of[0, where].tolist() for _, where in self._parts]
-        self.most = max(1, sum(w.size for w, *_ in arrays) // tuning.SHARE_COMPILED)
         starts = np.array(list(map(addresses, arrays)), np.int64)
         self._rows = np.insert(starts[self._of[0]] + self._of[1][:, np.newaxis], 1, 0, axis=1)
 
