@@ -34,7 +34,7 @@ class RMSprop(Elementwise):
         >>> optimizer = optim.RMSprop(0.5, alpha=0.75, eps=1.0)
         >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # w = 1 − ½·2/(1 + 1)
         >>> print(w, optimizer.state["v"])  # v = ¼·4
-        [0.] [1.]
+        [0.5] [1.]
     """
 
     slots = ("v",)

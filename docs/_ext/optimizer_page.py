@@ -1,4 +1,4 @@
-"""What the page of an optimizer shows beyond its docstring, computed while the site is built.
+"""What the page of an optimizer shows beyond its docstring and its texts, computed while the site is built.
 
 Directives that take an optimizer's name: ``three-steps``, ``rule-source``, ``measured-error``, ``in-frameworks``,
 ``path-plot``, ``error-plot``; and ``mlx-history``, which without a name has every row. The role ``vector-file`` links
