@@ -35,7 +35,7 @@ class AdamW(Adam):
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> optimizer = optim.AdamW(0.5, betas=(0.5, 0.75), eps=1.0, weight_decay=0.5)
-        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # w = (1 − ½·½)·1 − ½·1/(1 + 1)
+        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # ¾ − ½·1/(1 + 1)
         >>> print(w, optimizer.state["m"], optimizer.state["v"])  # m = ½·2, v = ¼·4
         [0.5] [1.] [1.]
     """
