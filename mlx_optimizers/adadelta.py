@@ -34,7 +34,7 @@ class AdaDelta(Elementwise):
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> optimizer = optim.AdaDelta(1.0, rho=0.25, eps=1.0)
-        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # d = √1/√(3 + 1)·2
+        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # 1 − √1/√(3 + 1)·2
         >>> print(w, optimizer.state["v"], optimizer.state["u"])  # v = ¾·4, u = ¾·1
         [0.] [3.] [0.75]
     """

@@ -33,7 +33,7 @@ class Adam(Elementwise):
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> optimizer = optim.Adam(0.5, betas=(0.5, 0.75), eps=1.0)
-        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # w = 1 − ½·1/(1 + 1)
+        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # 1 − ½·1/(1 + 1)
         >>> print(w, optimizer.state["m"], optimizer.state["v"])  # m = ½·2, v = ¼·4
         [0.75] [1.] [1.]
     """

@@ -32,7 +32,7 @@ class Adamax(Adam):
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> optimizer = optim.Adamax(0.5, betas=(0.5, 0.75), eps=2.0)
-        >>> w = optimizer.apply_gradients(np.float32([-2]), np.float32([1]))  # w = 1 + ½·1/(2 + 2)
+        >>> w = optimizer.apply_gradients(np.float32([-2]), np.float32([1]))  # 1 + ½·1/(2 + 2)
         >>> print(w, optimizer.state["m"], optimizer.state["v"])  # m = −½·2, v = 2
         [1.125] [-1.] [2.]
     """

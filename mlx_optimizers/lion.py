@@ -34,7 +34,7 @@ class Lion(Elementwise):
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> optimizer = optim.Lion(0.5, betas=(0.5, 0.75), weight_decay=0.5)
-        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # w = ¾ − ½
+        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # ¾ − ½
         >>> print(w, optimizer.state["m"])  # c = ½·2, m = ¼·2
         [0.25] [0.5]
     """

@@ -32,7 +32,7 @@ class RMSprop(Elementwise):
         >>> import numpy as np
         >>> import mlx_optimizers as optim
         >>> optimizer = optim.RMSprop(0.5, alpha=0.75, eps=1.0)
-        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # w = 1 − ½·2/(1 + 1)
+        >>> w = optimizer.apply_gradients(np.float32([2]), np.float32([1]))  # 1 − ½·2/(1 + 1)
         >>> print(w, optimizer.state["v"])  # v = ¼·4
         [0.5] [1.]
     """
