@@ -86,6 +86,7 @@ def test_the_page_of_an_optimizer_has_every_part(optimizer, site):
     parts = [text(tag).rstrip(":") for tag in body.select(":scope > p.rubric, :scope > dl.field-list > dt")]
     assert parts == ["Parameters", "Example"]
     assert len(body.find_all("div", "math", recursive=False)) == 1
+    assert "parameter after step t" in text(body.find("div", "math", recursive=False).find_next_sibling())
     (said,) = (text(tag) for tag in body.find_all("p", recursive=False) if "State: " in text(tag))
     assert "Raises ValueError for " in said
     assert "TypeError for " in said
