@@ -42,7 +42,7 @@ extensions = [
     "sphinxcontrib.katex",
     "tables",
 ]
-exclude_patterns = ["_static", "_templates"]
+exclude_patterns = ["_static", "_templates", "optimizers"]  # the last is included by the pages of the optimizers
 templates_path = ["_templates"]
 default_role = "literal"
 nitpicky = True
@@ -63,14 +63,17 @@ autoclass_content = "class"
 autodoc_class_signature = "mixed"
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
-autosummary_context = {"optimizers": [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]}
+autosummary_context = {
+    "optimizers": [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS],
+    "developers": ["rule", "coefficients", "exact", "check_together"],  # methods that stand last on such a page
+}
 autosummary_generate = True
 toc_object_entries_show_parents = "hide"  # the page names the class already
 autosummary_ignore_module_all = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_custom_sections = ["State", "Differences elsewhere"]
+napoleon_custom_sections = ["State"]
 documented_modules = [
     "mlx_optimizers",
     "mlx_optimizers.oracle",

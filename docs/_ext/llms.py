@@ -88,7 +88,7 @@ def blocks(node: nodes.Node, level: int) -> str:
     if isinstance(node, nodes.title | nodes.rubric):
         return f"**{inline(node)}**"
     if isinstance(node, nodes.math_block):
-        return f"$$\n{node.astext()}\n$$"
+        return f"$$\n{node.astext().strip()}\n$$"
     if isinstance(node, nodes.literal_block):
         return fenced(node.astext(), node.get("language", ""))
     if isinstance(node, nodes.doctest_block):

@@ -1,4 +1,4 @@
-"""What the page of an optimizer shows beyond its docstring, computed while the site is built.
+"""What the page of an optimizer shows beyond its docstring and its texts, computed while the site is built.
 
 Directives that take an optimizer's name: ``three-steps``, ``rule-source``, ``measured-error``, ``in-frameworks``,
 ``path-plot``, ``error-plot``; and ``mlx-history``, which without a name has every row. The role ``vector-file`` links
@@ -386,8 +386,19 @@ def vector_file(
     return [link], []
 
 
+LETTERS = "Here :math:`w_t` is the parameter after step t, counted from 1, and :math:`g_t` is its gradient."
+
+
+def name_the_letters(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Say below the formula of an optimizer which letters all of them share."""
+    if obj in CLASSES.values():
+        end = next(number for number, line in enumerate(lines) if r"\end{aligned}" in line) + 1
+        lines[end:end] = ["", LETTERS]
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     """Register with Sphinx."""
+    app.connect("autodoc-process-docstring", name_the_letters)
     app.add_role("vector-file", vector_file)
     app.add_directive("three-steps", ThreeSteps)
     app.add_directive("rule-source", RuleSource)

@@ -48,12 +48,12 @@ def formulas(tag: Tag) -> list[str]:
 
 
 def read(file: Path) -> Page:
-    body = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser").select_one("dl.py.class > dd")
+    soup = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
+    body, state = soup.select_one("dl.py.class > dd"), soup.select_one("section#state")
     (displayed,) = (text for block in body.find_all("div", "math", recursive=False) for text in formulas(block))
     (parameters,) = (
         title.find_next_sibling("dd") for title in body.select("dl.field-list > dt") if "Parameters" in title.get_text()
     )
-    (state,) = (title.find_next_sibling("ul") for title in body.select("p.rubric") if title.get_text() == "State")
     arguments = {
         item.find("strong").get_text(): [name for text in formulas(item)[:1] for name in latex.parse_names(text)]
         for item in parameters.select("li")

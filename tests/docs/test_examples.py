@@ -32,12 +32,20 @@ EXAMPLES = {
     "docs/guides/train_on_the_digits.md": 14,
     "docs/index.md": 10,
     "docs/optimizers.rst": 8,
+    "docs/optimizers/adadelta.md": 26,
+    "docs/optimizers/adagrad.md": 29,
+    "docs/optimizers/adam.md": 28,
+    "docs/optimizers/adamax.md": 28,
+    "docs/optimizers/adamw.md": 30,
+    "docs/optimizers/lion.md": 26,
+    "docs/optimizers/rmsprop.md": 26,
+    "docs/optimizers/sgd.md": 31,
     "docs/performance.md": 8,
-    "mlx_optimizers/adadelta.py": 23,
-    "mlx_optimizers/adagrad.py": 21,
-    "mlx_optimizers/adam.py": 23,
-    "mlx_optimizers/adamax.py": 23,
-    "mlx_optimizers/adamw.py": 24,
+    "mlx_optimizers/adadelta.py": 5,
+    "mlx_optimizers/adagrad.py": 5,
+    "mlx_optimizers/adam.py": 5,
+    "mlx_optimizers/adamax.py": 5,
+    "mlx_optimizers/adamw.py": 5,
     "mlx_optimizers/backends/__init__.py": 2,
     "mlx_optimizers/backends/command.py": 3,
     "mlx_optimizers/cli.py": 2,
@@ -47,15 +55,15 @@ EXAMPLES = {
     "mlx_optimizers/execution/program.py": 8,
     "mlx_optimizers/execution/threads.py": 4,
     "mlx_optimizers/interrupts.py": 5,
-    "mlx_optimizers/lion.py": 24,
+    "mlx_optimizers/lion.py": 5,
     "mlx_optimizers/optimizer.py": 16,
     "mlx_optimizers/oracle/exact.py": 3,
     "mlx_optimizers/oracle/formats.py": 5,
     "mlx_optimizers/oracle/formulas.py": 6,
     "mlx_optimizers/oracle/rounded.py": 5,
     "mlx_optimizers/oracle/trajectory.py": 3,
-    "mlx_optimizers/rmsprop.py": 23,
-    "mlx_optimizers/sgd.py": 25,
+    "mlx_optimizers/rmsprop.py": 5,
+    "mlx_optimizers/sgd.py": 5,
     "mlx_optimizers/state.py": 13,
     "mlx_optimizers/testing.py": 5,
 }
@@ -82,6 +90,11 @@ def counts() -> Counter[str]:
 def test_no_file_has_lost_examples(counts):
     lost = {name: (counts[name], least) for name, least in EXAMPLES.items() if counts[name] < least}
     assert not lost, f"found, and expected at least: {lost}"
+
+
+def test_the_examples_are_no_fewer_in_all(counts):
+    """They may move from a docstring to a page; none is to go on the way."""
+    assert counts.total() >= 526
 
 
 def test_every_file_with_examples_is_in_the_table(counts):
@@ -213,7 +226,7 @@ def test_a_digit_changed_in_what_an_example_prints_is_noticed_in_every_file(proj
         if text := with_a_digit_changed(path.read_text(encoding="utf-8")):
             path.write_text(text, encoding="utf-8")
             changed.add(name)
-    assert {"README.md", "docs/optimizers.rst", "mlx_optimizers/adam.py"} <= changed
+    assert {"README.md", "docs/optimizers.rst", "docs/optimizers/adam.md", "mlx_optimizers/adam.py"} <= changed
     result = run("-m", "pytest", "-q", *sorted(changed), cwd=project)
     assert set(re.findall(r"^FAILED (\S+?)::", result.stdout, re.MULTILINE)) == changed, result.stdout + result.stderr
 

@@ -66,3 +66,4 @@ def test_the_markdown_of_an_optimizer_has_formula_example_and_tables(site, optim
     assert "```pycon\n>>> import numpy as np" in text
     assert "| t, g |" in text
     assert re.search(r"^## Error and bound$", text, re.MULTILINE)
+    assert re.search(r"^## What each hyperparameter does$.*^>>> step\(", text, re.MULTILINE | re.DOTALL)

@@ -60,7 +60,7 @@ def test_the_table_of_three_steps_has_the_bits_of_mlx_and_a_value_between_its_en
 
 @OPTIMIZERS
 def test_the_order_of_operations_that_is_shown_runs_and_gives_the_bits_of_the_class(site, optimizer):
-    source = page(site, optimizer).select_one("#order-of-operations pre").get_text()
+    source = page(site, optimizer).select_one("#for-developers #order-of-operations pre").get_text()
     names = {"np": np}
     exec(compile(source, "page", "exec"), names)  # noqa: S102 - our own page
     rng = np.random.default_rng(0)
@@ -85,7 +85,10 @@ def test_every_measured_error_is_within_its_bound(site, optimizer):
 
 @OPTIMIZERS
 def test_what_frameworks_compute_is_what_the_reports_say(site, optimizer):
-    shown = rows(page(site, optimizer).select_one("#elsewhere"))
+    part = page(site, optimizer).select_one("section#in-other-frameworks")
+    prose = part.find("p").get_text()
+    assert all(name in prose for name in ("torch", "optax", "Keras")), "the differences in words stand above the table"
+    shown = rows(part)
     for row in shown:
         name, version = row[0].split(maxsplit=1)
         report = json.loads((ROOT / "docs" / "reports" / f"{name}.json").read_text("utf-8"))
@@ -105,8 +108,8 @@ def test_a_page_has_its_plots_in_the_colours_of_the_theme_and_its_vectors(site, 
     assert not re.search(r"#0[147a]0[258b]0[369c]\b", "".join(map(str, plots))), "a placeholder is left"
     identifiers = [tag["id"] for tag in soup.find_all(id=True)]
     assert len(identifiers) == len(set(identifiers))
-    assert (site / "generated" / soup.select_one("#files li a")["href"]).is_file()
-    links = soup.select("#files a:has(code)")
+    assert (site / "generated" / soup.select_one("#source-tests-and-vectors li a")["href"]).is_file()
+    links = soup.select("#source-tests-and-vectors a:has(code)")
     assert [link.get_text() for link in links][1] == f"mlx_optimizers/{optimizer.__name__.lower()}.py"
     assert len([link for link in links if link.get_text().startswith("tests/")]) == 4
     for link in links[1:]:

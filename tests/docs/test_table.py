@@ -81,24 +81,74 @@ def optimizer(request) -> type[mlx_optimizers.Optimizer]:
 
 
 def test_the_page_of_an_optimizer_has_every_part(optimizer, site):
-    body = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html").select_one("dl.py.class > dd")
+    soup = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html")
+    body = soup.select_one("dl.py.class > dd")
     parts = [text(tag).rstrip(":") for tag in body.select(":scope > p.rubric, :scope > dl.field-list > dt")]
-    assert parts == ["Parameters", "State", "Raises", *parts[3:]]
-    assert set(parts[3:]) == {"Differences elsewhere", "References", "Example"}
+    assert parts == ["Parameters", "Example"]
     assert len(body.find_all("div", "math", recursive=False)) == 1
-    assert body.select('a[href*="references.html#id"]'), "a paper, listed in full"
+    assert "parameter after step t" in text(body.find("div", "math", recursive=False).find_next_sibling())
+    (said,) = (text(tag) for tag in body.find_all("p", recursive=False) if "State: " in text(tag))
+    assert "Raises ValueError for " in said
+    assert "TypeError for " in said
+    for slot in optimizer.slots:
+        assert said.partition("State: ")[2].partition(",")[0].split(" and ").count(slot) == 1
+    assert soup.select('#references a[href*="references.html#id"]'), "a paper, listed in full"
+
+
+PARTS = [
+    "Try it",
+    "In other frameworks",
+    "What each hyperparameter does",
+    "State",
+    "Errors",
+    "Overflow, NaN and 16 bits",
+    "A float32 result with its bits",
+    "Error and bound",
+    "Three steps",
+    "Path on a test function",
+    "History in MLX",
+    "References",
+    "Source, tests and vectors",
+    "For developers",
+]
+
+
+def test_the_parts_of_the_page_of_an_optimizer_are_in_order_and_none_is_empty(optimizer, site):
+    article = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html").find("article")
+    assert [text(tag).rstrip("#") for tag in article.find_all("h2")] == PARTS
+    below = article.select("#for-developers h3")
+    assert [text(tag).rstrip("#") for tag in below] == ["Order of operations", "Methods of the class"]
+    for tag in (*article.find_all("h2"), *below):
+        assert len(tag.parent.find_all(True, recursive=False)) > 1, text(tag)
+    methods = [tag["id"].rpartition(".")[2] for tag in article.select("#methods-of-the-class dt[id]")]
+    assert methods[:3] == ["rule", "coefficients", "exact"]
+    assert methods[3:] == [name for name in ["check_together"] if name in vars(optimizer)]
+
+
+def test_the_state_of_an_optimizer_is_listed_in_full_on_its_page(optimizer, site):
+    state = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html").select_one("section#state")
+    assert "zeros, of the parameter’s shape and dtype" in text(state)
+    assert [item.find("code").get_text() for item in state.select("li")] == list(optimizer.slots)
+
+
+def test_the_examples_of_a_page_print_the_errors_and_limits_that_its_text_names(optimizer, site):
+    soup = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html")
+    for part in ("errors", "overflow-nan-and-16-bits", "a-float32-result-with-its-bits", "order-of-operations"):
+        assert soup.select_one(f"section#{part}").select("div.highlight-pycon pre"), part
 
 
 def test_every_hyperparameter_has_an_example_of_its_own(optimizer, site):
     body = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html")
-    called = [line for block in body.select("div.doctest") for line in block.get_text().splitlines()]
+    called = [
+        line for block in body.select("#what-each-hyperparameter-does pre") for line in block.get_text().splitlines()
+    ]
     for name in inspect.signature(optimizer).parameters:
         assert any(line.startswith(">>> step(") and f"{name}=" in line for line in called), name
 
 
 def test_float32_bits_stand_between_the_ends_of_their_interval_on_every_page(optimizer, site):
     body = parse(site / "generated" / f"mlx_optimizers.{optimizer.__name__}.html")
-    (block,) = (tag.get_text() for tag in body.select("div.doctest") if "trajectory" in tag.get_text())
+    (block,) = (tag.get_text() for tag in body.select("#a-float32-result-with-its-bits pre"))
     printed = [line for line in block.splitlines() if line and not line.startswith((">>>", "..."))]
     low, new, high = (np.uint32(int(line.split()[1], 16)).view(np.float32) for line in printed[:3])
     assert [f"{x:.9f}" for x in (low, new, high)] == [line.split()[0] for line in printed[:3]]

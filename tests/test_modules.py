@@ -1,0 +1,26 @@
+"""Each optimizer stands on one screen: its module is short, and so is the docstring of its class."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mlx_optimizers
+
+LINES, DOCSTRING = 80, 25
+LONGER = {"SGD": (100, 32)}
+"""SGD has five hyperparameters and three switches in its formula."""
+
+
+@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+def test_an_optimizer_stands_on_one_screen(name):
+    text = (Path(mlx_optimizers.__file__).parent / f"{name.lower()}.py").read_text(encoding="utf-8")
+    (found,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
+    docstring = found.body[0]
+    assert isinstance(docstring, ast.Expr)
+    lines, longest = LONGER.get(name, (LINES, DOCSTRING))
+    assert len(text.splitlines()) <= lines
+    assert docstring.end_lineno - docstring.lineno + 1 <= longest
+    assert {"coefficients", "rule", "exact"} <= {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
