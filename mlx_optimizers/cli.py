@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import io
 import json
 import math
@@ -20,6 +21,7 @@ from typing import Any, TextIO
 import mlx_optimizers
 from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
+from mlx_optimizers.catalog import CATALOG
 from mlx_optimizers.conformance import Report, check, matching, vectors
 from mlx_optimizers.conformance.acceptance import decidable
 from mlx_optimizers.conformance.cases import Case, default_rate
@@ -47,7 +49,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 }
 """What writes a report, by the name of the format."""
 
-_OPTIMIZERS = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
+_OPTIMIZERS = {entry.name: entry.optimizer for entry in CATALOG}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -419,10 +421,24 @@ def _add_trace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scalars", choices=("double", "float32"), default="double", help="profile of the interval")
     group = parser.add_argument_group("hyperparameters", "as the optimizer takes them; default: the class's")
     group.add_argument("--learning-rate", type=_numbers, metavar="X", help="one number, or one a step")
-    group.add_argument("--betas", type=_numbers, metavar="B1,B2")
-    for name in ("momentum", "weight-decay", "dampening", "alpha", "rho", "eps"):
-        group.add_argument(f"--{name}", type=_number, metavar="X")
-    group.add_argument("--nesterov", action="store_true", default=None)
+    for name, default in _hyperparameters().items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            group.add_argument(option, action="store_true", default=None)
+        elif isinstance(default, tuple):
+            group.add_argument(option, type=_numbers, metavar=",".join(f"X{n}" for n in range(1, 1 + len(default))))
+        else:
+            group.add_argument(option, type=_number, metavar="X")
+
+
+def _hyperparameters() -> dict[str, Any]:
+    """A default of each hyperparameter but the learning rate, of any optimizer."""
+    found = {
+        name: parameter.default
+        for entry in CATALOG
+        for name, parameter in inspect.signature(entry.optimizer).parameters.items()
+    }
+    return {name: default for name, default in found.items() if name != "learning_rate"}
 
 
 def _number(text: str) -> float:
@@ -437,7 +453,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    names = ("learning_rate", "betas", "momentum", "weight_decay", "dampening", "alpha", "rho", "eps", "nesterov")
+    names = ("learning_rate", *_hyperparameters())
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     rates = given.setdefault("learning_rate", [default_rate(arguments.optimizer)])
     if len(rates) == 1:
