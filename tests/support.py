@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import shutil
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-__all__ = ["chromium", "program", "require"]
+__all__ = ["alone", "chromium", "program", "require"]
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep the other workers of pytest-xdist from what stands at a path, until the block is over."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # which ends with the process, however that ends
+        yield
 
 
 def require(module: str) -> ModuleType:
