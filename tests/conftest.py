@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import settings
 
 from mlx_optimizers.conformance import acceptance, diagnosis
+from mlx_optimizers.conformance.vectors import write_vectors
 from tests.remembered import trajectory_once, walk_once
+from tests.support import alone
 
 NO_SKIPS = bool(os.environ.get("CI")) and not os.environ.get("CORE_ONLY")
 """In CI everything is installed. CORE_ONLY marks the runs without the optional libraries: their skips are meant."""
@@ -55,6 +58,18 @@ def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of one run share, for what is made once; see ``alone`` in tests/support.py."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def vectors(common: Path) -> Path:
+    """The published vectors, written once for all workers; a test that changes a file copies them first."""
+    folder = common / "vectors"
+    with alone(folder):
+        if not folder.exists():
+            ready = Path(tempfile.mkdtemp(dir=common))
+            write_vectors(ready)
+            ready.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
