@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import mpmath
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from mlx_optimizers.conformance import acceptance, diagnosis
+from mlx_optimizers.conformance.vectors import write_vectors
+from tests.remembered import trajectory_once, walk_once
+from tests.support import alone
 
 NO_SKIPS = bool(os.environ.get("CI")) and not os.environ.get("CORE_ONLY")
 """In CI everything is installed. CORE_ONLY marks the runs without the optional libraries: their skips are meant."""
@@ -44,6 +51,39 @@ def pytest_make_collect_report(
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of one run share, for what is made once; see ``alone`` in tests/support.py."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def vectors(common: Path) -> Path:
+    """The published vectors, written once for all workers; a test that changes a file copies them first."""
+    folder = common / "vectors"
+    with alone(folder):
+        if not folder.exists():
+            ready = Path(tempfile.mkdtemp(dir=common))
+            write_vectors(ready)
+            ready.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _once() -> tuple[object, object]:
+    return trajectory_once(acceptance.trajectory), walk_once(diagnosis.walk)
+
+
+@pytest.fixture(scope="module")
+def remembered(_once: tuple[object, object]) -> Iterator[None]:
+    """The checks and diagnoses of a module compute no interval twice; see tests/remembered.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(acceptance, "trajectory", _once[0])
+        patch.setattr(diagnosis, "walk", _once[1])
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import shutil
+import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-__all__ = ["chromium", "program", "require"]
+__all__ = ["alone", "chromium", "hearing", "program", "require"]
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep the other workers of pytest-xdist from what stands at a path, until the block is over."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # which ends with the process, however that ends
+        yield
+
+
+_HEARING = """
+import os, signal, sys
+for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def hearing(*command: str) -> list[str]:
+    """The command that runs another one which hears signals; tests may run where they are ignored, as under nohup."""
+    return [sys.executable, "-c", _HEARING, *command]
 
 
 def require(module: str) -> ModuleType:

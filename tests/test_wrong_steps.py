@@ -17,6 +17,8 @@ from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import check, matching, parse
 from mlx_optimizers.conformance.acceptance import judge
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 f = np.float32
 
 

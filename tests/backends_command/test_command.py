@@ -19,7 +19,7 @@ import pytest
 from mlx_optimizers.backends import Unavailable, command, open_backend
 from mlx_optimizers.backends.command import LIMIT, AdapterError, Command, Failed, request
 from mlx_optimizers.conformance import Case, Unsupported, check, matching
-from tests.support import require
+from tests.support import hearing, require
 
 CASE = matching(pattern="adam/plain/defaults")[0]
 
@@ -566,7 +566,7 @@ def test_nothing_is_left_running_when_the_interpreter_ends_without_close(ending,
 
 def test_nothing_is_left_running_after_a_keyboard_interrupt(program):
     adapter = program("start()\nreceive()\nos.fork()\nnote()\ntime.sleep(1000)")
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, adapter], stderr=subprocess.PIPE)
+    parent = subprocess.Popen(hearing(sys.executable, "-c", PARENT, adapter), stderr=subprocess.PIPE)
     while not program.pids.exists() or len(program.pids.read_text().split()) < 3:  # itself, and both after the fork
         assert parent.poll() is None
         time.sleep(0.01)
@@ -579,7 +579,7 @@ def test_nothing_is_left_running_after_a_keyboard_interrupt(program):
 @pytest.mark.parametrize("body", ["time.sleep(1000)", "start()\nreceive()\ntime.sleep(1000)"])
 def test_nothing_is_left_running_when_the_command_is_terminated(body, program):
     adapter = program(body)
-    parent = subprocess.Popen([sys.executable, "-m", "mlx_optimizers", "check", f"cmd:{adapter}"])
+    parent = subprocess.Popen(hearing(sys.executable, "-m", "mlx_optimizers", "check", f"cmd:{adapter}"))
     while not program.pids.exists() or not program.pids.read_text():
         assert parent.poll() is None
         time.sleep(0.01)

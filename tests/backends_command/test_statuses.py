@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.support import hearing
 
 COMMAND = shlex.quote(str(Path(sys.executable).with_name("mlx-optimizers")))  # -m would put the folder on the path
 WRONG = "check reference --as 'Adam[eps=inside_sqrt]' --case 'adam/tiny/*'"
@@ -161,14 +164,6 @@ for line in sys.stdin:
 """
 
 
-HEARING = """
-import os, signal, sys
-signal.signal(int(sys.argv[1]), signal.SIG_DFL)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Runs a command that hears a signal, which may be ignored where tests run."""
-
-
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
 def test_a_signal_ends_the_adapter_too_and_leaves_the_old_report(name, tmp_path):
     (tmp_path / "waits.py").write_text(WAITS)
@@ -177,7 +172,7 @@ def test_a_signal_ends_the_adapter_too_and_leaves_the_old_report(name, tmp_path)
     command = [sys.executable, "-m", "mlx_optimizers", "check", adapter, "-o", "report"]
     environment = {**os.environ, "PYTHONPATH": ROOT}
     number = getattr(signal, name)
-    command = [sys.executable, "-c", HEARING, str(int(number)), *command]
+    command = hearing(*command)
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
@@ -205,7 +200,7 @@ def f(parameter, gradients, **_):
 def test_a_signal_ends_a_function_that_does_not_want_to(name, tmp_path):
     (tmp_path / "stays.py").write_text(MODULES["stays"])
     command = [sys.executable, "-m", "mlx_optimizers", "check", "py:stays:f"]
-    command = [sys.executable, "-c", HEARING, str(int(signal.SIGINT)), *command]
+    command = hearing(*command)
     environment = {**os.environ, "PYTHONPATH": ROOT}
     process = subprocess.Popen(
         command,
@@ -236,7 +231,7 @@ def test_a_signal_ends_the_processes_that_judge_too(name, after, tmp_path):
     """Ctrl-C goes to all processes of a terminal; SIGKILL here to the first alone, which can do nothing then."""
     (tmp_path / "slow.py").write_text(SLOW)
     command = [sys.executable, "-m", "mlx_optimizers", "check", "py:slow:f", "--as", "SGD", "-j", "2", "-o", "report"]
-    command = [sys.executable, "-c", HEARING, str(int(signal.SIGINT)), *command]
+    command = hearing(*command)
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -315,11 +310,11 @@ def test_an_adapter_that_strays_from_the_protocol(kind, status, words, tmp_path)
         assert "conforms" in done.stdout  # what finished is reported
 
 
-def test_vectors_are_replaced_together_and_nothing_else_is_read(tmp_path):
-    from mlx_optimizers.conformance.vectors import verify_vectors, write_vectors
+def test_vectors_are_replaced_together_and_nothing_else_is_read(vectors, tmp_path):
+    from mlx_optimizers.conformance.vectors import verify_vectors
 
-    written = write_vectors(tmp_path)
-    assert verify_vectors(tmp_path) == []
+    written = shutil.copytree(vectors, tmp_path, dirs_exist_ok=True)  # which tests/vectors finds right as they are
+    names = {path.name for path in written.iterdir()}
     (tmp_path / "adam.json").unlink()
     os.mkfifo(tmp_path / "adam.json")
     (tmp_path / "lion.json").unlink()
@@ -335,4 +330,4 @@ def test_vectors_are_replaced_together_and_nothing_else_is_read(tmp_path):
         "folder/adam.json: no file of the vectors has this name",
         "notes.txt: no file of the vectors has this name",
     ]
-    assert {path.name for path in written} >= {"adam.json", "MANIFEST.json", "CHANGES.txt"}
+    assert names >= {"adam.json", "MANIFEST.json", "CHANGES.txt"}

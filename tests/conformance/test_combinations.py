@@ -15,6 +15,8 @@ from mlx_optimizers.conformance.cases import cases_of
 from mlx_optimizers.testing import assert_conforms
 from tests.conformance.combinations import RATE, Table, Unreadable, values_of
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 table = cache(Table)
 
 

@@ -18,6 +18,8 @@ from mlx_optimizers.oracle.formulas import variants
 from mlx_optimizers.testing import assert_conforms
 from tests.programs import Evaluated, Program, adam
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 WITHOUT_VALUE = [
     *(f"{name}[bias_correction={kind},step=t-1]" for name in ("Adam", "AdamW") for kind in ("true", "first", "second")),
     "Adamax[bias_correction=true,step=t-1]",

@@ -17,6 +17,8 @@ from mlx_optimizers.oracle.formulas import split, variants
 from tests.conformance.intervals import passes_as
 from tests.programs import Evaluated, Program
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 NAMES = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
 ADAMS = ["Adam", "AdamW", "Adamax"]
 PROFILES = ("double", "float32")

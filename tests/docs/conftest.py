@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.docs.copies import build, copy_project
+from tests.docs.copies import build, build_changed, copy_project
+from tests.support import alone
 
 
 @pytest.fixture
@@ -17,11 +22,30 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(common: Path) -> Path:
+    """A copy of the project with its site, built once for all workers; ``changed`` builds on it."""
+    copy = common / "built"
+    with alone(copy):
+        if not (copy / "whole").exists():
+            shutil.rmtree(copy, ignore_errors=True)
+            result = build(copy_project(copy))
+            assert result.returncode == 0, result.stdout + result.stderr
+            (copy / "whole").touch()
+    return copy
+
+
+@pytest.fixture
+def changed(built: Path, tmp_path: Path) -> Callable[[dict[str, str]], subprocess.CompletedProcess[str]]:
+    """Build the site with other texts of some files; the pages are in ``tmp_path / "html"``.
+
+    That is no build from nothing: of the copy that all tests share, what depends on those files is built again.
+    """
+    return partial(build_changed, built, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def site(request: pytest.FixtureRequest) -> Path:
     """The built site: the one that ``make test`` has just built, or one built here."""
-    if built := os.environ.get("MLX_OPTIMIZERS_SITE"):
-        return Path(built)
-    copy = copy_project(tmp_path_factory.mktemp("site") / "project")
-    result = build(copy)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return copy / "build" / "html"
+    if made := os.environ.get("MLX_OPTIMIZERS_SITE"):
+        return Path(made)
+    return request.getfixturevalue("built") / "build" / "html"

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import alone
+
 ROOT = Path(__file__).parents[2]
 LIMIT = 600
 """Seconds that one command may take."""
@@ -37,10 +39,38 @@ def run(*arguments: object, cwd: Path, **environment: str | None) -> subprocess.
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def build(project: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """Build the site of a copy as the Makefile does."""
-    arguments = ("-m", "sphinx", "-n", "-W", "--keep-going", "--quiet", "docs", "build/html")
-    return run(*arguments, cwd=project, **environment)
+def build(project: Path, output: Path | None = None, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Build the site of a copy as the Makefile does, in ``build`` of the copy or in another folder."""
+    output = output or project / "build"
+    options = ("-n", "-W", "--keep-going", "--quiet", "-d", output / "doctrees")
+    return run("-m", "sphinx", *options, "docs", output / "html", cwd=project, **environment)
+
+
+def build_changed(project: Path, output: Path, texts: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Build the site of a copy that is built already, with other texts of some files, and put the copy back.
+
+    Sphinx reads and writes again what depends on those files, and keeps the rest as it was in the copy. What it makes
+    is in ``output``, and the copy is as before, for the next test: no build sees what another one was given.
+    """
+    generated, kept = project / "docs" / "generated", {}
+    with alone(project):
+        for made in ("doctrees", "html"):
+            shutil.copytree(project / "build" / made, output / made)
+        shutil.copytree(generated, output / "generated")
+        try:
+            for name, text in texts.items():
+                path = project / name
+                kept[path] = (path.read_bytes(), path.stat()) if path.exists() else None
+                path.write_text(text, encoding="utf-8")
+            return build(project, output, PYTHONDONTWRITEBYTECODE="1")
+        finally:
+            for path, before in kept.items():
+                path.unlink(missing_ok=True)
+                if before is not None:
+                    path.write_bytes(before[0])
+                    os.utime(path, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+            shutil.rmtree(generated)
+            shutil.copytree(output / "generated", generated)
 
 
 def copy_project(target: Path) -> Path:

@@ -18,7 +18,7 @@ import mlx_optimizers
 from mlx_optimizers.oracle import Exact
 from mlx_optimizers.oracle.trajectory import formula_named, walk
 from tests import latex
-from tests.docs.copies import ROOT, build, run
+from tests.docs.copies import ROOT, run
 
 BITS, DIGITS = 300, 60
 """Both sides compute with 300 bits, which are 90 digits; 30 of them are room for rounding and cancellation."""
@@ -203,19 +203,18 @@ def test_a_change_in_the_text_is_noticed(page, old, new):
     assert difference(mlx_optimizers.Adam, found, tree).startswith("Adam: the displayed formula ")
 
 
-def test_a_sign_changed_in_a_docstring_is_named_by_the_tests_of_its_page(project):
-    module = project / "mlx_optimizers" / "adam.py"
-    text = module.read_text(encoding="utf-8")
+@pytest.mark.xdist_group("builds of the site")
+def test_a_sign_changed_in_a_docstring_is_named_by_the_tests_of_its_page(changed, tmp_path):
+    text = (ROOT / "mlx_optimizers" / "adam.py").read_text(encoding="utf-8")
     old = r"v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2"
     assert text.count(old) == 1
-    module.write_text(text.replace(old, old.replace("+", "-")), encoding="utf-8")
-    built = build(project)
+    built = changed({"mlx_optimizers/adam.py": text.replace(old, old.replace("+", "-"))})
     assert built.returncode == 0, built.stdout + built.stderr
     tests = run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/docs/test_displayed_formulas.py"),
         *("-k", "exact_step and (Adam or Adamax)"),
         cwd=ROOT,
-        MLX_OPTIMIZERS_SITE=str(project / "build" / "html"),
+        MLX_OPTIMIZERS_SITE=str(tmp_path / "html"),
     )
     assert tests.returncode == 1, tests.stdout + tests.stderr
     assert "test_the_displayed_formula_is_the_exact_step[Adam]" in tests.stdout

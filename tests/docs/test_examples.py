@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.copies import ROOT, run
+from tests.docs.copies import ROOT, copy_project, run
 
 EXAMPLES = {
     "README.md": 17,
@@ -193,16 +193,39 @@ FORMS = {
 }
 
 
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> tuple[dict[str, str], dict[str, str]]:
+    """The outcome of each form, right and with a wrong digit: every one a file of its own, in two runs of pytest."""
+    project = copy_project(tmp_path_factory.mktemp("forms") / "project")
+    found = []
+    for changes in ({}, {"0.25": "0.26", "0.2.0": "0.2.1"}):
+        files = {}
+        for number, (form, (name, text)) in enumerate(FORMS.items()):
+            for old, new in changes.items():
+                text = text.replace(old, new)
+            stem, dot, suffix = name.partition(".")
+            file = f"{'mlx_optimizers' if suffix == 'py' else 'docs'}/{stem}_{number}{dot}{suffix}"
+            (project / file).write_text(text, encoding="utf-8")
+            files[file] = form
+        result = run("-m", "pytest", "-q", "-rA", *files, cwd=project)
+        outcome = re.findall(r"^(PASSED|FAILED) (\S+?)::", result.stdout, re.MULTILINE)
+        assert sorted(file for _, file in outcome) == sorted(files), result.stdout + result.stderr
+        found.append({files[file]: status for status, file in outcome})
+    return tuple(found)
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_a_wrong_digit_is_noticed_in(form, project):
-    name, text = FORMS[form]
-    path = project / ("mlx_optimizers" if name.endswith(".py") else "docs") / name
-    wrong = text.replace("0.25", "0.26").replace("0.2.0", "0.2.1")
-    for content, passed, status in ((text, 1, 0), (wrong, 0, 1)):
-        path.write_text(content, encoding="utf-8")
-        result = run("-m", "pytest", "-q", path, cwd=project)
-        assert result.returncode == status, result.stdout + result.stderr
-        assert f"{1 - passed} failed" in result.stdout or f"{passed} passed" in result.stdout
+def test_a_wrong_digit_is_noticed_in(form, outcomes):
+    right, wrong = outcomes
+    assert right[form] == "PASSED"
+    assert wrong[form] == "FAILED"
+
+
+def test_a_failed_example_fails_its_run(project):
+    page = project / "docs" / "page.md"
+    for text, status in (("```pycon\n>>> 1 / 4\n0.25\n```\n", 0), ("```pycon\n>>> 1 / 4\n0.26\n```\n", 1)):
+        page.write_text(text, encoding="utf-8")
+        assert run("-m", "pytest", "-q", page, cwd=project).returncode == status
 
 
 PROMPT = re.compile(r"\s*(>>> |\.\.\. |\$ mlx-optimizers )")
@@ -219,6 +242,28 @@ def with_a_digit_changed(text: str) -> str | None:
     return None
 
 
+FIRST_FAILURE = '''
+"""A plugin of pytest that leaves a file after its first failure: one is enough to tell that it was noticed."""
+
+import pytest
+
+failed = set()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        failed.add(item.path)
+    return report
+
+
+def pytest_runtest_setup(item):
+    if item.path in failed:
+        pytest.skip("its file has failed already")
+'''
+
+
 def test_a_digit_changed_in_what_an_example_prints_is_noticed_in_every_file(project):
     changed = set()
     for name in EXAMPLES:
@@ -227,7 +272,8 @@ def test_a_digit_changed_in_what_an_example_prints_is_noticed_in_every_file(proj
             path.write_text(text, encoding="utf-8")
             changed.add(name)
     assert {"README.md", "docs/optimizers.rst", "docs/optimizers/adam.md", "mlx_optimizers/adam.py"} <= changed
-    result = run("-m", "pytest", "-q", *sorted(changed), cwd=project)
+    (project / "first_failure.py").write_text(FIRST_FAILURE, encoding="utf-8")
+    result = run("-m", "pytest", "-q", "-p", "first_failure", *sorted(changed), cwd=project)
     assert set(re.findall(r"^FAILED (\S+?)::", result.stdout, re.MULTILINE)) == changed, result.stdout + result.stderr
 
 

@@ -17,6 +17,8 @@ from mlx_optimizers.oracle.formulas import AXES
 from tests.docs.copies import ROOT
 from tests.support import require
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 REPORTS = ROOT / "docs" / "reports"
 LIBRARIES = dict.fromkeys(BACKENDS, "torch")
 LIBRARIES |= {"mlx": "mlx.core", "keras": "keras", "optax": "optax", "reference": "numpy"}

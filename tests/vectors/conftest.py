@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 
-from mlx_optimizers.conformance.vectors import write_vectors
-
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(vectors: Path) -> Path:
     """The files, as the command writes them; a test that changes one copies it first."""
-    target = tmp_path_factory.mktemp("vectors")
-    write_vectors(target)
-    return target
+    return vectors
 
 
 @pytest.fixture(scope="session")
