@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -48,6 +49,7 @@ def threads_found_anew(monkeypatch):
 def shapes_of(array):
     """The shapes of the blocks of one parameter."""
     seen = []
+    set_threads(1)  # in order
     run_blocks([[array], [array]], [array.flags.c_contiguous], 0, lambda w, g: seen.append(w.shape))
     return seen
 
@@ -151,6 +153,7 @@ def test_a_step_needs_no_memory_but_state_and_two_blocks_a_thread(made, count):
     set_threads(count)
     w, g = np.ones(6 * BLOCK + 7, np.float32), np.ones(6 * BLOCK + 7, np.float32)
     optimizer = made(0.1)
+    made(0.1).update(w[:3].copy(), g[:3])  # what is imported at a first step is not counted
     tracemalloc.start()
     try:
         for _ in range(3):
@@ -226,16 +229,42 @@ def test_no_more_threads_are_asked_for_than_there_are_parts():
 
 
 def test_threads_are_used_again_and_their_number_stays(monkeypatch):
-    monkeypatch.setattr(sharing, "_pool", None)
+    monkeypatch.setattr(sharing, "_jobs", queue.SimpleQueue())
+    monkeypatch.setattr(sharing, "_workers", 0)
     before = threading.active_count()
     for _ in range(300):
         share(range(3), each(lambda thread, part: None), 3)
-    assert threading.active_count() <= before + 2
-    share(range(9), each(lambda thread, part: time.sleep(0.01)), 5)  # those of before end
-    deadline = time.monotonic() + 30
-    while threading.active_count() > before + 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before + 4
+    assert threading.active_count() == before + 2
+    share(range(9), each(lambda thread, part: time.sleep(0.01)), 5)
+    assert threading.active_count() == before + 4
+
+
+def test_a_thread_begins_with_a_stretch_of_its_own_and_then_helps():
+    """The second thread waits at its first part until the first has done all others."""
+    taken, first = {0: [], 1: []}, threading.Event()
+
+    def run(thread, part):
+        taken[thread].append(part)
+        if thread == 1:
+            assert first.wait(timeout=30)
+        elif sum(map(len, taken.values())) == 8 and taken[1]:
+            first.set()
+        elif not taken[1]:
+            time.sleep(0.001)
+
+    for _ in range(20):  # until the second has begun before the first is done
+        taken, first = {0: [], 1: []}, threading.Event()
+        share(range(8), each(run), 2)
+        if taken[1]:
+            break
+    assert taken == {0: [0, 1, 2, 3, 7, 6, 5], 1: [4]}
+
+
+def test_what_no_thread_has_begun_is_done_by_the_one_that_asks(monkeypatch):
+    monkeypatch.setattr(sharing, "_give", lambda jobs: None)
+    done = []
+    share(range(8), each(lambda thread, part: done.append((thread, part))), 3)
+    assert sorted(done) == [(0, part) for part in range(8)]
 
 
 def test_every_part_is_run_once():
@@ -286,7 +315,7 @@ def test_what_ends_a_program_is_the_cause_too(count):
 
 def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
     """The caller has done its part and waits when it is interrupted: nobody writes any more when it goes on."""
-    begun, done, real = threading.Event(), [], sharing.wait
+    begun, done, real = threading.Event(), [], sharing._Job.finish
     main = threading.current_thread()
 
     def run(thread, part):
@@ -297,11 +326,11 @@ def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
         time.sleep(0.2)
         done.append(part)
 
-    def interrupted(futures):
-        monkeypatch.setattr(sharing, "wait", real)
+    def interrupted(job):
+        monkeypatch.setattr(sharing._Job, "finish", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sharing, "wait", interrupted)
+    monkeypatch.setattr(sharing._Job, "finish", interrupted)
     with pytest.raises(Stopped) as caught:
         share(range(2), each(run), 2)
     assert isinstance(caught.value.__cause__, KeyboardInterrupt)

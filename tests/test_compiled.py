@@ -265,7 +265,7 @@ def test_what_it_cannot_compute_numpy_does_in_the_same_step(loops):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_no_number_of_threads_changes_a_bit(count):
-    size = 3 * tuning.CHUNK + 17
+    size = 3 * tuning.SHARE_COMPILED + 17
     results = []
     for threads in (1, count):
         set_threads(threads)

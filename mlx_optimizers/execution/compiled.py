@@ -136,37 +136,53 @@ class Rows:
 
     def __init__(self, arrays: Sequence[tuple[npt.NDArray[Any], ...]], loop: Loop) -> None:
         self._loop = loop
+        self._facts = [(w.size, w.dtype) for w, *_ in arrays]
+        self._size = sum(size for size, _ in self._facts)
+        self.most = max(1, self._size // tuning.SHARE_COMPILED)
+        self._starts = np.array(list(map(addresses, arrays)), np.int64)
+        self._count = 0  # of threads for which it is cut into parts
+
+    def _cut(self, count: int) -> None:
+        """Cut the elements into parts: of each thread's stretch the half, then the half of the rest, and so on."""
         of: list[tuple[int, int, int]] = []  # parameter, first byte and elements of each row
-        left = sum(w.size for w, *_ in arrays)
-        self.most = max(1, left // tuning.SHARE_COMPILED)
         self._parts: list[tuple[np.dtype[Any], slice]] = []
-        for dtype in dict.fromkeys(w.dtype for w, *_ in arrays):
-            first, filled = len(of), 0
-            for number, (w, *_) in enumerate(arrays):
+        first, filled, past, stretch = 0, 0, 0, -(-self._size // count)
+        most = self._part(stretch if count > 1 else self._size)
+        for dtype in dict.fromkeys(dtype for _, dtype in self._facts):
+            for number, (size, one) in enumerate(self._facts):
                 start = 0
-                while start < (w.size if w.dtype == dtype else 0):
-                    most = min(tuning.CHUNK, max(tuning.TAIL, left // 8 // 1024 * 1024))
-                    size = min(most, w.size - start)
-                    if filled + size > most and filled:
+                while start < (size if one == dtype else 0):
+                    row = min(most - filled, size - start)
+                    of.append((number, start * dtype.itemsize, row))
+                    start, filled, past = start + row, filled + row, past + row
+                    if filled == most:
                         self._parts.append((dtype, slice(first, len(of))))
-                        first, filled = len(of), 0
-                    of.append((number, start * dtype.itemsize, size))
-                    start, filled, left = start + size, filled + size, left - size
-            self._parts.append((dtype, slice(first, len(of))))
+                        first, filled, most = len(of), 0, self._part(stretch - past % stretch)
+            if len(of) > first:
+                self._parts.append((dtype, slice(first, len(of))))
+                first, filled, most = len(of), 0, self._part(stretch - past % stretch)
         self._of = np.array(of, np.int64).T.copy()
         self.numbers = [self._of[0, where].tolist() for _, where in self._parts]
-        starts = np.array(list(map(addresses, arrays)), np.int64)
-        self._rows = np.insert(starts[self._of[0]] + self._of[1][:, np.newaxis], 1, 0, axis=1)
+        self._rows = np.insert(self._starts[self._of[0]] + self._of[1][:, np.newaxis], 1, 0, axis=1)
+        self._count = count
+
+    @staticmethod
+    def _part(left: int) -> int:
+        """Elements of the next part of what is left of a stretch."""
+        return min(left, max(tuning.TAIL, left // 2 // 1024 * 1024))
 
     def run(self, arrays: Columns, coefficients: Coefficients) -> None:
         """Run over every element; the gradients are contiguous and of their parameters' shapes and dtypes."""
+        count = min(threads(), self.most) if self.most > 1 else 1
+        if count != self._count:
+            self._cut(count)
         self._rows[:, 1] = np.array(addresses(arrays[1]), np.int64)[self._of[0]] + self._of[1]
 
         def work(_: int, parts: Iterator[tuple[np.dtype[Any], slice]]) -> None:
             for dtype, where in parts:
                 self._loop(coefficients[dtype].c, dtype.type(1), self._of[2, where], self._rows[where])
 
-        share(self._parts, work, min(threads(), self.most) if self.most > 1 else 1)
+        share(self._parts, work, count)
 
 
 _bytes = ctypes.c_char.from_buffer

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 _set: int | None = None
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
+_jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+_workers = 0
 _lock = threading.Lock()
 
 
@@ -61,21 +63,47 @@ def set_threads(count: int | None) -> None:
     _set = count
 
 
-def _executor(count: int) -> ThreadPoolExecutor:
-    """At least this many threads, which start when they are first needed and then wait."""
-    global _pool, _pool_size
-    with _lock:
-        if _pool is None or _pool_size < count:
-            if _pool is not None:
-                _pool.shutdown(wait=False)  # it finishes what others gave it
-            _pool, _pool_size = ThreadPoolExecutor(count, "mlx-optimizers"), count
-        return _pool
+class _Job:
+    """Something for another thread to do, unless it is called off before that begins."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run = run
+        self._begun = self._called_off = False
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        self._begun = True
+        if not self._called_off:
+            self._run()
+        self._ended.set()
+
+    def finish(self) -> None:
+        """Wait until it has ended, or see to it that it never begins."""
+        self._called_off = True
+        if self._begun:
+            self._ended.wait()
+
+
+def _serve(jobs: queue.SimpleQueue[_Job]) -> None:
+    while True:
+        jobs.get().run()
+
+
+def _give(jobs: Sequence[_Job]) -> None:
+    """Give jobs to threads, which start when they are first needed and then wait; a queue wakes them in 20 µs."""
+    global _workers  # noqa: PLW0603 - the threads of the process
+    with _lock, contextlib.suppress(RuntimeError):  # none starts while the interpreter ends; the jobs are called off
+        while _workers < len(jobs):
+            threading.Thread(target=_serve, args=(_jobs,), name=f"mlx-optimizers_{_workers}", daemon=True).start()
+            _workers += 1
+    for job in jobs:
+        _jobs.put(job)
 
 
 def _forget_threads() -> None:
     """After a fork the child has none of the threads, and a lock may have been held by one of them."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    global _jobs, _workers, _lock
+    _jobs, _workers, _lock = queue.SimpleQueue(), 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -100,7 +128,7 @@ Work = Callable[[int, Iterator[Any]], None]
 
 
 def share(parts: Sequence[Any], work: Work, count: int) -> None:
-    """Have this thread and ``count - 1`` others work on all parts; each takes the next one that is left.
+    """Have this thread and ``count - 1`` others work on all parts, each on a stretch, then on what others have left.
 
     Raises:
         Stopped: from the first exception of a part, when every thread has ended. After it no part is begun.
@@ -113,35 +141,45 @@ def share(parts: Sequence[Any], work: Work, count: int) -> None:
             begun = len(parts) - len(list(rest))
             raise Stopped(range(max(0, begun - 1), begun), range(begun, len(parts))) from error
         return
-    todo, unbegun, done = deque(enumerate(parts)), {*range(len(parts))}, set[int]()
-    errors: list[BaseException] = []
+    count = min(count, len(parts))
+    # Each begins with a stretch of its own, whose memory is then near its core at every step.
+    ends = [len(parts) * thread // count for thread in range(count + 1)]
+    todo = [deque(range(start, stop)) for start, stop in pairwise(ends)]
+    unbegun, done, errors = {*range(len(parts))}, set[int](), list[BaseException]()
 
-    def taken() -> Iterator[Any]:
-        with contextlib.suppress(IndexError):
-            while not errors:
-                number, part = todo.popleft()
-                unbegun.remove(number)
-                yield part
-                done.add(number)
+    def taken(thread: int) -> Iterator[Any]:
+        while not errors:
+            for take in (todo[thread].popleft, *(other.pop for other in todo)):
+                with contextlib.suppress(IndexError):
+                    number = take()
+                    break
+            else:
+                return
+            unbegun.remove(number)
+            yield parts[number]
+            done.add(number)
 
     def take(thread: int) -> None:
         try:
-            work(thread, taken())
+            work(thread, taken(thread))
         except BaseException as error:
             errors.append(error)
 
-    futures: list[Future[None]] = []
-    others = range(1, min(count, len(parts)))
+    # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
+    runs = [partial(contextvars.copy_context().run, take, thread) for thread in range(1, count)]
+    jobs = list(map(_Job, runs))
     try:
-        with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends; this one does it all
-            pool = _executor(len(others))
-            # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-            futures.extend(pool.submit(contextvars.copy_context().run, take, thread) for thread in others)
+        _give(jobs)
         take(0)
-        wait([future for future in futures if not future.cancel()])
-    except BaseException as error:  # an interrupt, after which nobody may still be writing
+    except BaseException as error:  # an interrupt
         errors.append(error)
-        wait([future for future in futures if not future.cancel()])
+    try:
+        for job in jobs:
+            job.finish()
+    except BaseException as error:  # another one, after which nobody may still be writing either
+        errors.append(error)
+        for job in jobs:
+            job.finish()
     if errors:
         cause = next((error for error in errors if not isinstance(error, Exception)), errors[0])
         raise Stopped({*range(len(parts))} - unbegun - done, unbegun) from cause

@@ -29,6 +29,5 @@ BLOCK = _block(_cache(2), _cache(3))  # elements of a block that NumPy computes 
 SHARE = 262144  # elements of a step of NumPy for each thread: with fewer, waking a thread costs more than it saves
 THREADED = 65536  # mean elements of a block for threads to pay: each call must outlast the wait for the lock
 LEAST = 4096  # elements of a tree for which numba is imported: a smaller step is over before
-CHUNK = 262144  # elements of a part that a thread of the compiled path takes at first
-TAIL = 32768  # and at last: the smaller the last parts are, the less does one thread wait for another
+TAIL = 32768  # elements of the least part of the compiled path: the smaller, the less does one thread wait at the end
 SHARE_COMPILED = 524288  # as SHARE, for the compiled path, which is faster
