@@ -429,8 +429,10 @@ class Elementwise(Optimizer):
     def apply_single(self, gradient: _Array, parameter: _Array, state: dict[str, Any]) -> _Array:
         """Advance one parameter by one step, in place; see `Optimizer.apply_single`."""
         plan, columns = self._plan_of([()], [parameter], [state])
+        gradients = plan.ready([np.broadcast_to(np.asarray(gradient, parameter.dtype), parameter.shape)])
+        assert gradients is not None  # it is of the parameter's shape and dtype
         try:
-            plan.run([columns[0], plan.ready([gradient]) or [], *columns[1:]], self._coefficients([parameter.dtype]))
+            plan.run([columns[0], gradients, *columns[1:]], self._coefficients([parameter.dtype]))
         except Stopped as stopped:
             raise (stopped.__cause__ or stopped) from None
         return parameter

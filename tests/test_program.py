@@ -257,6 +257,15 @@ def test_an_apply_single_counts_wherever_it_stands():
         assert w == wanted
 
 
+@pytest.mark.parametrize("gradient", [np.float64([2, -2, 0]), np.float16(0.5), 0.5, np.float32([[1], [2]])])
+def test_a_call_of_apply_single_takes_what_numpy_takes(gradient):
+    parameter = np.zeros((2, 3), np.float32)
+    state = {"v": np.zeros((2, 3), np.float32)}
+    result = optim.SGD(1.0, momentum=0.5).apply_single(gradient, parameter, state)
+    assert result is parameter
+    assert np.array_equal(parameter, -np.broadcast_to(gradient, (2, 3))) and np.array_equal(state["v"], -parameter)
+
+
 def test_an_elementwise_optimizer_without_its_parts_says_so():
     with pytest.raises(NotImplementedError, match="Bare has no coefficients"):
         type("Bare", (Elementwise,), {})().update(np.float32([1]), np.float32([1]))
