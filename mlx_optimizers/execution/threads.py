@@ -73,9 +73,11 @@ class _Job:
 
     def run(self) -> None:
         self._begun = True
-        if not self._called_off:
-            self._run()
-        self._ended.set()
+        try:
+            if not self._called_off:
+                self._run()
+        finally:
+            self._ended.set()
 
     def finish(self) -> None:
         """Wait until it has ended, or see to it that it never begins."""
