@@ -23,15 +23,14 @@ from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
 from mlx_optimizers.catalog import CATALOG
 from mlx_optimizers.conformance import Report, check, matching, vectors
-from mlx_optimizers.conformance.acceptance import decidable
 from mlx_optimizers.conformance.cases import Case, default_rate
 from mlx_optimizers.conformance.files import replacing
-from mlx_optimizers.conformance.human import human
-from mlx_optimizers.conformance.junit import junit
-from mlx_optimizers.conformance.markdown import markdown
-from mlx_optimizers.conformance.page import page
-from mlx_optimizers.conformance.report import printable, schema
+from mlx_optimizers.conformance.formats import FORMATS
+from mlx_optimizers.conformance.formats.text import text
+from mlx_optimizers.conformance.report import printable
+from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.conformance.trace import trace
+from mlx_optimizers.conformance.verdict import decidable
 from mlx_optimizers.oracle import Exact, Formula
 
 __all__ = ["main"]
@@ -39,15 +38,6 @@ __all__ = ["main"]
 EXECUTED_NOTHING = 3
 USAGE = 2
 DEVIATES = 1
-
-FORMATS: dict[str, Callable[[Report], str]] = {
-    "human": human,
-    "json": Report.dumps,
-    "junit": junit,
-    "markdown": markdown,
-    "html": page,
-}
-"""What writes a report, by the name of the format."""
 
 _OPTIMIZERS = {entry.name: entry.optimizer for entry in CATALOG}
 
@@ -274,7 +264,7 @@ def _seconds(text: str) -> float:
 
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.schema:
-        _print(json.dumps(schema(), indent=2) + "\n")
+        _print(json.dumps(schema("report"), indent=2) + "\n")
         return 0
     if arguments.backend is None:
         raise _UsageError("the following arguments are required: BACKEND")
@@ -376,7 +366,7 @@ def _report(
             report = check(
                 backend,
                 cases,
-                formula=formula.name if formula else None,
+                formula=formula,
                 scalars=arguments.scalars,
                 jobs=arguments.jobs,
                 progress=_progress(backend.name, len(cases)),
@@ -409,7 +399,7 @@ def _written(report: Report, form: str, *, screen: bool = False) -> str:
     terminal = screen and sys.stdout.isatty()
     colour = terminal and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size().columns if terminal else 100
-    return human(report, colour=colour, width=width) if form == "human" else FORMATS[form](report)
+    return text(report, colour=colour, width=width) if form == "human" else FORMATS[form](report)
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:
@@ -483,7 +473,7 @@ def _vectors(arguments: argparse.Namespace) -> int:
     if [arguments.folder is not None, arguments.verify is not None, arguments.schema].count(True) != 1:
         raise _UsageError("one of DIR, --verify DIR and --schema is required")
     if arguments.schema:
-        _print(json.dumps(vectors.schema(), indent=2) + "\n")
+        _print(json.dumps(schema("vectors"), indent=2) + "\n")
         return 0
     if "" in (arguments.folder, arguments.verify):
         raise _UsageError("DIR is empty")

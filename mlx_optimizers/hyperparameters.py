@@ -99,7 +99,7 @@ class Hyperparameter:
     """
 
     def __init__(self, check: Callable[[str, Any], Any], doc: str) -> None:
-        self._check = check
+        self.check = check
         self.__doc__ = doc
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -114,7 +114,7 @@ class Hyperparameter:
             raise AttributeError(f"{type(instance).__name__} has no {self._name} yet") from None
 
     def __set__(self, instance: Any, value: Any) -> None:
-        checked = self._check(self._name, value)
+        checked = self.check(self._name, value)
         before = dict(instance.__dict__)
         instance.__dict__[self._name] = checked
         try:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import mlx_optimizers
 from mlx_optimizers.backends.function import StepFunction
 from mlx_optimizers.conformance import check
-from mlx_optimizers.conformance.acceptance import can_decide, decidable
 from mlx_optimizers.conformance.cases import REGIMES, STEPS, cases_of, default_rate, make_case, recast
 from mlx_optimizers.conformance.check import Profile
-from mlx_optimizers.conformance.human import details
+from mlx_optimizers.conformance.formats.summary import details
+from mlx_optimizers.conformance.verdict import can_decide, decidable
 from mlx_optimizers.oracle import format_of
 from mlx_optimizers.oracle.trajectory import settings
 
@@ -78,7 +78,7 @@ def assert_conforms(
     if not cases:
         text = ", ".join(f"{key}={value!r}" for key, value in hyperparameters.items())
         raise ValueError(f"with {text} nothing of {meant.name} can be tested in {form.name}: any answer would pass")
-    report = check(StepFunction(my_step), cases, formula=meant.name, scalars=scalars)
+    report = check(StepFunction(my_step), cases, formula=meant, scalars=scalars)
     if report.status != 0:
         raise AssertionError("\n".join(details(report)))
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.conformance import Case, Outcome, parse
+from mlx_optimizers.conformance import Case, Run, Verdict, parse
+from mlx_optimizers.conformance.verdict import Word
+from mlx_optimizers.oracle import FORMATS
 
 SLOTS = {
     "SGD": ("v",),
@@ -42,7 +44,7 @@ class Program:
     def first(self, case: Case) -> list[Any]:
         return [np.zeros_like(case.parameter) for _ in SLOTS[case.optimizer]]
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         w, slots = case.parameter.copy(), self.first(case)
         rows: list[list[Any]] = []
         real = case.parameter.dtype.type
@@ -53,7 +55,7 @@ class Program:
                 rows.append([np.asarray(x, real).copy() for x in (w, *slots)])
         stacked = [np.stack(column) for column in zip(*rows, strict=True)]
         names = SLOTS[case.optimizer] if self._state else ()
-        return Outcome(stacked[0], dict(zip(names, stacked[1:], strict=False)))
+        return Run(case, stacked[0], dict(zip(names, stacked[1:], strict=False)))
 
 
 class _Numpy:
@@ -345,3 +347,13 @@ def not_covered() -> dict[str, tuple[str, dict[str, Any], Program]]:
         "√ 16 ulp off": ("Adam", {}, adam_by("√", 16)),
         "(2⁶⁰g)²·2⁻¹²⁰": ("Adam", {}, adam_by("overflow of its own")),
     }
+
+
+def verdict(identifier: str, formula: str, word: Word, **more: Any) -> Verdict:
+    """A verdict on a case that nothing ran."""
+    meant, dtype = parse(formula), identifier.rpartition("/")[2]
+    nothing = np.zeros((0, 0))
+    case = Case(
+        identifier, meant.optimizer.__name__, "", "", dtype if dtype in FORMATS else "float32", {}, nothing, nothing
+    )
+    return Verdict(case, meant, word, **more)

@@ -15,7 +15,7 @@ import mlx_optimizers as optim
 from mlx_optimizers.backends import open_backend, reference
 from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import check, matching, parse
-from mlx_optimizers.conformance.acceptance import judge
+from mlx_optimizers.conformance.verdict import judge
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
@@ -172,7 +172,7 @@ def test_every_optimizer_is_there():
 def test_the_step_without_a_change_conforms(replaced, name):
     replaced(name, None)
     report = check(open_backend("reference"), matching([name]))
-    assert {result.verdict for result in report.results} == {"conforms"}
+    assert {result.word for result in report.results} == {"conforms"}
 
 
 @pytest.mark.parametrize(("name", "change"), EACH)
@@ -180,7 +180,7 @@ def test_a_changed_step_deviates(replaced, name, change):
     replaced(name, change)
     backend = open_backend("reference")
     # The wider profile: what falls out of it falls out of both.
-    assert not all(judge(case, backend.run(case), parse(name), "float32").conforms for case in matching([name]))
+    assert not all(judge(backend.run(case), parse(name), "float32").conforms for case in matching([name]))
 
 
 @pytest.mark.parametrize(("name", "change"), [(name, changes[-1]) for name, (_, changes) in WRONG.items()])

@@ -28,9 +28,9 @@ import mlx_optimizers
 from mlx_optimizers.backends.reference import Reference
 from mlx_optimizers.catalog import CATALOG, Event, entry_of
 from mlx_optimizers.conformance import all_cases, matching
-from mlx_optimizers.conformance.acceptance import judge
 from mlx_optimizers.conformance.cases import default_rate, recast
-from mlx_optimizers.conformance.human import number
+from mlx_optimizers.conformance.formats.summary import number
+from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.oracle import Exact, format_of, formulas, trajectory
 
 CLASSES = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
@@ -125,7 +125,7 @@ class MeasuredError(OfOptimizer):
             error, bound, part, tested, untested = 0.0, 0.0, 0.0, 0, 0
             for case in [case if dtype == "float32" else recast(case, dtype) for case in cases]:
                 outcome, formula = Reference().run(case), formulas.parse(name)
-                judgement = judge(case, outcome, formula, "double")
+                judgement = judge(outcome, formula, "double")
                 tested, untested = tested + judgement.tested, untested + judgement.untested
                 part = max(part, judgement.worst.excess if judgement.worst else 0.0)
                 if case.regime == "plain":

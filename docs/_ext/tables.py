@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from mlx_optimizers import OPTIMIZERS
 from mlx_optimizers.backends import BACKENDS
-from mlx_optimizers.conformance.human import number
+from mlx_optimizers.conformance.formats.summary import number
 from mlx_optimizers.oracle import formulas
 
 REPORTS = Path(__file__).parents[1] / "reports"

@@ -8,20 +8,21 @@ import tempfile
 from pathlib import Path
 
 from mlx_optimizers.conformance import vectors
+from mlx_optimizers.conformance.schemas import schema
 
 
 def vector_files(folder: Path) -> Path:
     """Return a folder below ``folder`` with ``vectors/`` and their schema, after writing it where it is missing."""
     # The list has a digest of every case.
-    digest = hashlib.sha256((vectors.changes() + json.dumps(vectors.schema())).encode()).hexdigest()[:16]
+    digest = hashlib.sha256((vectors.changes() + json.dumps(schema("vectors"))).encode()).hexdigest()[:16]
     target = folder / f"vectors-{digest}"
     if not target.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             ready = Path(scratch) / "ready"
             vectors.write_vectors(ready / "vectors")
-            schema = json.dumps(vectors.schema(), indent=2) + "\n"
-            (ready / "vectors.schema.json").write_text(schema, encoding="utf-8")
+            text = json.dumps(schema("vectors"), indent=2) + "\n"
+            (ready / "vectors.schema.json").write_text(text, encoding="utf-8")
             try:
                 ready.rename(target)  # in one go: a build beside this one sees all of it or nothing
             except OSError:

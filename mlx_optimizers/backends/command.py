@@ -20,19 +20,19 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers.backends import Unavailable
-from mlx_optimizers.conformance import Broken, Case, Outcome, Unsupported, parse
-from mlx_optimizers.conformance.acceptance import decidable
+from mlx_optimizers.catalog import entry_of
+from mlx_optimizers.conformance import Broken, Case, Run, Unsupported, parse
 from mlx_optimizers.conformance.report import printable
+from mlx_optimizers.conformance.verdict import decidable
+from mlx_optimizers.numbers import FloatArray
 
 __all__ = ["LIMIT", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
 
@@ -102,7 +102,7 @@ class Command:
         """What the adapter said in answer to ``start``, otherwise the formula of the page."""
         return self._claims.get(optimizer, optimizer)
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case.
 
         Raises:
@@ -380,7 +380,7 @@ def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
     return _word(reply, "name"), _word(reply, "version"), {key: parse(name).name for key, name in claims.items()}
 
 
-def _answer(reply: dict[str, Any], case: Case) -> Outcome | Unsupported | Failed:
+def _answer(reply: dict[str, Any], case: Case) -> Run | Unsupported | Failed:
     """What the reply to ``run`` says."""
     _require_keys(reply, ({"id", "parameters"}, {"state"}), ({"id", "unsupported"}, set()), ({"id", "error"}, set()))
     if reply["id"] != case.id:
@@ -389,22 +389,17 @@ def _answer(reply: dict[str, Any], case: Case) -> Outcome | Unsupported | Failed
         return Unsupported(_word(reply, "unsupported"))
     if "error" in reply:
         return Failed(_word(reply, "error"))
-    slots, state = _slots(case.optimizer), reply.get("state", {})
+    slots, state = entry_of(case.optimizer).optimizer.slots, reply.get("state", {})
     alone = f"state is an object with {', '.join(slots)} alone"
     if not isinstance(state, dict):
         raise _Breach(f"state is {_cut(state)}", alone)
     if not set(state) <= set(slots):
         raise _Breach(f"the slots of state are {_cut(', '.join(state))}", alone)
     parameters = _floats("parameters", reply["parameters"], case)
-    return Outcome(parameters, {name: _floats(f"state {name}", rows, case) for name, rows in state.items()})
+    return Run(case, parameters, {name: _floats(f"state {name}", rows, case) for name, rows in state.items()})
 
 
-@cache
-def _slots(optimizer: str) -> tuple[str, ...]:
-    return parse(optimizer).slots
-
-
-def _floats(what: str, rows: Any, case: Case) -> npt.NDArray[Any]:
+def _floats(what: str, rows: Any, case: Case) -> FloatArray:
     """The array of shape (steps, n) that lists of bit patterns stand for."""
     (steps, count), digits = case.gradients.shape, case.form.width // 4
     expected = f"{steps} lists of {count} strings of {digits} digits 0-9a-f"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlx_optimizers.backends import Unavailable
-from mlx_optimizers.conformance import Case, Outcome, Unsupported
+from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.trees import refuse_masked
 
 __all__ = ["StepFunction"]
@@ -38,12 +38,12 @@ class StepFunction:
         """A function of the user's own is held to the page."""
         return optimizer
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case; the function gets copies."""
         self._require_taken(case)
-        given = self._function(case.parameter.copy(), case.gradients.copy(), **case.hyperparameters)
-        refuse_masked(given, "what the function returns")
-        return Outcome(np.asarray(given), {})
+        parameters = self._function(case.parameter.copy(), case.gradients.copy(), **case.hyperparameters)
+        refuse_masked(parameters, "what the function returns")
+        return Run(case, np.asarray(parameters), {})
 
     def _require_taken(self, case: Case) -> None:
         try:

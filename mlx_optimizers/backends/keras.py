@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from typing import Any
 
 if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is imported
@@ -13,8 +14,8 @@ import keras
 import numpy as np
 
 from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
-from mlx_optimizers.backends.stacked import Stacked
-from mlx_optimizers.conformance import Case, Outcome, Unsupported
+from mlx_optimizers.conformance import Case, Run, Unsupported
+from mlx_optimizers.numbers import FloatArray
 
 __all__ = ["Keras"]
 
@@ -41,19 +42,21 @@ class Keras:
         """What Keras says it computes."""
         return claim_of("keras", optimizer)
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case."""
         if case.dtype == "float64":
             raise Unsupported("Keras keeps the learning rate in float32")
         with keras.device(self._where):
-            made = getattr(keras.optimizers, found_in("keras", case.optimizer).name)(**_arguments(case))
-            w = keras.Variable(case.parameter, dtype=case.dtype)
-            rows = Stacked()
-            for rate, gradient in zip(case.rates(), case.gradients, strict=True):
-                made.learning_rate = rate
-                made.apply([keras.ops.convert_to_tensor(gradient, dtype=case.dtype)], [w])
-                rows.add(_to_numpy(w), _state(case, made))
-            return rows.outcome()
+            return Run.from_steps(case, _steps(case))
+
+
+def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
+    optimizer = getattr(keras.optimizers, found_in("keras", case.optimizer).name)(**_arguments(case))
+    w = keras.Variable(case.parameter, dtype=case.dtype)
+    for rate, gradient in zip(case.rates(), case.gradients, strict=True):
+        optimizer.learning_rate = rate
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, dtype=case.dtype)], [w])
+        yield _to_numpy(w), _state(case, optimizer)
 
 
 def _arguments(case: Case) -> dict[str, Any]:
@@ -66,13 +69,13 @@ def _arguments(case: Case) -> dict[str, Any]:
     return {_HYPERPARAMETERS.get(name, name): value for name, value in h.items()}
 
 
-def _state(case: Case, made: Any) -> dict[str, Any]:
+def _state(case: Case, optimizer: keras.optimizers.Optimizer) -> dict[str, FloatArray]:
     if case.optimizer == "SGD":
         # The buffer is there with momentum alone, and holds what is added to the parameter.
-        return {"v": -_to_numpy(made.momentums[0])} if case.hyperparameters["momentum"] else {}
+        return {"v": -_to_numpy(optimizer.momentums[0])} if case.hyperparameters["momentum"] else {}
     slots = found_in("keras", case.optimizer).slots
-    return {ours: _to_numpy(getattr(made, theirs)[0]) for theirs, ours in slots.items()}
+    return {ours: _to_numpy(getattr(optimizer, theirs)[0]) for theirs, ours in slots.items()}
 
 
-def _to_numpy(variable: Any) -> Any:
+def _to_numpy(variable: keras.Variable) -> FloatArray:
     return np.array(keras.ops.convert_to_numpy(variable.value))

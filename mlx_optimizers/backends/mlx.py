@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers.backends import CHECKED, Unavailable
-from mlx_optimizers.conformance import Case, Outcome
+from mlx_optimizers.conformance import Case, Run
+from mlx_optimizers.numbers import FloatArray
 
 __all__ = ["Mlx"]
 
@@ -33,30 +33,30 @@ class Mlx:
         """MLX's classes are what the pages state."""
         return optimizer
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case."""
         with mx.stream(self._device):
-            made = getattr(mlx.optimizers, case.optimizer)(**case.at_step(0))
-            parameter = {"w": _to_mlx(case.parameter)}
-            parameters: list[npt.NDArray[Any]] = []
-            state: dict[str, list[npt.NDArray[Any]]] = {}
-            for rate, gradient in zip(case.rates(), case.gradients, strict=True):
-                made.learning_rate = rate
-                parameter = made.apply_gradients({"w": _to_mlx(gradient)}, parameter)
-                mx.eval(parameter, made.state)
-                parameters.append(_to_numpy(parameter["w"], case))
-                for name, values in made.state["w"].items():
-                    state.setdefault(name, []).append(_to_numpy(values, case))
-        return Outcome(np.stack(parameters), {name: np.stack(rows) for name, rows in state.items()})
+            return Run.from_steps(case, _steps(case))
 
 
-def _to_mlx(array: npt.NDArray[Any]) -> mx.array:
+def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
+    optimizer = getattr(mlx.optimizers, case.optimizer)(**case.at_step(0))
+    parameter = {"w": _to_mlx(case.parameter)}
+    for rate, gradient in zip(case.rates(), case.gradients, strict=True):
+        optimizer.learning_rate = rate
+        parameter = optimizer.apply_gradients({"w": _to_mlx(gradient)}, parameter)
+        mx.eval(parameter, optimizer.state)
+        slots = {name: _to_numpy(values, case) for name, values in optimizer.state["w"].items()}
+        yield _to_numpy(parameter["w"], case), slots
+
+
+def _to_mlx(array: FloatArray) -> mx.array:
     if array.dtype.name == "bfloat16":  # MLX takes no NumPy bfloat16; the bits are the same
         return mx.array(array.view(np.uint16)).view(mx.bfloat16)
     return mx.array(array, getattr(mx, array.dtype.name))
 
 
-def _to_numpy(array: mx.array, case: Case) -> npt.NDArray[Any]:
+def _to_numpy(array: mx.array, case: Case) -> FloatArray:
     if array.dtype == mx.bfloat16:
         return np.array(array.view(mx.uint16)).view(case.form.dtype)
     return np.array(array)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
-from mlx_optimizers.backends.stacked import Stacked
-from mlx_optimizers.conformance import Case, Outcome, Unsupported
+from mlx_optimizers.conformance import Case, Run, Unsupported
 
 __all__ = ["Optax", "OptaxFunction"]
 
@@ -50,26 +48,27 @@ class OptaxFunction:
         """The transformation of a case."""
         return self._function(**_accepted(self._function, {**case.hyperparameters, "learning_rate": _rate(case)}))
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case."""
         if case.dtype == "float64" and not jax.config.jax_enable_x64:
             raise Unsupported("jax computes float64 only when it is started with jax_enable_x64")
         with jax.default_device(self._device):
-            made = self.transformation(case)
+            return Run.from_steps(case, self._steps(case))
 
-            @jax.jit  # type: ignore[untyped-decorator]
-            def step(gradient: Any, state: Any, parameter: Any) -> Any:
-                updates, state = made.update(gradient, state, parameter)
-                return optax.apply_updates(parameter, updates), state
+    def _steps(self, case: Case) -> Iterator[tuple[jax.Array, dict[str, jax.Array]]]:
+        transformation = self.transformation(case)
 
-            w = jnp.asarray(case.parameter)
-            state = made.init(w)
-            rows = Stacked()
-            for gradient in case.gradients:
-                w, state = step(jnp.asarray(gradient), state, w)
-                shown = {ours: optax.tree.get(state, theirs) for theirs, ours in self.slots(case).items()}
-                rows.add(np.array(w), {name: np.array(value) for name, value in shown.items() if value is not None})
-            return rows.outcome()
+        @jax.jit  # type: ignore[untyped-decorator]
+        def step(gradient: Any, state: Any, parameter: Any) -> Any:
+            updates, state = transformation.update(gradient, state, parameter)
+            return optax.apply_updates(parameter, updates), state
+
+        w = jnp.asarray(case.parameter)
+        state = transformation.init(w)
+        for gradient in case.gradients:
+            w, state = step(jnp.asarray(gradient), state, w)
+            shown = {ours: optax.tree.get(state, theirs) for theirs, ours in self.slots(case).items()}
+            yield w, {name: value for name, value in shown.items() if value is not None}
 
 
 class Optax(OptaxFunction):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 import mlx_optimizers
 from mlx_optimizers.backends import Unavailable
 from mlx_optimizers.catalog import CATALOG
-from mlx_optimizers.conformance import Case, Outcome
+from mlx_optimizers.conformance import Case, Run
+from mlx_optimizers.numbers import FloatArray
 
 __all__ = ["Reference"]
 
@@ -29,16 +32,18 @@ class Reference:
         """The formula of the page."""
         return optimizer
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case."""
-        rates = case.rates()
-        # A schedule is asked once more than there are steps: at construction, for step 0.
-        made = _CLASSES[case.optimizer](**{**case.hyperparameters, "learning_rate": lambda step: rates[step]})
-        model = {"w": case.parameter.copy()}
-        parameters, state = [], []
         with np.errstate(all="ignore"):
-            for gradient in case.gradients:
-                made.update(model, {"w": gradient})
-                parameters.append(model["w"].copy())
-                state.append({name: np.array(made.state["w"][name]) for name in made.slots})
-        return Outcome(np.stack(parameters), {name: np.stack([row[name] for row in state]) for name in made.slots})
+            return Run.from_steps(case, _steps(case))
+
+
+def _steps(case: Case) -> Iterator[tuple[FloatArray, Mapping[str, FloatArray]]]:
+    rates = case.rates()
+    # A schedule is asked once more than there are steps: at construction, for step 0.
+    hyperparameters = {**case.hyperparameters, "learning_rate": lambda step: rates[step]}
+    optimizer = _CLASSES[case.optimizer](**hyperparameters)
+    model = {"w": case.parameter.copy()}
+    for gradient in case.gradients:
+        optimizer.update(model, {"w": gradient})
+        yield model["w"], {name: optimizer.state["w"][name] for name in optimizer.slots}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
-from mlx_optimizers.backends.stacked import Stacked
-from mlx_optimizers.conformance import Case, Outcome, Unsupported
+from mlx_optimizers.conformance import Case, Run, Unsupported
+from mlx_optimizers.numbers import FloatArray
 
 __all__ = ["Torch", "TorchClass"]
 
@@ -61,13 +60,15 @@ class TorchClass:
         """The class for a case."""
         return self._made
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case."""
+        return Run.from_steps(case, self._steps(case))
+
+    def _steps(self, case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
         made = self.made(case)
         device = "cuda" if self.device == "gpu" else "cpu"
         w = torch.nn.Parameter(_to_torch(case.parameter).to(device))
         optimizer = made([w], **self.arguments(case, made))
-        rows = Stacked()
         for rate, gradient in zip(case.rates(), case.gradients, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -75,8 +76,7 @@ class TorchClass:
             optimizer.step()
             state = optimizer.state.get(w, {})
             slots = {ours: state[theirs] for theirs, ours in self.slots(case).items() if state.get(theirs) is not None}
-            rows.add(_to_numpy(w, case), {name: _to_numpy(value, case) for name, value in slots.items()})
-        return rows.outcome()
+            yield _to_numpy(w, case), {name: _to_numpy(value, case) for name, value in slots.items()}
 
 
 class Torch(TorchClass):
@@ -110,16 +110,14 @@ class Torch(TorchClass):
         return made
 
 
-def _to_torch(array: npt.NDArray[Any]) -> torch.Tensor:
+def _to_torch(array: FloatArray) -> torch.Tensor:
     if array.dtype.name == "bfloat16":  # torch takes no NumPy bfloat16; the bits are the same
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())
 
 
-def _to_numpy(tensor: torch.Tensor, case: Case) -> npt.NDArray[Any]:
+def _to_numpy(tensor: torch.Tensor, case: Case) -> FloatArray:
     values = tensor.detach().cpu()
-    if values.dtype == torch.bfloat16:
-        out: npt.NDArray[Any] = values.view(torch.int16).numpy().view(case.form.dtype).copy()
-    else:
-        out = values.numpy().copy()
-    return out
+    low = values.dtype == torch.bfloat16
+    array: FloatArray = values.view(torch.int16).numpy().view(case.form.dtype) if low else values.numpy()
+    return array

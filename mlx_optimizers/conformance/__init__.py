@@ -1,18 +1,19 @@
-"""The checker: cases, acceptance, verdicts and reports."""
+"""The checker: cases, verdicts and reports."""
 
 from mlx_optimizers.conformance.cases import Case, all_cases, matching
-from mlx_optimizers.conformance.check import Backend, Broken, Outcome, Unsupported, check
-from mlx_optimizers.conformance.report import Report, Result
+from mlx_optimizers.conformance.check import Backend, Broken, Unsupported, check
+from mlx_optimizers.conformance.report import Report
+from mlx_optimizers.conformance.verdict import Run, Verdict
 from mlx_optimizers.oracle.formulas import parse
 
 __all__ = [
     "Backend",
     "Broken",
     "Case",
-    "Outcome",
     "Report",
-    "Result",
+    "Run",
     "Unsupported",
+    "Verdict",
     "all_cases",
     "check",
     "matching",

@@ -187,6 +187,8 @@ def make_case(
     regime: str,
     given: Mapping[str, Any],
     dtype: npt.DTypeLike = "float32",
+    *,
+    wide: bool = False,
 ) -> Case:
     """The case of an optimizer, a regime, and the hyperparameters that differ from the defaults.
 
@@ -196,6 +198,7 @@ def make_case(
         given: Hyperparameters; ``learning_rate`` may be a tuple with one number a step. What is not given is at its
             default, the learning rate at the usual one of the optimizer.
         dtype: The dtype of all arrays; default float32.
+        wide: Whether the numbers of this dtype come as float64, which needs no package for bfloat16.
 
     Raises:
         TypeError: for an unknown hyperparameter or dtype.
@@ -212,7 +215,8 @@ def make_case(
     label = ",".join(f"{key}={_text(values[key])}" for key in sorted(values) if values[key] != defaults[key])
     label = label or "defaults"
     identifier = f"{name.lower()}/{regime}/{label}" + (f"/{form.name}" if form.name != "float32" else "")
-    parameter, gradients = (x.astype(form.dtype) for x in REGIMES[regime](_Draw(identifier, form), name, values))
+    data = REGIMES[regime](_Draw(identifier, form), name, values)
+    parameter, gradients = map(form.rounded, data) if wide else (x.astype(form.dtype) for x in data)
     rates = values["learning_rate"]
     changing = isinstance(rates, tuple)
     _require_domain(identifier, parameter, gradients, rates, values.get("eps", 0.0))
@@ -222,10 +226,10 @@ def make_case(
     return Case(identifier, name, regime, label, form.name, hyperparameters, parameter, gradients)
 
 
-def recast(case: Case, dtype: npt.DTypeLike) -> Case:
-    """The case of another dtype with the same regime and hyperparameters; the data are its own."""
+def recast(case: Case, dtype: npt.DTypeLike, *, wide: bool = False) -> Case:
+    """The case of another dtype with the same regime and hyperparameters; the data are its own. See `make_case`."""
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in case.hyperparameters.items()}
-    return make_case(entry_of(case.optimizer).optimizer, case.regime, given, dtype)
+    return make_case(entry_of(case.optimizer).optimizer, case.regime, given, dtype, wide=wide)
 
 
 def _require_domain(identifier: str, *quantities: npt.ArrayLike) -> None:

@@ -7,23 +7,25 @@ import copy
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 import mlx_optimizers
-from mlx_optimizers.conformance.acceptance import Judgement, Outcome, decidable, judge
 from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
-from mlx_optimizers.conformance.report import Report, Result, printable
+from mlx_optimizers.conformance.report import Report, printable
+from mlx_optimizers.conformance.verdict import Run, Verdict, Word, decidable, judge
+from mlx_optimizers.oracle import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
 from mlx_optimizers.trees import refuse_masked
 
-__all__ = ["Backend", "Broken", "Outcome", "Profile", "Unsupported", "check"]
+__all__ = ["Backend", "Broken", "Profile", "Unsupported", "check"]
 
 Profile = Literal["double", "float32", "either"]
 
@@ -50,7 +52,7 @@ class Backend(Protocol):
     def claim(self, optimizer: str) -> str:
         """The name of the formula that the backend says it computes for an optimizer."""
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         """Compute a case, with every hyperparameter as the case has it.
 
         Raises:
@@ -63,7 +65,7 @@ def check(
     backend: Backend,
     cases: Iterable[Case],
     *,
-    formula: str | type[mlx_optimizers.Optimizer] | None = None,
+    formula: str | type[mlx_optimizers.Optimizer] | Formula | None = None,
     scalars: Profile = "either",
     jobs: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -73,7 +75,7 @@ def check(
     Args:
         backend: What to check.
         cases: The cases to run.
-        formula: The formula to hold it to instead of its own claim, by name or class.
+        formula: The formula to hold it to instead of its own claim, by name or class, or itself.
         scalars: ``"double"``, ``"float32"``, or ``"either"``: double first, then float32.
         jobs: Processes for the oracle; the backend always runs in this one.
         progress: Called with the number of cases judged so far.
@@ -89,86 +91,77 @@ def check(
     """
     if scalars not in get_args(Profile):
         raise ValueError(f"scalars must be 'double', 'float32' or 'either', not {scalars!r}")
+    profiles: tuple[Scalars, ...] = ("double", "float32") if scalars == "either" else (scalars,)
     cases = list(cases)
     asked = None if formula is None else decidable(formula)
     for case in cases:
         if asked is not None and case.optimizer != asked.optimizer.__name__:
             raise ValueError(f"{case.id} is no case of {asked.name}")
-    tasks: list[Task] = []
+    answers: list[Answer] = []
     broken: str | None = None
 
-    def executed() -> Iterator[Task]:
+    def executed() -> Iterator[Answer]:
         nonlocal broken
         try:
-            for task in _executed(backend, cases, None if asked is None else asked.name):
-                tasks.append(task)
-                yield task
+            for answer in _executed(backend, cases, asked):
+                answers.append(answer)
+                yield answer
         except Broken as error:
             broken = str(error)
 
-    results: list[Result] = []
-    for result in _judged(executed(), scalars, jobs):
-        results.append(result)
+    verdicts: list[Verdict] = []
+    for verdict in _judged(executed(), profiles, jobs):
+        verdicts.append(verdict)
         if progress is not None:
-            progress(len(results))
-    diagnoses = _diagnosed(tasks, results, _profiles(scalars))
+            progress(len(verdicts))
+    diagnoses = _diagnosed(answers, verdicts, profiles)
+    verdicts = [
+        replace(verdict, diagnosis=diagnoses[verdict.case.optimizer].formulas)
+        if verdict.word == "deviates"
+        else verdict
+        for verdict in verdicts
+    ]
     checked = getattr(backend, "checked", None)
-    return Report(backend.name, backend.version, backend.device, results, diagnoses, broken, checked)
+    return Report(backend.name, backend.version, backend.device, verdicts, diagnoses, broken, checked)
 
 
-Task = tuple[Case, str, Outcome | None, Result | None]
+Answer = tuple[Run, Formula] | Verdict
+"""What a backend computed and the formula to hold it to, or the verdict on a case that leaves nothing to judge."""
 
 
-def _profiles(scalars: Profile) -> tuple[Scalars, ...]:
-    return ("double", "float32") if scalars == "either" else (scalars,)
-
-
-def _diagnosed(tasks: list[Task], results: list[Result], profiles: tuple[Scalars, ...]) -> dict[str, Diagnosis]:
-    """The diagnosis of every optimizer that deviates, by all of its cases together; also put into the results."""
-    found = {}
-    for optimizer in dict.fromkeys(result.optimizer for result in results if result.verdict == "deviates"):
-        rows = [(task, result) for task, result in zip(tasks, results, strict=True) if result.optimizer == optimizer]
-        rows.sort(key=lambda row: row[1].verdict != "deviates")  # what deviates refutes other formulas first
-        judged = [task for task, result in rows if result.verdict in ("conforms", "deviates")]
-        runs = [(case, outcome) for case, _, outcome, _ in judged if outcome is not None]
-        found[optimizer] = diagnose(optimizer, runs, profiles)
-        for _, result in rows:
-            if result.verdict == "deviates":
-                result.diagnosis = found[optimizer].formulas
-    return found
-
-
-def _executed(backend: Backend, cases: Iterable[Case], formula: str | None) -> Iterator[Task]:
-    """Run the backend; a case that gives nothing to judge comes with its result already."""
+def _executed(backend: Backend, cases: Iterable[Case], asked: Formula | None) -> Iterator[Answer]:
+    """Run the backend case by case."""
     for case in cases:
-        result, outcome = Result(case.id, case.optimizer, formula or case.optimizer, "failed", "double"), None
+        formula, answer = parse(case.optimizer), None
+        word: Word
         try:
-            result.formula = formula or _claim(backend, case.optimizer)
-            outcome = _own(backend.run(copy.deepcopy(case)))  # what a backend changes in place stays its own
+            formula = asked or _claimed(backend, case.optimizer)
+            run = backend.run(copy.deepcopy(case))  # what a backend changes in place stays its own
+            answer = _own(case, run), formula
         except (Broken, KeyboardInterrupt):
             raise
         except Unsupported as error:
-            result.verdict, result.reason = "unsupported", _text(error)
+            word, reason = "unsupported", _text(error)
         except BaseException as error:  # a SystemExit too: the code that is checked does not end the check
-            result.reason = f"{type(error).__name__}: {_text(error)}"
-        yield case, result.formula, outcome, result if outcome is None else None
+            word, reason = "failed", f"{type(error).__name__}: {_text(error)}"
+        yield answer or Verdict(case, formula, word, reason=reason)
 
 
-def _claim(backend: Backend, optimizer: str) -> str:
+def _claimed(backend: Backend, optimizer: str) -> Formula:
     formula = decidable(backend.claim(optimizer))
     if formula.optimizer.__name__ != optimizer:
         raise ValueError(f"the backend claims {formula.name} for {optimizer}")
-    return formula.name
+    return formula
 
 
-def _own(outcome: Any) -> Outcome:
-    """A copy of what a backend returned, which may use its buffers again for the next case."""
-    if not isinstance(outcome, Outcome):
-        raise TypeError(f"the backend returned {type(outcome).__name__}, not an Outcome")
-    for name, values in (("parameters", outcome.parameters), *outcome.state.items()):
+def _own(case: Case, run: Run) -> Run:
+    """Copy what a backend returned: it may use its buffers again for the next case."""
+    if not isinstance(run, Run):
+        raise TypeError(f"the backend returned {type(run).__name__}, not a Run")
+    for name, values in (("parameters", run.parameters), *run.state.items()):
         refuse_masked(values, f"the backend's {name}")
-    state = {name: np.array(np.asarray(values)) for name, values in outcome.state.items()}
-    return Outcome(np.array(np.asarray(outcome.parameters)), state)
+    state = {name: np.array(np.asarray(values)) for name, values in run.state.items()}
+    return Run(case, np.array(np.asarray(run.parameters)), state)
 
 
 def _text(error: BaseException) -> str:
@@ -181,21 +174,52 @@ def _text(error: BaseException) -> str:
         return f"its text cannot be read, {type(another).__name__}"
 
 
-def _judged(tasks: Iterable[Task], scalars: Profile, jobs: int) -> Iterator[Result]:
+def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int) -> Iterator[Verdict]:
     if jobs <= 1:
-        yield from (_result(*task, scalars) for task in tasks)
+        yield from (_verdict(answer, profiles) for answer in answers)
         return
     # A new interpreter for each process: a forked one would inherit the threads of the backend's library.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             futures = []
-            for task in tasks:
+            for answer in answers:
                 with _blocked_interrupts():  # starts a process where none is idle
-                    futures.append(pool.submit(_result, *task, scalars))
+                    futures.append(pool.submit(_verdict, answer, profiles))
             yield from [future.result() for future in futures]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _verdict(answer: Answer, profiles: Sequence[Scalars]) -> Verdict:
+    """Judge a run under the first profile that it conforms to."""
+    if isinstance(answer, Verdict):
+        return answer
+    run, formula = answer
+    try:
+        for profile in profiles:
+            verdict = judge(run, formula, profile)
+            if verdict.conforms:
+                break
+    except ValueError as error:
+        return Verdict(run.case, formula, "failed", profile, reason=str(error))
+    return verdict
+
+
+def _diagnosed(
+    answers: Iterable[Answer], verdicts: Iterable[Verdict], profiles: Sequence[Scalars]
+) -> dict[str, Diagnosis]:
+    """Diagnose every optimizer that deviates, by all of its cases together."""
+    judged: dict[str, list[tuple[bool, Run]]] = {}
+    for answer, verdict in zip(answers, verdicts, strict=True):
+        if not isinstance(answer, Verdict) and verdict.word != "failed":
+            judged.setdefault(verdict.case.optimizer, []).append((verdict.conforms, answer[0]))
+    diagnoses = {}
+    for optimizer, rows in judged.items():
+        rows.sort(key=lambda row: row[0])  # what deviates refutes other formulas first
+        if not rows[0][0]:
+            diagnoses[optimizer] = diagnose(optimizer, [run for _, run in rows], profiles)
+    return diagnoses
 
 
 @contextlib.contextmanager
@@ -222,34 +246,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _result(case: Case, name: str, outcome: Outcome | None, result: Result | None, scalars: Profile) -> Result:
-    """The verdict on one case under the first profile that it conforms to."""
-    if result is not None or outcome is None:
-        assert result is not None
-        return result
-    try:
-        for profile in _profiles(scalars):
-            judgement = judge(case, outcome, parse(name), profile)
-            if judgement.conforms:
-                break
-    except ValueError as error:
-        return Result(case.id, case.optimizer, name, "failed", profile, reason=str(error))
-    return _verdict(case, name, profile, judgement)
-
-
-def _verdict(case: Case, name: str, profile: str, judgement: Judgement) -> Result:
-    return Result(
-        case.id,
-        case.optimizer,
-        name,
-        "conforms" if judgement.conforms else "deviates",
-        profile,
-        worst=judgement.worst,
-        first=judgement.first,
-        reason=None if judgement.decided else "no element of the parameter could be tested",
-        tested=judgement.tested,
-        untested=judgement.untested,
-        excesses=judgement.excesses,
-    )

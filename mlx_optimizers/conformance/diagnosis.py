@@ -10,22 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.conformance.acceptance import Outcome, judge
-from mlx_optimizers.conformance.cases import Case
+from mlx_optimizers.conformance.verdict import Run, judge
+from mlx_optimizers.numbers import FloatArray
 from mlx_optimizers.oracle import Ball, Double, Exact, Formula, Rounded
-from mlx_optimizers.oracle.formulas import parse, variants
-from mlx_optimizers.oracle.rounded import Scalars
+from mlx_optimizers.oracle.formulas import variants
+from mlx_optimizers.oracle.rounded import Radius, Scalars, error_ratio
 from mlx_optimizers.oracle.trajectory import walk
 
-__all__ = ["Diagnosis", "Run", "diagnose"]
-
-Run = tuple[Case, Outcome]
+__all__ = ["Diagnosis", "diagnose"]
 
 _SLACK = 1 + 2.0**-40
 """The search lets pass what its own float64 might have put outside; the oracle decides afterwards."""
@@ -55,23 +51,23 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
 
     Args:
         optimizer: Name of the optimizer.
-        runs: All of its cases that were executed, with their outcomes; the deviating ones first make it faster.
+        runs: What was computed for its cases; the deviating ones first make it faster.
         profiles: The scalar profiles that may explain a case.
     """
     search = _Search(runs, profiles[-1])
-    told = any(np.isfinite(outcome.parameters).any() for _, outcome in runs)
+    told = any(np.isfinite(run.parameters).any() for run in runs)
     for count in range(entry_of(optimizer).depth + 1 if told else 0):
         confirmed = [
-            (excess, name)
-            for name in variants(optimizer, count)
-            if search.agrees(parse(name)) and (excess := _confirmed(parse(name), runs, profiles)) is not None
+            (excess, formula.name)
+            for formula in variants(optimizer, count)
+            if search.agrees(formula) and (excess := _confirmed(formula, runs, profiles)) is not None
         ]
         if confirmed:
             return Diagnosis([name for _, name in sorted(confirmed)])
-    names = [name for count in (0, 1) for name in variants(optimizer, count)]
-    radii = search.radii(parse(optimizer))
-    away = {name: search.distance(parse(name), radii) for name in names}
-    best = min(names, key=away.__getitem__)
+    near = {formula.name: formula for count in (0, 1) for formula in variants(optimizer, count)}
+    radii = search.radii(near[optimizer])
+    away = {name: search.distance(formula, radii) for name, formula in near.items()}
+    best = min(near, key=away.__getitem__)
     if away[best][0] == away[optimizer][0] and away[best][1] > away[optimizer][1] - _CLEARLY:
         best = optimizer
     return Diagnosis([], best, len(runs) - away[best][0])
@@ -80,14 +76,14 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
 def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars]) -> float | None:
     """The greatest excess over all cases by the oracle, or None if one deviates or none has a tested parameter."""
     greatest = None
-    for case, outcome in runs:
+    for run in runs:
         for profile in profiles:
-            judgement = judge(case, outcome, formula, profile)
-            if judgement.conforms:
+            verdict = judge(run, formula, profile)
+            if verdict.conforms:
                 break
-        if judgement.worst is not None and judgement.conforms:
-            greatest = max(greatest or 0.0, judgement.worst.excess)
-        elif judgement.decided or judgement.first is not None or np.isfinite(outcome.parameters).any():
+        if verdict.worst is not None and verdict.conforms:
+            greatest = max(greatest or 0.0, verdict.worst.excess)
+        elif verdict.decided or verdict.first is not None or np.isfinite(run.parameters).any():
             return None  # otherwise neither has a value in this case
     return greatest
 
@@ -100,8 +96,8 @@ class _Search:
         self._exact = exact = Exact()
         centre = Double()
         self._model = {
-            case.dtype: Rounded(case.form, exact if case.dtype == "float64" else centre, profile, exact)
-            for case, _ in runs
+            run.case.dtype: Rounded(run.case.form, exact if run.case.dtype == "float64" else centre, profile, exact)
+            for run in runs
         }
 
     def agrees(self, formula: Formula) -> bool:
@@ -110,15 +106,15 @@ class _Search:
             return all(
                 (_excess(n, ball, got) <= _SLACK).all()
                 for run in self._runs
-                for _, n, ball, got in self._balls(formula, *run)
+                for _, n, ball, got in self._balls(formula, run)
             )
 
-    def radii(self, formula: Formula) -> list[list[npt.NDArray[np.float64]]]:
+    def radii(self, formula: Formula) -> list[list[Radius]]:
         """The radii of a formula's numbers, case by case."""
         with self._exact.active():
-            return [[ball.radius for _, _, ball, _ in self._balls(formula, *run)] for run in self._runs]
+            return [[ball.radius for _, _, ball, _ in self._balls(formula, run)] for run in self._runs]
 
-    def distance(self, formula: Formula, documented: Sequence[Sequence[npt.NDArray[np.float64]]]) -> tuple[int, float]:
+    def distance(self, formula: Formula, documented: Sequence[Sequence[Radius]]) -> tuple[int, float]:
         """The number of cases that do not agree or test no parameter, and log₂ of the errors, averaged.
 
         The errors are in the radii of the documented formula: in wider ones of their own they would look small.
@@ -127,7 +123,7 @@ class _Search:
         for run, radii in zip(self._runs, documented, strict=True):
             own, common, decided = [], [], False
             with self._exact.active():
-                for (name, n, ball, got), radius in zip(self._balls(formula, *run), radii, strict=True):
+                for (name, n, ball, got), radius in zip(self._balls(formula, run), radii, strict=True):
                     decided |= name == "parameter" and bool(np.isfinite(ball.radius).any())
                     own.append(_excess(n, ball, got))
                     common.append(_excess(n, Ball(n, ball.centre, radius), got))
@@ -135,12 +131,10 @@ class _Search:
             bits.append(np.log2(np.clip(np.concatenate(common), 1.0, 2.0**64)).mean())
         return strayed, float(np.mean(bits))
 
-    def _balls(
-        self, formula: Formula, case: Case, outcome: Outcome
-    ) -> Iterator[tuple[str, Rounded, Ball, npt.NDArray[Any]]]:
+    def _balls(self, formula: Formula, run: Run) -> Iterator[tuple[str, Rounded, Ball, FloatArray]]:
         """Each step's quantities in turn, with what was got for them; the caller holds the exact context active."""
-        n = self._model[case.dtype]
-        given = {"parameter": outcome.parameters, **outcome.state}
+        case, n = run.case, self._model[run.case.dtype]
+        given = {"parameter": run.parameters, **run.state}
         names = ("parameter", *formula.slots)
         steps = walk(formula, n, case.parameter, list(case.gradients), case.hyperparameters)
         for step, balls in enumerate(steps):
@@ -149,12 +143,7 @@ class _Search:
                     yield name, n, ball, given[name][step]
 
 
-def _excess(n: Rounded, ball: Ball, got: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Error over radius; where the formula has no value, 0 if there is none, and infinity if there is one."""
-    values = got.astype(np.float64)
-    finite = np.isfinite(values)
-    with np.errstate(all="ignore"):
-        error = abs((n.centre.array(np.where(finite, values, 0.0)) - ball.centre).values).astype(np.float64)
-        excess = np.where(finite & (error == 0), 0.0, np.where(finite, error / ball.radius, np.inf))
-    bounded: npt.NDArray[np.float64] = np.where(np.isinf(ball.radius), 0.0, excess)
-    return np.where(np.isnan(error), np.where(finite, np.inf, 0.0), bounded)
+def _excess(n: Rounded, ball: Ball, got: FloatArray) -> FloatArray:
+    """The error ratio; where the formula has no value, 0 if there is none, and infinite if there is one."""
+    ratio = np.where(np.isinf(ball.radius), 0.0, error_ratio(n.centre, ball.centre.values, ball.radius, got))
+    return np.where(np.isnan(ball.size), np.where(np.isfinite(got.astype(np.float64)), np.inf, 0.0), ratio)

@@ -1,75 +1,21 @@
-"""Results of a check, and the report that carries them."""
+"""The report of a check."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any
 
 import mlx_optimizers
-from mlx_optimizers.conformance.acceptance import Worst
 from mlx_optimizers.conformance.diagnosis import Diagnosis
+from mlx_optimizers.conformance.verdict import WORDS, Verdict, Word
 
-__all__ = ["FORMAT", "VERDICTS", "Report", "Result", "printable", "schema"]
+__all__ = ["FORMAT", "Report", "printable"]
 
 FORMAT = "mlx-optimizers-report/1"
-
-Verdict = Literal["conforms", "deviates", "unsupported", "failed"]
-VERDICTS: tuple[Verdict, ...] = ("conforms", "deviates", "unsupported", "failed")
-
-
-@dataclass
-class Result:
-    """What became of one case.
-
-    Args:
-        case: Identifier of the case.
-        optimizer: Name of the optimizer.
-        formula: The formula that the backend was held to.
-        verdict: conforms, deviates, unsupported or failed.
-        scalars: The profile that passed, or the widest tried.
-        worst: The element of greatest excess, conforming or not; None for unsupported and failed.
-        first: The first element, by step, outside the interval.
-        diagnosis: Formulas that agree with all cases of the optimizer.
-        reason: Why a case is unsupported, failed, or could not be tested.
-        tested: Elements with a finite interval, over all steps and quantities.
-        untested: Elements for which any answer would have passed.
-        excesses: For each quantity its greatest excess after each step, None where no element was tested.
-    """
-
-    case: str
-    optimizer: str
-    formula: str
-    verdict: Verdict
-    scalars: str
-    worst: Worst | None = None
-    first: Worst | None = None
-    diagnosis: list[str] = field(default_factory=list)
-    reason: str | None = None
-    tested: int = 0
-    untested: int = 0
-    excesses: Mapping[str, list[float | None]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as the report's schema has it."""
-        worst = None if self.worst is None else asdict(self.worst)
-        if worst is not None and not math.isfinite(worst["excess"]):
-            worst["excess"] = None
-        return {
-            "case": self.case,
-            "optimizer": self.optimizer,
-            "formula": self.formula,
-            "verdict": self.verdict,
-            "scalars": self.scalars,
-            "worst": worst,
-            "diagnosis": self.diagnosis,
-            "reason": self.reason,
-        }
 
 
 @dataclass
@@ -80,7 +26,7 @@ class Report:
         name: The backend's name.
         version: Its version.
         device: Where it ran.
-        results: One a case.
+        results: One verdict a case.
         diagnoses: By optimizer, for those that deviate.
         broken: Why the backend could not go on, or None.
         checked: The version of the backend whose claims were checked; None where there is none.
@@ -89,7 +35,7 @@ class Report:
     name: str
     version: str
     device: str
-    results: list[Result]
+    results: list[Verdict]
     diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
     broken: str | None = None
     checked: str | None = None
@@ -99,10 +45,10 @@ class Report:
         """Whether the backend is a later release than the one whose claims were checked."""
         return self.checked is not None and _release(self.version) > _release(self.checked)
 
-    def counts(self) -> dict[Verdict, int]:
-        """Number of results by verdict."""
-        counted = Counter(result.verdict for result in self.results)
-        return {verdict: counted[verdict] for verdict in VERDICTS}
+    def counts(self) -> dict[Word, int]:
+        """Count the results by verdict."""
+        counted = Counter(verdict.word for verdict in self.results)
+        return {word: counted[word] for word in WORDS}
 
     @property
     def status(self) -> int:
@@ -129,7 +75,7 @@ class Report:
                 **({"checked": self.checked} if self.newer else {}),
             },
             "summary": {"cases": len(self.results), **self.counts()},
-            "results": [result.to_json() for result in self.results],
+            "results": [verdict.to_json() for verdict in self.results],
         }
 
     def dumps(self) -> str:
@@ -158,12 +104,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # a source tree on the path, not installed
         return "unknown"
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a report."""
-    from importlib.resources import files
-
-    text = files("mlx_optimizers.conformance").joinpath("schemas", "report.schema.json").read_text("utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded

@@ -19,7 +19,6 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -29,20 +28,20 @@ import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.conformance.cases import REGIMES, Case, _Draw, cases_of, make_case
+from mlx_optimizers.conformance.cases import Case, cases_of, make_case, recast
 from mlx_optimizers.conformance.files import replacing
-from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded, format_of
+from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded
 from mlx_optimizers.oracle.exact import Library
-from mlx_optimizers.oracle.trajectory import formula_named, walk
+from mlx_optimizers.oracle.formulas import parse
+from mlx_optimizers.oracle.trajectory import ends, walk
 
 __all__ = [
     "DTYPES",
-    "Vector",
     "case_digest",
     "changes",
     "derive",
     "last_changes",
-    "schema",
+    "level_of",
     "vectors_of",
     "verify_vectors",
     "write_vectors",
@@ -61,56 +60,19 @@ Place = tuple[str | int, ...]
 """Keys and indices that lead to a line of a file."""
 
 
-@dataclass(frozen=True, eq=False)
-class Vector:
-    """The input of a published case. Its numbers are float64, which holds those of every dtype.
+def vectors_of(optimizer: str) -> list[Case]:
+    """The published cases of one optimizer: those of the suite, the defaults in `DTYPES`, the special ones.
 
-    Args:
-        id: The case's identifier, as `mlx-optimizers check` has it.
-        optimizer: Name of the optimizer, and of the formula.
-        regime: Name of the kind of data.
-        level: Whether the expected values are required, or only inform.
-        form: Format of the arrays.
-        hyperparameters: Every hyperparameter by name.
-        parameter: w before the first step, shape (n,).
-        gradients: g of each step, shape (steps, n).
+    The numbers of those in `DTYPES` are float64, which holds them without a package for bfloat16.
     """
-
-    id: str
-    optimizer: str
-    regime: str
-    level: Level
-    form: Format
-    hyperparameters: dict[str, Any]
-    parameter: npt.NDArray[np.float64]
-    gradients: npt.NDArray[np.float64]
-
-
-def vectors_of(optimizer: str) -> list[Vector]:
-    """The published cases of one optimizer: those of the suite, the defaults in `DTYPES`, the special ones."""
     suite = cases_of(optimizer)
-    others = [_recast(case, dtype) for dtype in DTYPES for case in suite if case.label == "defaults"]
-    return [_published(case) for case in suite] + others + [_special(optimizer, kind) for kind in SPECIAL]
+    others = [recast(case, dtype, wide=True) for dtype in DTYPES for case in suite if case.label == "defaults"]
+    return [*suite, *others, *(_special(optimizer, kind) for kind in SPECIAL)]
 
 
-def _published(case: Case) -> Vector:
-    w, g = case.parameter.astype(np.float64), case.gradients.astype(np.float64)
-    return Vector(case.id, case.optimizer, case.regime, "required", case.form, case.hyperparameters, w, g)
-
-
-def _recast(case: Case, dtype: str) -> Vector:
-    """The case of `cases.recast`, made without the package that brings NumPy the dtype bfloat16."""
-    form, name = format_of(dtype), f"{case.id}/{dtype}"
-    w, g = (_rounded(x, form) for x in REGIMES[case.regime](_Draw(name, form), case.optimizer, case.hyperparameters))
-    return Vector(name, case.optimizer, case.regime, "required", form, case.hyperparameters, w, g)
-
-
-def _rounded(values: npt.NDArray[np.float64], form: Format) -> npt.NDArray[np.float64]:
-    def single(x: float) -> float:
-        top, bottom = x.as_integer_ratio()
-        return form.round(top, 1 - bottom.bit_length())
-
-    return np.array([single(x) for x in values.reshape(-1).tolist()]).reshape(values.shape)
+def level_of(case: Case) -> Level:
+    """Whether the expected values of a published case are required, or only inform."""
+    return SPECIAL[case.label][0] if case.regime == "special" else "required"
 
 
 # The regime `special`. A row of gradients is one step; every element is another situation.
@@ -152,17 +114,14 @@ SPECIAL: dict[str, tuple[Level, Callable[[], tuple[list[float], list[list[float]
     "underflow": ("informative", lambda: _scaled(-60, -80)),  # g² = 2⁻¹⁶⁰, which float32 rounds to zero
     "subnormal": ("informative", lambda: _scaled(-132, -130)),
 }
-"""The special kinds by label: the level, and the data."""
+"""The special kinds by label: the level, and the data. Every number is one of float32."""
 
 
-def _special(optimizer: str, kind: str) -> Vector:
-    level, data = SPECIAL[kind]
-    made = entry_of(optimizer).optimizer
-    w, g = map(np.array, data())
-    values = make_case(made, "plain", {}).hyperparameters
-    return Vector(
-        f"{optimizer.lower()}/special/{kind}", optimizer, "special", level, format_of("float32"), values, w, g
-    )
+def _special(optimizer: str, kind: str) -> Case:
+    parameter, gradients = map(np.array, SPECIAL[kind][1]())
+    hyperparameters = make_case(entry_of(optimizer).optimizer, "plain", {}).hyperparameters
+    identifier = f"{optimizer.lower()}/special/{kind}"
+    return Case(identifier, optimizer, "special", kind, "float32", hyperparameters, parameter, gradients)
 
 
 class _InRange(Array):
@@ -205,91 +164,73 @@ class _Ranged(Exact):
         return _InRange(self, x.values)
 
 
-def derive(vector: Vector, library: Library | None = None) -> dict[str, Any]:
+def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
     """A published case, with what is expected after each step.
 
     Args:
-        vector: Its input.
+        case: Its input, one of `vectors_of`.
         library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same.
     """
-    form = vector.form
     request = {
-        "dtype": form.name,
-        "gradients": [_bits(form, row) for row in vector.gradients],
-        "hyperparameters": vector.hyperparameters,
-        "optimizer": vector.optimizer,
-        "parameter": _bits(form, vector.parameter),
-        "shape": [len(vector.parameter)],
+        "dtype": case.dtype,
+        "gradients": [case.form.bits(row) for row in case.gradients],
+        "hyperparameters": case.hyperparameters,
+        "optimizer": case.optimizer,
+        "parameter": case.form.bits(case.parameter),
+        "shape": [len(case.parameter)],
     }
-    case = {
-        "expected": _expected(vector, library),
-        "formula": vector.optimizer,
-        "id": vector.id,
-        "level": vector.level,
-        "regime": vector.regime,
+    vector = {
+        "expected": _expected(case, library),
+        "formula": case.optimizer,
+        "id": case.id,
+        "level": level_of(case),
+        "regime": case.regime,
         "sha256": _digest(request),
         **request,
     }
-    del case["optimizer"]  # the file has it
-    return case
+    del vector["optimizer"]  # the file has it
+    return vector
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _bits(form: Format, values: npt.ArrayLike) -> list[str]:
-    """Bit patterns; those of bfloat16 are the first half of float32's."""
-    if form.name == "bfloat16":
-        return [pattern[:4] for pattern in format_of("float32").bits(values)]
-    return form.bits(values)
-
-
-def _expected(vector: Vector, library: Library | None) -> list[dict[str, Any]]:
-    slots, steps = formula_named(vector.optimizer).slots, []
-    n = Exact(library=library)
-    with n.active(), np.errstate(all="ignore"):
-        for quantities in _steps(vector, n):
-            parameter, *state = (_quantity(n, vector.form, *quantity) for quantity in quantities)
-            steps.append({"parameter": parameter, "state": dict(zip(slots, state, strict=True))})
-    return steps
-
-
-def _steps(vector: Vector, n: Exact) -> Iterator[list[tuple[npt.NDArray[Any], Ball]]]:
-    """The exact values and the ball after each step, of the parameter and of every slot.
+def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
+    """The exact values and the ends of the ball after each step, of the parameter and of every slot.
 
     The values are no centres of balls: where Lion's sign is uncertain, the ball [−1, 1] has the centre 0.
     """
-    formula, special = formula_named(vector.optimizer), vector.regime == "special"
-    data = vector.parameter, list(vector.gradients), vector.hyperparameters
-    values = walk(formula, _Ranged(vector.form, n.library) if special else n, *data)
-    for numbers, balls in zip(values, walk(formula, Rounded(vector.form, n), *data), strict=True):
-        yield [
-            (x.values, _special_ball(vector, name, x, ball) if special else ball)
-            for name, x, ball in zip(("parameter", *formula.slots), numbers, balls, strict=True)
-        ]
+    n, formula, special = Exact(library=library), parse(case.optimizer), case.regime == "special"
+    data = case.parameter, list(case.gradients), case.hyperparameters
+    steps = []
+    with n.active(), np.errstate(all="ignore"):
+        values = walk(formula, _Ranged(case.form, n.library) if special else n, *data)
+        for numbers, balls in zip(values, walk(formula, Rounded(case.form, n), *data), strict=True):
+            parameter, *state = (
+                _quantity(n, case.form, x, _special_ball(case, name, x, ball) if special else ball)
+                for name, x, ball in zip(("parameter", *formula.slots), numbers, balls, strict=True)
+            )
+            steps.append({"parameter": parameter, "state": dict(zip(formula.slots, state, strict=True))})
+    return steps
 
 
-def _special_ball(vector: Vector, name: str, x: Array, ball: Ball) -> Ball:
+def _special_ball(case: Case, name: str, x: Array, ball: Ball) -> Ball:
     """The model's ball for finite values, the value itself if it is not, all numbers where nothing is required."""
     sizes = x.values.astype(np.float64)
-    undecided = np.isnan(sizes) & (name in entry_of(vector.optimizer).undecided)
-    untested = undecided | (vector.level == "informative")
+    undecided = np.isnan(sizes) & (name in entry_of(case.optimizer).undecided)
+    untested = undecided | (level_of(case) == "informative")
     radius = np.where(untested, np.inf, np.where(np.isfinite(sizes), ball.radius, 0.0))
     return Ball(ball.context, x, radius)
 
 
-def _quantity(n: Exact, form: Format, values: npt.NDArray[Any], ball: Ball) -> dict[str, list[str]]:
-    low, high = [], []
-    for centre, reach in np.broadcast(ball.centre.values, ball.radius):
-        known = math.isfinite(reach)
-        low.append(n.round(centre - n.number(reach), form, "up") if known else -math.inf)
-        high.append(n.round(centre + n.number(reach), form, "down") if known else math.inf)
+def _quantity(n: Exact, form: Format, x: Array, ball: Ball) -> dict[str, list[str]]:
+    low, high = ends(n, form, ball.centre.values, ball.radius)
     return {
-        "exact": [n.text(value) for value in values],
-        "high": _bits(form, high),
-        "low": _bits(form, low),
-        "nearest": _bits(form, [n.round(value, form) for value in values]),
+        "exact": [n.text(value) for value in x.values],
+        "high": form.bits(high),
+        "low": form.bits(low),
+        "nearest": form.bits([n.round(value, form) for value in x.values]),
     }
 
 
@@ -317,13 +258,6 @@ def last_changes() -> dict[str, str]:
     return digests
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a file of vectors and of the manifest."""
-    text = files("mlx_optimizers.conformance").joinpath("schemas", "vectors.schema.json").read_text("utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
-
-
 Lines = list[tuple[Place, str]]
 
 
@@ -347,8 +281,8 @@ def _files(progress: Callable[[int], None] | None, library: Library | None) -> I
     entries, done = [], 0
     for optimizer in mlx_optimizers.OPTIMIZERS:
         cases = []
-        for vector in vectors_of(optimizer.__name__):
-            cases.append(derive(vector, library))
+        for case in vectors_of(optimizer.__name__):
+            cases.append(derive(case, library))
             done += 1
             if progress is not None:
                 progress(done)
@@ -358,7 +292,7 @@ def _files(progress: Callable[[int], None] | None, library: Library | None) -> I
         entries.append(
             {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "cases": len(cases)}
         )
-        yield name, lines, [case["id"] for case in cases]
+        yield name, lines, [vector["id"] for vector in cases]
     yield "MANIFEST.json", list(_lines({"format": MANIFEST, "files": entries})), []
     yield "CHANGES.txt", [((), line) for line in changes().splitlines()], []
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mlx_optimizers.numbers import FloatArray
+
 __all__ = ["FORMATS", "SLACK", "Format", "format_of"]
 
 SLACK = 1.5
@@ -120,8 +122,24 @@ class Format:
             return sign * math.inf if outward else sign * math.ldexp(kept, last)
         return sign * math.ldexp(kept, last)
 
+    def rounded(self, values: FloatArray) -> FloatArray:
+        """Round each number of a float64 array once; they stay in float64, which holds those of every format."""
+
+        def single(x: float) -> float:
+            top, bottom = x.as_integer_ratio()
+            return self.round(top, 1 - bottom.bit_length())
+
+        return np.array([single(x) for x in values.reshape(-1).tolist()]).reshape(values.shape)
+
     def bits(self, array: npt.ArrayLike) -> list[str]:
-        """Bit patterns of a flat array, lower-case hexadecimal, most significant digit first."""
+        """Bit patterns of a flat array, lower-case hexadecimal, most significant digit first.
+
+        Args:
+            array: Numbers of the format. Those of bfloat16 may come in another dtype, without the package that brings
+                NumPy this one.
+        """
+        if self.name == "bfloat16" and np.asarray(array).dtype.name != self.name:
+            return [pattern[:4] for pattern in FORMATS["float32"].bits(array)]  # the same exponents, fewer digits
         size, digits = self.width // 8, self.width // 4
         unsigned = np.ascontiguousarray(array, self.dtype).reshape(-1).view(f"u{size}")
         text = unsigned.astype(f">u{size}").tobytes().hex()  # all at once, as that is faster

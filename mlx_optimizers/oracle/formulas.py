@@ -17,9 +17,10 @@ from itertools import combinations, product
 from typing import Any, NamedTuple
 
 from mlx_optimizers.catalog import CATALOG, Choice, Value, entry_of
+from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.oracle.formula import Formula
 
-__all__ = ["AXES", "AxisOfAll", "axes_of", "in_words", "name_of", "parse", "split", "variants"]
+__all__ = ["AXES", "AxisOfAll", "axes_of", "in_words", "name_of", "parse", "split", "variants", "varied"]
 
 
 class AxisOfAll(NamedTuple):
@@ -154,25 +155,42 @@ def in_words(name: str) -> str:
     return f"{optimizer} with {' and '.join(words)}" if words else f"{optimizer} as documented"
 
 
-def parse(name: str) -> Formula:
-    """The formula that a name stands for.
+def parse(formula: str | type[Optimizer] | Formula) -> Formula:
+    """The formula that a name stands for; of an optimizer's name or class, its own ``exact``.
 
     Args:
-        name: An optimizer's name, with the axes that differ in brackets; ``BiasCorrectedAdam`` and
-            ``BiasCorrectedAdamW`` stand for the bracket form.
+        formula: An optimizer's name, with the axes that differ in brackets; ``BiasCorrectedAdam`` and
+            ``BiasCorrectedAdamW`` stand for the bracket form. Or one of the classes, or a formula, which is returned.
 
     Returns:
         The formula, under its canonical name.
 
     Raises:
         ValueError: for an unknown optimizer, axis or value.
+        TypeError: for what is no name, class or formula.
 
     Example:
         >>> from mlx_optimizers.conformance import parse
         >>> parse("AdamW[eps=inside_sqrt,bias_correction=true]").name
         'AdamW[bias_correction=true,eps=inside_sqrt]'
     """
-    optimizer, choice = split(name)
+    if isinstance(formula, Formula):
+        return formula
+    if not isinstance(formula, str | type):
+        raise TypeError(f"a formula is a name or one of the classes, not {formula!r}")
+    for entry in CATALOG:
+        if formula in (entry.name, entry.optimizer):
+            return Formula(entry.name, entry.optimizer, entry.optimizer.exact)
+    return varied(*split(formula if isinstance(formula, str) else formula.__name__))
+
+
+def varied(optimizer: str, choice: Choice) -> Formula:
+    """The formula of an optimizer by the catalog's step, with what differs.
+
+    Args:
+        optimizer: Name of the optimizer.
+        choice: The axes that are not at their default.
+    """
     full = {"optimizer": optimizer, **{key: values[0] for key, values in axes_of(optimizer).items()}, **choice}
     return Formula(
         name_of(optimizer, choice),
@@ -182,8 +200,8 @@ def parse(name: str) -> Formula:
     )
 
 
-def variants(optimizer: str, count: int) -> Iterator[str]:
-    """The names of an optimizer's formulas that differ in exactly so many axes, but for those that mean nothing.
+def variants(optimizer: str, count: int) -> Iterator[Formula]:
+    """An optimizer's formulas that differ in exactly so many axes, but for those that mean nothing.
 
     Args:
         optimizer: Name of the optimizer.
@@ -197,4 +215,4 @@ def variants(optimizer: str, count: int) -> Iterator[str]:
                 _require_meaning(optimizer, choice)
             except ValueError:
                 continue
-            yield name_of(optimizer, choice)
+            yield varied(optimizer, choice)

@@ -20,10 +20,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mlx_optimizers.numbers import FloatArray
 from mlx_optimizers.oracle.exact import Array, Double, Exact
 from mlx_optimizers.oracle.formats import FORMATS, Format
 
-__all__ = ["Ball", "Coefficient", "Rounded", "Scalars"]
+__all__ = ["Ball", "Coefficient", "Rounded", "Scalars", "error_ratio"]
 
 Scalars = Literal["double", "float32"]
 Radius = npt.NDArray[np.float64]
@@ -321,3 +322,22 @@ class Rounded:
             radius = np.where(nothing, radius, grown)
             inside = size + radius < self.form.limit  # False for NaN too
         return Ball(self, centre, np.where(inside, radius, np.inf))
+
+
+def error_ratio(n: Exact | Double, centre: npt.NDArray[Any], radius: Radius, got: FloatArray) -> Radius:
+    """Divide the distance of floats from the centre of a ball by its radius, elementwise.
+
+    The ratio is 0 where both are equal, whatever the radius, and infinite for a NaN or an infinity.
+
+    Args:
+        n: The context of the centre.
+        centre: The exact values.
+        radius: The radii.
+        got: The floats.
+    """
+    values = got.astype(np.float64)
+    finite = np.isfinite(values)
+    with np.errstate(all="ignore"):
+        error = np.abs(n.array(np.where(finite, values, 0.0)).values - centre).astype(np.float64)
+        ratio = np.where(error == 0, 0.0, error / radius)
+    return np.where(finite, ratio, np.inf)

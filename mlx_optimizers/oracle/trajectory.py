@@ -14,31 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 import mlx_optimizers
+from mlx_optimizers.numbers import FloatArray
 from mlx_optimizers.oracle.exact import Array, Exact, Library
-from mlx_optimizers.oracle.formats import format_of
+from mlx_optimizers.oracle.formats import Format, format_of
 from mlx_optimizers.oracle.formula import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Ball, Rounded, Scalars
 from mlx_optimizers.trees import refuse_masked
 
-__all__ = ["Entry", "Quantity", "formula_named", "settings", "trajectory", "walk"]
-
-
-def formula_named(name: str | type[mlx_optimizers.Optimizer] | Formula) -> Formula:
-    """The formula of one of the eight optimizers, or what a name with brackets stands for.
-
-    Raises:
-        ValueError: for another name or class.
-        TypeError: for what is neither.
-    """
-    if isinstance(name, Formula):
-        return name
-    if not isinstance(name, str | type):
-        raise TypeError(f"a formula is a name or one of the classes, not {name!r}")
-    for optimizer in mlx_optimizers.OPTIMIZERS:
-        if name in (optimizer, optimizer.__name__):
-            return Formula(optimizer.__name__, optimizer, optimizer.exact)
-    return parse(name if isinstance(name, str) else name.__name__)
+__all__ = ["Entry", "Quantity", "ends", "settings", "trajectory", "walk"]
 
 
 @dataclass(frozen=True)
@@ -186,7 +170,7 @@ def trajectory(
         >>> first.parameter.nearest, first.parameter.low, first.parameter.high
         (array([0.95], dtype=float32), array([0.9499999], dtype=float32), array([0.95000005], dtype=float32))
     """
-    made, form, centre = formula_named(formula), format_of(dtype), Exact(bits, library)
+    made, form, centre = parse(formula), format_of(dtype), Exact(bits, library)
     refuse_masked(parameter, "parameter")
     w, steps = np.asarray(parameter).astype(form.dtype), []
     for t, given in enumerate(gradients, start=1):
@@ -212,19 +196,25 @@ def trajectory(
 
 
 def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Quantity:
-    """Exact values, the same rounded, and the outermost floats in their ball."""
+    """Round exact values, and find the outermost floats in their ball."""
     exact, form = n.exact, n.form
     values, centres, radius = np.broadcast_arrays(value.values, ball.centre.values, ball.radius)
 
-    def rounded(numbers: list[float]) -> npt.NDArray[Any]:
+    def rounded(numbers: Sequence[float]) -> FloatArray:
         return np.array(numbers, np.float64).astype(form.dtype).reshape(shape)
 
     nearest = [exact.round(value, form) for value in values]
-    low, high = [], []
-    for middle, size in zip(centres, radius.tolist(), strict=True):
-        known = math.isfinite(size)
-        low.append(exact.round(middle - exact.number(size), form, "up") if known else -math.inf)
-        high.append(exact.round(middle + exact.number(size), form, "down") if known else math.inf)
+    low, high = ends(exact, form, centres, radius)
     apart = exact.magnitude(values - centres) if n.unsure else 0.0
     reach = np.where(np.isfinite(radius), radius + apart, np.inf)
     return Quantity(values.reshape(shape), rounded(nearest), rounded(low), rounded(high), reach.reshape(shape))
+
+
+def ends(exact: Exact, form: Format, centre: npt.NDArray[Any], radius: FloatArray) -> tuple[list[float], list[float]]:
+    """The lowest and the highest float of a format within the radius of each centre; infinite where that is."""
+    low, high = [], []
+    for middle, reach in np.broadcast(centre, radius):
+        known = math.isfinite(reach)
+        low.append(exact.round(middle - exact.number(reach), form, "up") if known else -math.inf)
+        high.append(exact.round(middle + exact.number(reach), form, "down") if known else math.inf)
+    return low, high

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from mlx_optimizers.conformance.human import number, place
-from mlx_optimizers.conformance.report import Report, Result
+from mlx_optimizers.conformance.formats.summary import number, place
+from mlx_optimizers.conformance.report import Report
+from mlx_optimizers.conformance.verdict import Verdict
 
 __all__ = ["junit"]
 
@@ -19,12 +20,12 @@ def junit(report: Report) -> str:
     What deviates is a failure, what failed is an error, what is unsupported is skipped.
     """
     root = ET.Element("testsuites", name=_text(f"mlx-optimizers check {report.name}"))
-    for optimizer in dict.fromkeys(result.optimizer for result in report.results):
-        results = [result for result in report.results if result.optimizer == optimizer]
+    for optimizer in dict.fromkeys(result.case.optimizer for result in report.results):
+        results = [result for result in report.results if result.case.optimizer == optimizer]
         suite = ET.SubElement(root, "testsuite", name=optimizer)
         properties = ET.SubElement(suite, "properties")
         facts = {"backend": report.name, "version": report.version, "device": report.device}
-        for name, value in {**facts, "formula": results[0].formula}.items():
+        for name, value in {**facts, "formula": results[0].formula.name}.items():
             ET.SubElement(properties, "property", name=name, value=_text(value))
         for result in results:
             _add_case(suite, result)
@@ -38,27 +39,27 @@ def junit(report: Report) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _add_case(suite: ET.Element, result: Result) -> None:
-    case = ET.SubElement(suite, "testcase", classname=result.optimizer, name=result.case)
-    if result.verdict == "deviates":
+def _add_case(suite: ET.Element, result: Verdict) -> None:
+    case = ET.SubElement(suite, "testcase", classname=result.case.optimizer, name=result.case.id)
+    if result.word == "deviates":
         computes = f"computes {' or '.join(result.diagnosis)}" if result.diagnosis else "computes no formula known here"
         failure = ET.SubElement(case, "failure", type="deviates", message=_text(computes))
         failure.text = _text(_words(result))
-    elif result.verdict == "failed":
+    elif result.word == "failed":
         ET.SubElement(case, "error", type="failed", message=_text(result.reason or ""))
-    elif result.verdict == "unsupported":
+    elif result.word == "unsupported":
         ET.SubElement(case, "skipped", message=_text(result.reason or ""))
 
 
-def _words(result: Result) -> str:
+def _words(result: Verdict) -> str:
     """Where a deviating case first leaves the interval."""
     if result.first is None:
         return result.reason or ""
     return f"{place(result, result.first)}, {number(result.first.excess)} times the accepted distance"
 
 
-def _count(element: ET.Element, results: list[Result], broken: bool = False) -> None:
-    verdicts = [result.verdict for result in results]
+def _count(element: ET.Element, results: list[Verdict], broken: bool = False) -> None:
+    verdicts = [result.word for result in results]
     element.set("tests", str(len(results) + broken))
     element.set("failures", str(verdicts.count("deviates")))
     element.set("errors", str(verdicts.count("failed") + broken))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_optimizers.conformance.human import HEADER, RIGHT, details, summaries, title
+from mlx_optimizers.conformance.formats.summary import HEADER, RIGHT, details, summaries, title
 from mlx_optimizers.conformance.report import Report
 
 __all__ = ["markdown", "table"]

@@ -6,10 +6,20 @@ import math
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from mlx_optimizers.conformance.human import HEADER, RIGHT, Summary, counted, details, number, summaries, title
-from mlx_optimizers.conformance.report import Report, Result
+from mlx_optimizers.conformance.formats.summary import (
+    HEADER,
+    RIGHT,
+    Summary,
+    counted,
+    details,
+    number,
+    summaries,
+    title,
+)
+from mlx_optimizers.conformance.report import Report
+from mlx_optimizers.conformance.verdict import Verdict
 
-__all__ = ["page"]
+__all__ = ["html"]
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --good: light-dark(#176b3a, #6fce96);
@@ -36,7 +46,7 @@ _LOW = -4
 """The smallest power of ten that a plot shows; what is closer to the exact value is drawn there."""
 
 
-def page(report: Report) -> str:
+def html(report: Report) -> str:
     """The report as an HTML page, with a plot of error against accepted distance, step by step, for each optimizer."""
     rows = summaries(report)
     head = escape(title(report))
@@ -71,7 +81,7 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], verdicts: I
     return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
-def _cases(results: list[Result]) -> str:
+def _cases(results: list[Verdict]) -> str:
     header = ("case", "verdict", "scalars", "excess", "where", "got", "accepted", "exact")
     rows = []
     for result in results:
@@ -80,14 +90,16 @@ def _cases(results: list[Result]) -> str:
         if worst is not None:
             where = f"{worst.quantity}[{worst.index}], step {worst.step}"
             cells = (number(worst.excess), where, worst.got, f"{worst.low} to {worst.high}", worst.exact)
-        rows.append((result.case, result.verdict, result.scalars, *cells))
-    return _table(header, rows, [result.verdict for result in results])
+        rows.append((result.case.id, result.word, result.scalars, *cells))
+    return _table(header, rows, [result.word for result in results])
 
 
 def _plot(row: Summary) -> str:
     """Error over accepted distance, on a logarithmic scale, a line for each case and quantity."""
     lines = [
-        (f"{result.case}, {name}", name, values) for result in row.results for name, values in result.excesses.items()
+        (f"{result.case.id}, {name}", name, values)
+        for result in row.results
+        for name, values in result.excesses.items()
     ]
     steps = max(len(values) for _, _, values in lines)
     logs = [_log(value) for _, _, values in lines for value in values if value is not None]

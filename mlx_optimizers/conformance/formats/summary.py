@@ -1,0 +1,155 @@
+"""What every format says of a report: one row an optimizer, then what deviates, in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mlx_optimizers.conformance.report import Report
+from mlx_optimizers.conformance.verdict import Element, Verdict, Word
+from mlx_optimizers.oracle.formulas import in_words
+
+__all__ = ["HEADER", "RIGHT", "Summary", "counted", "details", "number", "place", "summaries", "title"]
+
+_GRAVEST_FIRST: tuple[Word, ...] = ("deviates", "failed", "conforms", "unsupported")
+_NOT_JUDGED: tuple[Word, ...] = ("failed", "unsupported")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All results of one optimizer, as one row.
+
+    Args:
+        optimizer: Its name.
+        formula: What it was held to.
+        results: Its results.
+    """
+
+    optimizer: str
+    formula: str
+    results: list[Verdict]
+
+    def having(self, word: Word) -> list[Verdict]:
+        """The results with one verdict."""
+        return [result for result in self.results if result.word == word]
+
+    @property
+    def verdict(self) -> Word:
+        """The gravest verdict."""
+        return next(word for word in _GRAVEST_FIRST if self.having(word))
+
+    @property
+    def counted(self) -> str:
+        """The verdict, with the number of cases where not all have it."""
+        count = len(self.having(self.verdict))
+        return self.verdict if count == len(self.results) else f"{self.verdict} ({count} of {len(self.results)})"
+
+    @property
+    def scalars(self) -> str:
+        """The profile needed: float32 if any case needed it."""
+        executed = [result.scalars for result in self.results if result.worst]
+        return "float32" if "float32" in executed else "double" if executed else "–"
+
+    @property
+    def excess(self) -> float | None:
+        """The greatest excess over all cases; None where nothing was judged."""
+        return max((result.worst.excess for result in self.results if result.worst), default=None)
+
+    @property
+    def untested(self) -> int:
+        """Number of elements for which any answer would have passed."""
+        return sum(result.untested for result in self.results)
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        excess = "–" if self.excess is None else number(self.excess)
+        return (
+            self.optimizer,
+            str(len(self.results)),
+            self.counted,
+            self.scalars,
+            excess,
+            str(self.untested),
+        )
+
+
+HEADER = ("optimizer", "cases", "verdict", "scalars", "excess", "untested")
+RIGHT = {"cases", "excess", "untested"}
+
+
+def number(excess: float) -> str:
+    """An excess in few characters."""
+    return "∞" if math.isinf(excess) else f"{excess:.2f}" if excess < 1000 else f"{excess:.0e}"
+
+
+def counted(cases: int) -> str:
+    """A number of cases in words."""
+    return "1 case" if cases == 1 else f"{cases} cases"
+
+
+def summaries(report: Report) -> list[Summary]:
+    """One summary an optimizer, in the order of the results."""
+    names = dict.fromkeys((result.case.optimizer, result.formula.name) for result in report.results)
+    return [
+        Summary(*name, [result for result in report.results if (result.case.optimizer, result.formula.name) == name])
+        for name in names
+    ]
+
+
+def place(verdict: Verdict, element: Element) -> str:
+    """Where an element stands, what was got there and what is accepted."""
+    form = verdict.case.form
+
+    def value(bits: str) -> str:
+        return f"{form.from_bits([bits])[0]!s}"
+
+    return (
+        f"{verdict.case.id}, step {element.step}, {element.quantity}[{element.index}]:\n"
+        f"    got {value(element.got)} ({element.got}), accepted [{value(element.low)}, {value(element.high)}]\n"
+        f"    exact {element.exact}"
+    )
+
+
+def details(report: Report) -> list[str]:
+    """What the table cannot say: which formulas were meant, what deviates and how, what could not be done."""
+    rows = summaries(report)
+    meant = [row.formula for row in rows if row.formula != row.optimizer]
+    out = [f"Held to {', '.join(meant)}."] if meant else []
+    if report.newer:
+        out.append(f"{report.name} {report.version} is newer than {report.checked}, whose claims were checked.")
+    for row in rows:
+        if found := row.having("deviates"):
+            out.append("\n".join([_headline(row, found), *map("  {}".format, _explained(report, row, found))]))
+        for word in _NOT_JUDGED:
+            if found := row.having(word):
+                reasons = dict.fromkeys(result.reason or "" for result in found)
+                out.append("\n  ".join([_headline(row, found), *reasons]))
+    return out
+
+
+def _headline(row: Summary, found: list[Verdict]) -> str:
+    return f"{row.optimizer} {found[0].word} in {len(found)} of {counted(len(row.results))}, held to {row.formula}."
+
+
+def _explained(report: Report, row: Summary, found: list[Verdict]) -> list[str]:
+    """Sentences on an optimizer that deviates."""
+    diagnosis = report.diagnoses.get(row.optimizer)
+    names = diagnosis.formulas if diagnosis else found[0].diagnosis
+    out = [f"It computes {in_words(name)}: {name}" for name in names[:1]]
+    out += [f"or, by these cases: {name}" for name in names[1:]]
+    if diagnosis and diagnosis.nearest:
+        out.append(
+            f"No formula known here agrees with every case. Nearest is {diagnosis.nearest}, "
+            f"in {diagnosis.agreeing} of {len(row.results)}."
+        )
+    if (first := found[0].first) is not None:
+        out.append(f"First seen in {place(found[0], first)}, {number(first.excess)} times the accepted distance")
+    elif found[0].reason:
+        out.append(found[0].reason)
+    return out
+
+
+def title(report: Report) -> str:
+    """One line: what was checked, and how it came out."""
+    counts = ", ".join(f"{count} {word}" for word, count in report.counts().items() if count) or "none finished"
+    return f"{report.name} {report.version} on {report.device}: {counted(len(report.results))}, {counts}"

@@ -1,0 +1,269 @@
+"""The verdict on one case: whether a backend's numbers lie in the interval, and which of them is farthest out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+import mlx_optimizers
+from mlx_optimizers.conformance.cases import Case, cases_of
+from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.oracle import Double, Exact, Format, Formula, Quantity, Rounded, trajectory
+from mlx_optimizers.oracle.formulas import parse
+from mlx_optimizers.oracle.rounded import Scalars, error_ratio
+from mlx_optimizers.oracle.trajectory import walk
+
+__all__ = ["WORDS", "Element", "Run", "Verdict", "Word", "can_decide", "decidable", "is_decidable", "judge"]
+
+Word = Literal["conforms", "deviates", "unsupported", "failed"]
+WORDS: tuple[Word, ...] = get_args(Word)
+"""The verdicts in one word."""
+
+
+@dataclass(eq=False)
+class Run:
+    """What a backend computed for a case.
+
+    Args:
+        case: The case.
+        parameters: The parameter after each step, shape (steps, n).
+        state: Slots after each step, those that the backend shows; each of shape (steps, n).
+
+    Example:
+        >>> from mlx_optimizers.conformance import Run, matching
+        >>> case, = matching(pattern="sgd/plain/defaults")
+        >>> run = Run.from_steps(case, ((case.parameter - gradient, {"v": gradient}) for gradient in case.gradients))
+        >>> run.parameters.shape, run.state["v"].shape
+        ((8, 24), (8, 24))
+    """
+
+    case: Case
+    parameters: FloatArray
+    state: Mapping[str, FloatArray]
+
+    @classmethod
+    def from_steps(cls, case: Case, steps: Iterable[tuple[npt.ArrayLike, Mapping[str, npt.ArrayLike]]]) -> Self:
+        """Collect copies of the parameter and the slots, as they are after each step."""
+        parameters: list[FloatArray] = []
+        state: dict[str, list[FloatArray]] = {}
+        for parameter, slots in steps:
+            parameters.append(np.array(parameter))
+            for name, values in slots.items():
+                state.setdefault(name, []).append(np.array(values))
+        return cls(case, np.stack(parameters), {name: np.stack(rows) for name, rows in state.items()})
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element after one step: its bit patterns, and its exact value as decimal text.
+
+    ``excess`` is |got − exact| over the accepted distance, above 1 outside the interval; infinite for a NaN, an
+    infinity, or anything but an exact zero where only zero is accepted.
+    """
+
+    quantity: str
+    step: int
+    index: int
+    got: str
+    low: str
+    nearest: str
+    high: str
+    exact: str
+    excess: float
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The verdict on one case.
+
+    Args:
+        case: The case.
+        formula: The formula that the backend was held to.
+        word: conforms, deviates, unsupported or failed.
+        scalars: The profile that passed, or the widest tried.
+        worst: The tested element of greatest excess, conforming or not; None for unsupported and failed.
+        first: The first element, by step, outside the interval.
+        diagnosis: Names of the formulas that agree with all cases of the optimizer.
+        reason: Why a case is unsupported, failed, or could not be tested.
+        tested: Elements with a finite interval, over all steps and quantities.
+        untested: Elements for which any answer would have passed.
+        excesses: For each quantity its greatest excess after each step, None where no element was tested.
+    """
+
+    case: Case
+    formula: Formula
+    word: Word
+    scalars: Scalars = "double"
+    worst: Element | None = None
+    first: Element | None = None
+    diagnosis: list[str] = field(default_factory=list)
+    reason: str | None = None
+    tested: int = 0
+    untested: int = 0
+    excesses: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+
+    @property
+    def conforms(self) -> bool:
+        """Whether every tested element is accepted, and one of the parameter was tested."""
+        return self.word == "conforms"
+
+    @property
+    def decided(self) -> bool:
+        """Whether an element of the parameter was tested."""
+        return any(excess is not None for excess in self.excesses.get("parameter", ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as the report's schema has it."""
+        worst = None if self.worst is None else asdict(self.worst)
+        if worst is not None and not math.isfinite(worst["excess"]):
+            worst["excess"] = None
+        return {
+            "case": self.case.id,
+            "optimizer": self.case.optimizer,
+            "formula": self.formula.name,
+            "verdict": self.word,
+            "scalars": self.scalars,
+            "worst": worst,
+            "diagnosis": list(self.diagnosis),
+            "reason": self.reason,
+        }
+
+
+def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
+    """Hold a run to a formula.
+
+    Args:
+        run: What a backend computed, as arrays.
+        formula: The formula.
+        scalars: The profile, ``"double"`` or ``"float32"``.
+
+    Raises:
+        ValueError: for arrays of another shape or dtype than the case asks for, or an unknown slot.
+    """
+    case, exact = run.case, Exact()
+    entries = trajectory(
+        formula, case.parameter, case.gradients, dtype=case.dtype, scalars=scalars, **case.hyperparameters
+    )
+    got = _checked(run, formula)
+    worst = first = None
+    tested = untested = 0
+    excesses: dict[str, list[float | None]] = {name: [] for name in got}
+    with exact.active():
+        for step, entry in enumerate(entries):
+            for name, quantity in entry.quantities():
+                if name not in got:
+                    continue
+                excess, known = _excess(exact, got[name][step], quantity), np.isfinite(quantity.radius)
+                tested += int(known.sum())
+                untested += int((~known).sum())
+                index = int(np.argmax(excess))
+                excesses[name].append(float(excess[index]) if known[index] else None)
+                if not known[index]:
+                    continue
+                greater = worst is None or excess[index] > worst.excess
+                outside = first is None and excess[index] > 1
+                if greater or outside:
+                    element = _element(
+                        case.form, exact, quantity, got[name][step], name, step, index, float(excess[index])
+                    )
+                    worst = element if greater else worst
+                    first = element if outside else first
+    verdict = Verdict(case, formula, "conforms", scalars, worst, first, [], None, tested, untested, excesses)
+    if not verdict.decided:
+        return replace(verdict, word="deviates", reason="no element of the parameter could be tested")
+    return verdict if first is None else replace(verdict, word="deviates")
+
+
+def can_decide(case: Case, formula: Formula) -> bool:
+    """Whether a case can tell anything of a program's parameter: a formula gives some element a finite interval.
+
+    The profile *double* is asked, whose interval the one of *float32* holds.
+    """
+    exact = Exact()
+    n = Rounded(case.form, exact if case.dtype == "float64" else Double(), "double", exact)
+    with n.active(), np.errstate(all="ignore"):
+        steps = walk(formula, n, case.parameter, list(case.gradients), case.hyperparameters)
+        try:
+            return any(bool(np.isfinite(w.radius).any()) for w, *_ in steps)
+        except ValueError:  # the root of a negative number
+            return False
+
+
+@cache
+def is_decidable(formula: Formula) -> bool:
+    """Whether any case can tell something of a program held to this formula."""
+    return any(can_decide(case, formula) for case in cases_of(formula.optimizer.__name__))
+
+
+def decidable(formula: str | type[mlx_optimizers.Optimizer] | Formula) -> Formula:
+    """The formula of a name or class, if a backend can be held to it.
+
+    Raises:
+        ValueError: for an unknown formula, or one that gives no element of the parameter an interval in any case, as
+            a division by 1 − β⁰ = 0: any answer would pass.
+        TypeError: for anything else.
+
+    Example:
+        >>> from mlx_optimizers.conformance.verdict import decidable
+        >>> decidable("BiasCorrectedAdam").name
+        'Adam[bias_correction=true]'
+    """
+    meant = parse(formula)
+    if not is_decidable(meant):
+        raise ValueError(
+            f"nothing can be held to {meant.name!r}: in no case does it give an element of the parameter a value "
+            "that can be tested, so that any answer would pass"
+        )
+    return meant
+
+
+def _checked(run: Run, formula: Formula) -> dict[str, FloatArray]:
+    """The arrays of a run by name, if they are such as the case asks for."""
+    case = run.case
+    for name in run.state:
+        if name not in formula.slots:
+            raise ValueError(f"{name!r} is no state slot of {formula.name}")
+    arrays = {name: np.asarray(values) for name, values in {"parameter": run.parameters, **run.state}.items()}
+    for name, values in arrays.items():
+        if values.shape != case.gradients.shape:
+            raise ValueError(f"{name} has shape {values.shape}, the case asks for {case.gradients.shape}")
+        if values.dtype != case.form.dtype:
+            raise ValueError(f"{name} has dtype {values.dtype}, the case asks for {case.dtype}")
+    return arrays
+
+
+def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> FloatArray:
+    """The error ratio, which the interval's ends overrule: they decide what is inside; −1 where untested."""
+    values = got.astype(np.float64)
+    known = np.isfinite(quantity.radius)
+    centre = np.where(known, quantity.exact, exact.number(0))
+    with np.errstate(all="ignore"):
+        inside = (values >= quantity.low.astype(np.float64)) & (values <= quantity.high.astype(np.float64))
+    ratio = error_ratio(exact, centre, quantity.radius, values)
+    ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, math.nextafter(1.0, 2.0)))
+    return np.where(known, ratio, -1.0)
+
+
+def _element(
+    form: Format, exact: Exact, quantity: Quantity, got: FloatArray, name: str, step: int, index: int, excess: float
+) -> Element:
+    def bits(array: FloatArray) -> str:
+        return form.bits(array[index : index + 1])[0]
+
+    return Element(
+        quantity=name,
+        step=step + 1,
+        index=index,
+        got=bits(got),
+        low=bits(quantity.low),
+        nearest=bits(quantity.nearest),
+        high=bits(quantity.high),
+        exact=exact.text(quantity.exact[index]),
+        excess=excess,
+    )
