@@ -32,7 +32,7 @@ from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import Broken, Case, Run, Unsupported, parse
 from mlx_optimizers.conformance.report import printable
 from mlx_optimizers.conformance.verdict import decidable
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["LIMIT", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
 from mlx_optimizers.conformance import Case, Run, Unsupported
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Keras"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlx_optimizers.backends import CHECKED, Unavailable
 from mlx_optimizers.conformance import Case, Run
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Mlx"]
 

@@ -10,7 +10,7 @@ import mlx_optimizers
 from mlx_optimizers.backends import Unavailable
 from mlx_optimizers.catalog import CATALOG
 from mlx_optimizers.conformance import Case, Run
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Reference"]
 

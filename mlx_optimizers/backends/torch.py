@@ -11,7 +11,7 @@ import torch
 
 from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
 from mlx_optimizers.conformance import Case, Run, Unsupported
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Torch", "TorchClass"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from mlx_optimizers.adadelta import AdaDelta
-from mlx_optimizers.catalog.axes import IGNORED_EPSILONS, REGIMES, RESET, SCHEDULED, axis, ignored
+from mlx_optimizers.catalog import axes
 from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
+from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
 
 def around_the_root(eps: float) -> tuple[float, float]:
@@ -15,7 +15,7 @@ def around_the_root(eps: float) -> tuple[float, float]:
     return math.sqrt(eps) / 10, math.sqrt(eps) * 10
 
 
-def step(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, ...]:
+def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number, u: Number) -> Step:
     """One step, whatever the axes say."""
     v = h.rho * v + (1 - h.rho) * g**2
     above = u + h.eps if a["eps"] == "outside_sqrt" else u
@@ -29,16 +29,16 @@ ENTRY = Entry(
     optimizer=AdaDelta,
     rate=1.0,
     settings=(
-        {**SCHEDULED, "rho": 0.6, "eps": 1e-4},
-        SCHEDULED,
+        {**axes.SCHEDULED, "rho": 0.6, "eps": 1e-4},
+        axes.SCHEDULED,
         {"rho": 0.95},
         {"eps": 1e-3},
     ),
-    regimes=REGIMES,
+    regimes=axes.REGIMES,
     tiny=around_the_root,
     axes=(
-        axis("eps", "outside_sqrt", "denominator_only"),
-        ignored("rho:0.9", "rho:0.95", *IGNORED_EPSILONS),
+        axes.axis("eps", "outside_sqrt", "denominator_only"),
+        axes.ignored("rho:0.9", "rho:0.95", *axes.IGNORED_EPSILONS),
         Axis(
             "u",
             ("updated", "frozen"),
@@ -55,7 +55,7 @@ ENTRY = Entry(
     },
     history=(
         Event("one slot was read and another written, so that u stayed 0", "until 0.0.11", (603,)),
-        RESET,
+        axes.RESET,
         Event("the documentation gave an ε of 1e-8; the code has 1e-6", "until 0.32.0", (3712,)),
     ),
     plot=Plot(5.0, (4, -12)),

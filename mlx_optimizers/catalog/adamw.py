@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 from mlx_optimizers.adamw import AdamW
+from mlx_optimizers.catalog import axes
 from mlx_optimizers.catalog.adam import step
-from mlx_optimizers.catalog.axes import (
-    BETAS,
-    IGNORED_BETAS,
-    IGNORED_DECAYS,
-    IGNORED_EPSILONS,
-    REGIMES,
-    RESET,
-    SCHEDULED,
-    axis,
-    ignored,
-    up_to_a_millionth,
-)
 from mlx_optimizers.catalog.entry import Elsewhere, Entry, Event, Plot
 
 ENTRY = Entry(
     optimizer=AdamW,
     rate=1e-3,
     settings=(
-        {**BETAS, "eps": 1e-3, "weight_decay": 0.3},
-        SCHEDULED,
+        {**axes.BETAS, "eps": 1e-3, "weight_decay": 0.3},
+        axes.SCHEDULED,
         {"betas": (0.8, 0.95), "weight_decay": 0.1},
         {"eps": 1e-6, "weight_decay": 0.0},
-        {**SCHEDULED, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.0},
+        {**axes.SCHEDULED, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.0},
     ),
-    regimes=REGIMES,
-    tiny=up_to_a_millionth,
+    regimes=axes.REGIMES,
+    tiny=axes.up_to_a_millionth,
     axes=(
-        axis("betas", "given", "swapped"),
-        axis("bias_correction", "false", "true", "first", "second"),
-        axis("eps", "outside_sqrt", "inside_sqrt", "before_correction"),
-        ignored(*IGNORED_BETAS, *IGNORED_EPSILONS, *IGNORED_DECAYS),
-        axis("initial", "zero", "gradient"),
-        axis("step", "t", "t-1", "t+1"),
-        axis("weight_decay", "decoupled", "coupled", "after", "unscaled", "ignored"),
+        axes.axis("betas", "given", "swapped"),
+        axes.axis("bias_correction", "false", "true", "first", "second"),
+        axes.axis("eps", "outside_sqrt", "inside_sqrt", "before_correction"),
+        axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS, *axes.IGNORED_DECAYS),
+        axes.axis("initial", "zero", "gradient"),
+        axes.axis("step", "t", "t-1", "t+1"),
+        axes.axis("weight_decay", "decoupled", "coupled", "after", "unscaled", "ignored"),
     ),
     step=step,
     depth=3,
@@ -51,7 +40,7 @@ ENTRY = Entry(
     },
     history=(
         Event("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,)),
-        RESET,
+        axes.RESET,
         Event("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,)),
         Event("the documentation gave a weight decay of 0; the code has 0.01", "until 0.29.1", (2557,)),
         Event(

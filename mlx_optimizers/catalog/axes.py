@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlx_optimizers.catalog.entry import Axis, Choice, Event, Value
+from mlx_optimizers.kinds import Hyperparameters, Number, Numbers
 
 CHANGING = (0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01)
 """The changing learning rate of a case, one number a step."""
@@ -101,19 +102,20 @@ IGNORED_BETAS = tuple(f"betas:{value}" for value in ("0.9,0.999", "0.9,0.99", "0
 IGNORED_DECAYS = tuple(f"weight_decay:{value}" for value in ("0.0001", "0.001", "0.004", "0.01"))
 
 
-def root(a: Choice, n: Any, h: Any, v: Any) -> Any:
+def root(a: Choice, n: Numbers, h: Hyperparameters, v: Number) -> Number:
     """The divisor √v + ε, or √(v + ε)."""
     return n.sqrt(v + h.eps) if a["eps"] == "inside_sqrt" else n.sqrt(v) + h.eps
 
 
-def decayed_before(a: Choice, n: Any, h: Any, w: Any) -> Any:
+def decayed_before(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Number:
     """The parameter after a decoupled weight decay before the step."""
     kind = a.get("weight_decay")
-    if kind == "decoupled":
-        return (1 - n.lift(h.learning_rate) * h.weight_decay) * w
-    return (1 - h.weight_decay) * w if kind == "unscaled" else w
+    if kind not in ("decoupled", "unscaled"):
+        return w
+    rest: Number = 1 - (n.lift(h.learning_rate) * h.weight_decay if kind == "decoupled" else h.weight_decay)
+    return rest * w
 
 
-def decayed_after(a: Choice, n: Any, h: Any, w: Any) -> Any:
+def decayed_after(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Number:
     """The parameter after a weight decay after the step."""
     return (1 - n.lift(h.learning_rate) * h.weight_decay) * w if a.get("weight_decay") == "after" else w

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_optimizers.kinds import Step
 from mlx_optimizers.optimizer import Optimizer
 
 Choice = Mapping[str, str]
@@ -111,7 +112,7 @@ class Entry:
     regimes: tuple[str, ...]
     tiny: Callable[[float], tuple[float, float]]
     axes: tuple[Axis, ...]
-    step: Callable[..., tuple[Any, ...]]
+    step: Callable[..., Step]
     depth: int
     undecided: frozenset[str]
     elsewhere: Mapping[str, Elsewhere]

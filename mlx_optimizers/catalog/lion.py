@@ -2,59 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mlx_optimizers.catalog.axes import (
-    BETAS,
-    IGNORED_BETAS,
-    IGNORED_DECAYS,
-    REGIMES,
-    RESET,
-    SCHEDULED,
-    axis,
-    decayed_after,
-    decayed_before,
-    ignored,
-    up_to_a_millionth,
-)
+from mlx_optimizers.catalog import axes
 from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
+from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 from mlx_optimizers.lion import Lion
 
 
-def step(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, m: Any) -> tuple[Any, ...]:
+def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number) -> Step:
     """One step, whatever the axes say."""
     b1, b2 = h.betas
     if a["weight_decay"] == "coupled":
         g = g + h.weight_decay * w
     c = b1 * m + (1 - b1) * g
     m = b2 * m + (1 - b2) * g
-    w = decayed_before(a, n, h, w)
+    w = axes.decayed_before(a, n, h, w)
     w = w - h.learning_rate * n.sign(c if a["sign"] == "direction" else m)
-    return decayed_after(a, n, h, w), m
+    return axes.decayed_after(a, n, h, w), m
 
 
 ENTRY = Entry(
     optimizer=Lion,
     rate=1e-4,
     settings=(
-        {**BETAS, "weight_decay": 0.3},
-        SCHEDULED,
+        {**axes.BETAS, "weight_decay": 0.3},
+        axes.SCHEDULED,
         {"betas": (0.95, 0.98), "weight_decay": 0.1},
         {"learning_rate": 0.01, "weight_decay": 1.0},
-        BETAS,
+        axes.BETAS,
     ),
-    regimes=(*REGIMES, "edge"),
-    tiny=up_to_a_millionth,
+    regimes=(*axes.REGIMES, "edge"),
+    tiny=axes.up_to_a_millionth,
     axes=(
-        axis("betas", "given", "swapped"),
-        ignored(*IGNORED_BETAS, *IGNORED_DECAYS),
-        axis("initial", "zero", "gradient"),
+        axes.axis("betas", "given", "swapped"),
+        axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_DECAYS),
+        axes.axis("initial", "zero", "gradient"),
         Axis(
             "sign",
             ("direction", "momentum"),
             {"momentum": Value("the sign of the updated momentum", "ports that mix Lion up with signSGD")},
         ),
-        axis("weight_decay", "decoupled", "coupled", "after", "unscaled", "ignored"),
+        axes.axis("weight_decay", "decoupled", "coupled", "after", "unscaled", "ignored"),
     ),
     step=step,
     depth=2,
@@ -65,7 +52,7 @@ ENTRY = Entry(
     },
     history=(
         Event("the state started from the first gradient: m = g", "before 0.2.0", (629,)),
-        RESET,
+        axes.RESET,
         Event("the documented formula says sign(cₜ) where the code has cₜ₊₁", "0.32.4", ()),
     ),
     plot=Plot(5e-3, (4, -12)),

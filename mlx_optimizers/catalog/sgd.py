@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mlx_optimizers.catalog.axes import (
-    IGNORED_DECAYS,
-    REGIMES,
-    RESET,
-    SCHEDULED,
-    axis,
-    decayed_after,
-    decayed_before,
-    ignored,
-    up_to_a_millionth,
-)
+from mlx_optimizers.catalog import axes
 from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
+from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 from mlx_optimizers.sgd import SGD
 
 
-def step(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
     """One step, whatever the axes say."""
     coupled = a["weight_decay"] == "coupled" or (a["weight_decay"] == "momentum_only" and h.momentum != 0)
     if coupled:
         g = g + h.weight_decay * w
-    w = decayed_before(a, n, h, w)
+    w = axes.decayed_before(a, n, h, w)
     rate = h.learning_rate
     if a["buffer"] == "scaled":
         g, rate = rate * g, 1
@@ -35,35 +24,35 @@ def step(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any
         v = h.momentum * v + ((1 - h.dampening) * g if damped else g)
         d = g + h.momentum * v if h.nesterov and a["nesterov"] == "given" else v
     w = w - (d if a["buffer"] == "scaled" else rate * d)
-    return decayed_after(a, n, h, w), v
+    return axes.decayed_after(a, n, h, w), v
 
 
 ENTRY = Entry(
     optimizer=SGD,
     rate=0.1,
     settings=(
-        {**SCHEDULED, "momentum": 0.9},
+        {**axes.SCHEDULED, "momentum": 0.9},
         {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
         {"learning_rate": 0.05, "momentum": 0.6, "dampening": 0.3, "weight_decay": 0.01},
         {"weight_decay": 0.1, "dampening": 0.5},  # the only one that shows a dampening used without momentum
-        {**SCHEDULED, "weight_decay": 0.1},
-        {**SCHEDULED, "momentum": 0.9, "nesterov": True},
+        {**axes.SCHEDULED, "weight_decay": 0.1},
+        {**axes.SCHEDULED, "momentum": 0.9, "nesterov": True},
         {"momentum": 0.9, "dampening": 1.0},
-        SCHEDULED,
+        axes.SCHEDULED,
         {"learning_rate": 0.05, "weight_decay": 0.02},
-        {**SCHEDULED, "dampening": 0.5},
+        {**axes.SCHEDULED, "dampening": 0.5},
         {"learning_rate": 0.05, "weight_decay": 0.02, "dampening": 0.3},
         {"momentum": 0.6},
-        {**SCHEDULED, "momentum": 0.9, "weight_decay": 0.1},
+        {**axes.SCHEDULED, "momentum": 0.9, "weight_decay": 0.1},
         {"learning_rate": 0.05, "momentum": 0.6, "weight_decay": 0.01},
-        {**SCHEDULED, "momentum": 0.9, "dampening": 0.5},
+        {**axes.SCHEDULED, "momentum": 0.9, "dampening": 0.5},
         {"learning_rate": 0.05, "momentum": 0.6, "dampening": 0.3},
-        {**SCHEDULED, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
+        {**axes.SCHEDULED, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
         {"momentum": 0.6, "nesterov": True},
         {"learning_rate": 0.05, "momentum": 0.6, "nesterov": True, "weight_decay": 0.01},
     ),
-    regimes=REGIMES,
-    tiny=up_to_a_millionth,
+    regimes=axes.REGIMES,
+    tiny=axes.up_to_a_millionth,
     axes=(
         Axis("buffer", ("plain", "scaled"), {"scaled": Value("the learning rate inside the momentum buffer", "Keras")}),
         Axis(
@@ -74,9 +63,9 @@ ENTRY = Entry(
                 "ignored": Value("no dampening", "optax and Keras, which have none"),
             },
         ),
-        ignored("momentum:0.9", "momentum:0", *IGNORED_DECAYS),
+        axes.ignored("momentum:0.9", "momentum:0", *axes.IGNORED_DECAYS),
         Axis("nesterov", ("given", "ignored"), {"ignored": Value("no Nesterov momentum", "ports without it")}),
-        axis("weight_decay", "coupled", "decoupled", "after", "unscaled", "ignored", "momentum_only"),
+        axes.axis("weight_decay", "coupled", "decoupled", "after", "unscaled", "ignored", "momentum_only"),
     ),
     step=step,
     depth=2,
@@ -89,7 +78,7 @@ ENTRY = Entry(
     history=(
         Event("weight decay was ignored without momentum", "until 0.0.11", (440, 473)),
         Event("the first step had no dampening; before and since it has", "0.1.0", (473, 629)),
-        RESET,
+        axes.RESET,
         Event("weight decay changed the caller's gradients", "until 0.32.3", (4426,)),
         Event("the documented formula leaves out weight decay, Nesterov momentum and μ = 0", "0.32.4", ()),
     ),

@@ -15,10 +15,11 @@ import numpy as np
 
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance.verdict import Run, judge
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Ball, Double, Exact, Formula, Rounded
+from mlx_optimizers.oracle.exact import Radius
 from mlx_optimizers.oracle.formulas import variants
-from mlx_optimizers.oracle.rounded import Radius, Scalars, error_ratio
+from mlx_optimizers.oracle.rounded import Scalars, error_ratio
 from mlx_optimizers.oracle.trajectory import walk
 
 __all__ = ["Diagnosis", "diagnose"]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import Case, cases_of
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Double, Exact, Format, Formula, Quantity, Rounded, trajectory
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars, error_ratio

@@ -20,11 +20,20 @@ import mpmath
 import numpy as np
 import numpy.typing as npt
 
+from mlx_optimizers.kinds import Operand
 from mlx_optimizers.oracle.formats import Direction, Format
 
 __all__ = ["Array", "Context", "Double", "Exact", "Library"]
 
 Library = Literal["mpmath", "gmpy2"]
+
+Scalar = Any
+"""A number of mpmath or MPFR, which have no types, or a float."""
+
+Values = npt.NDArray[Any]
+"""An array of such numbers, of objects or of float64."""
+
+Radius = npt.NDArray[np.float64]
 
 
 class Array:
@@ -38,39 +47,39 @@ class Array:
     __slots__ = ("context", "values")
     __array_ufunc__ = None  # NumPy leaves the arithmetic to this class
 
-    def __init__(self, context: Context, values: npt.NDArray[Any]) -> None:
+    def __init__(self, context: Context, values: Values) -> None:
         self.context = context
         self.values = values
 
-    def _operand(self, other: Any) -> Any:
+    def _operand(self, other: Operand) -> Scalar | Values:
         return other.values if isinstance(other, Array) else other
 
-    def _new(self, values: Any) -> Array:
+    def _new(self, values: Values) -> Array:
         return Array(self.context, values)
 
     def __neg__(self) -> Array:
         return self._new(-self.values)
 
-    def __add__(self, other: Any) -> Array:
+    def __add__(self, other: Operand) -> Array:
         return self._new(self.values + self._operand(other))
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Array:
+    def __sub__(self, other: Operand) -> Array:
         return self._new(self.values - self._operand(other))
 
-    def __rsub__(self, other: Any) -> Array:
+    def __rsub__(self, other: Operand) -> Array:
         return self._new(self._operand(other) - self.values)
 
-    def __mul__(self, other: Any) -> Array:
+    def __mul__(self, other: Operand) -> Array:
         return self._new(self.values * self._operand(other))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Array:
+    def __truediv__(self, other: Operand) -> Array:
         return self._new(self.context.quotient(self.values, self._operand(other)))
 
-    def __rtruediv__(self, other: Any) -> Array:
+    def __rtruediv__(self, other: Operand) -> Array:
         return self._new(self.context.quotient(self._operand(other), self.values))
 
     def __pow__(self, power: int) -> Array:
@@ -85,18 +94,18 @@ class Context:
     Every computation with its numbers runs under ``with context.active():``.
     """
 
-    number: Callable[[Any], Any]
-    quotient: Callable[[Any, Any], Any]
-    quotient_or_nan: Callable[[Any, Any], Any]
-    _sqrt: Callable[[Any], Any]
-    _sign: Callable[[Any], Any]
-    _maximum: Callable[[Any, Any], Any]
+    number: Callable[[Scalar | str | Fraction], Scalar]
+    quotient: Callable[..., Values]
+    quotient_or_nan: Callable[..., Values]
+    _sqrt: Callable[[Scalar], Scalar]
+    _sign: Callable[[Values], Values]
+    _maximum: Callable[..., Values]
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """What to enter around a computation: MPFR's precision belongs to the thread, the others need nothing."""
         return contextlib.nullcontext()
 
-    def sqrt(self, x: Any) -> Any:
+    def sqrt(self, x: Scalar) -> Scalar:
         """√x of an array or a coefficient; ValueError where x is negative."""
         return Array(self, self._sqrt(x.values)) if isinstance(x, Array) else self._sqrt(x)
 
@@ -112,7 +121,7 @@ class Context:
         """The larger of two, elementwise; NaN where either is."""
         return Array(self, self._maximum(x.values, y.values))
 
-    def lift(self, x: Any) -> Any:
+    def lift(self, x: Scalar) -> Scalar:
         """A coefficient as a number of the arrays' own format; exactly the same number here."""
         return x
 
@@ -155,14 +164,14 @@ class Exact(Context):
         bind = self._bind_mpmath if library == "mpmath" else self._bind_gmpy2
         root, nan = bind()
 
-        def quotient(a: Any, b: Any) -> Any:
+        def quotient(a: Scalar, b: Scalar) -> Scalar:
             if b == 0:
                 if a == 0 or a != a:
                     return nan  # 0/0 has no value; the element is not tested
                 raise ZeroDivisionError(f"division of {a} by zero")
             return a / b
 
-        def square_root(x: Any) -> Any:
+        def square_root(x: Scalar) -> Scalar:
             if x < 0:
                 raise ValueError(f"square root of the negative number {x}")
             return root(x)
@@ -175,35 +184,35 @@ class Exact(Context):
         self._sign = np.frompyfunc(lambda x: one if x > 0 else -one if x < 0 else zero if x == 0 else x, 1, 1)
         self._maximum = np.frompyfunc(lambda x, y: x if x >= y or x != x else y, 2, 1)
 
-    def _bind_mpmath(self) -> tuple[Callable[[Any], Any], Any]:
+    def _bind_mpmath(self) -> tuple[Callable[[Scalar], Scalar], Scalar]:
         private = mpmath.MPContext()
         private.prec = self.bits
 
-        def number(x: Any) -> Any:
+        def number(x: Scalar) -> Scalar:
             if isinstance(x, str | Fraction):
                 ratio = Fraction(x)
                 return private.make_mpf(mpmath.libmp.from_rational(ratio.numerator, ratio.denominator, self.bits, "n"))
             return private.mpf(x if isinstance(x, int) else float(x))
 
-        def parts(x: Any) -> tuple[int, int]:
+        def parts(x: Scalar) -> tuple[int, int]:
             sign, mantissa, exponent, _ = x._mpf_
             return (-int(mantissa) if sign else int(mantissa)), int(exponent)
 
         self.number, self._parts = number, parts
         return private.sqrt, private.nan
 
-    def _bind_gmpy2(self) -> tuple[Callable[[Any], Any], Any]:
+    def _bind_gmpy2(self) -> tuple[Callable[[Scalar], Scalar], Scalar]:
         import gmpy2
 
         self._gmpy2 = gmpy2
 
-        def number(x: Any) -> Any:
+        def number(x: Scalar) -> Scalar:
             with self.active():
                 if isinstance(x, str | Fraction):
                     return gmpy2.mpfr(gmpy2.mpq(Fraction(x)))
                 return gmpy2.mpfr(x if isinstance(x, int) else float(x))
 
-        def parts(x: Any) -> tuple[int, int]:
+        def parts(x: Scalar) -> tuple[int, int]:
             mantissa, exponent = x.as_mantissa_exp()
             return int(mantissa), int(exponent)
 
@@ -222,25 +231,25 @@ class Exact(Context):
         return Array(self, self.objects([self.number(value) for value in flat]))
 
     @staticmethod
-    def objects(numbers: list[Any]) -> npt.NDArray[Any]:
+    def objects(numbers: list[Scalar]) -> Values:
         """A one-dimensional object array of these numbers."""
         out = np.empty(len(numbers), object)
         out[:] = numbers
         return out
 
-    def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def magnitude(self, values: Values) -> Radius:
         """``|values|`` in float64, within one rounding."""
         with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
-            out: npt.NDArray[np.float64] = np.abs(values.astype(np.float64))
+            out: Radius = np.abs(values.astype(np.float64))
         return out
 
-    def round(self, x: Any, form: Format, direction: Direction = "nearest") -> float:
+    def round(self, x: Scalar, form: Format, direction: Direction = "nearest") -> float:
         """A number rounded once into a float format; see `Format.round`."""
         if x != x or x in (np.inf, -np.inf):
             return float(x)
         return form.round(*self._parts(x), direction)
 
-    def text(self, x: Any, digits: int = 30) -> str:
+    def text(self, x: Scalar, digits: int = 30) -> str:
         """A number as decimal text of so many significant digits, the same whatever library made it."""
         if x != x or x in (np.inf, -np.inf):
             return str(float(x))
@@ -265,7 +274,7 @@ class Double(Context):
         self._maximum = np.maximum
 
     @staticmethod
-    def _root(x: Any) -> Any:
+    def _root(x: Scalar) -> Scalar:
         if np.any(np.asarray(x) < 0):
             raise ValueError("square root of a negative number")
         return np.sqrt(x)
@@ -274,7 +283,7 @@ class Double(Context):
         """The values of an array of floats, in float64."""
         return Array(self, np.asarray(values).reshape(-1).astype(np.float64))
 
-    def magnitude(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def magnitude(self, values: Values) -> Radius:
         """``|values|``."""
-        out: npt.NDArray[np.float64] = np.abs(values)
+        out: Radius = np.abs(values)
         return out

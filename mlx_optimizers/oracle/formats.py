@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.numbers import FloatArray
+from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["FORMATS", "SLACK", "Format", "format_of"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import mlx_optimizers
+from mlx_optimizers.kinds import Step
 
 __all__ = ["Formula"]
 
@@ -24,8 +24,8 @@ class Formula:
 
     name: str
     optimizer: type[mlx_optimizers.Optimizer]
-    exact: Callable[..., tuple[Any, ...]]
-    initial: Callable[..., tuple[Any, ...]] | None = None
+    exact: Callable[..., Step]
+    initial: Callable[..., Step] | None = None
 
     @property
     def slots(self) -> tuple[str, ...]:

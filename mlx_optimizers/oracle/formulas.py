@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlx_optimizers.catalog import CATALOG, Choice, Value, entry_of
+from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.oracle.formula import Formula
 
@@ -54,7 +55,7 @@ def axes_of(optimizer: str) -> dict[str, tuple[str, ...]]:
     return {axis.name: axis.values[optimizer] for axis in AXES if optimizer in axis.values}
 
 
-def _step(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
+def _step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, *slots: Number) -> Step:
     """One step under the axes that every optimizer has, then the optimizer's own."""
     if a["ignored"] != "none":
         h = _ignoring(a["ignored"], n, h)
@@ -63,17 +64,17 @@ def _step(a: Choice, n: Any, h: Any, t: int, w: Any, g: Any, *slots: Any) -> tup
     return entry_of(a["optimizer"]).step(a, n, h, t, w, g, *slots)
 
 
-def _ignoring(text: str, n: Any, h: Any) -> Any:
+def _ignoring(text: str, n: Numbers, h: Hyperparameters) -> Hyperparameters:
     name, value = text.split(":")
     numbers = tuple(n.number(float(item)) for item in value.split(","))
     return _replaced(h, name, numbers if len(numbers) > 1 else numbers[0])
 
 
-def _replaced(h: Any, name: str, value: Any) -> Any:
-    return type(h)(**{**vars(h), name: value})
+def _replaced(h: Hyperparameters, name: str, value: Number | tuple[Number, ...]) -> Hyperparameters:
+    return Hyperparameters(**{**vars(h), name: value})
 
 
-def _initial(a: Choice, n: Any, h: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
+def _initial(a: Choice, n: Numbers, h: Hyperparameters, g: Number, *slots: Number) -> Step:
     """State before the first step."""
     if a["initial"] == "gradient":
         return (g, g**2)[: len(slots)]

@@ -20,15 +20,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.numbers import FloatArray
-from mlx_optimizers.oracle.exact import Array, Double, Exact
+from mlx_optimizers.kinds import FloatArray, Operand
+from mlx_optimizers.oracle.exact import Array, Double, Exact, Radius, Scalar, Values
 from mlx_optimizers.oracle.formats import FORMATS, Format
 
 __all__ = ["Ball", "Coefficient", "Rounded", "Scalars", "error_ratio"]
 
 Scalars = Literal["double", "float32"]
-Radius = npt.NDArray[np.float64]
-
 _OWN = 4 * 2.0**-53  # what an operation on float64 centres, and on the radii themselves, may lose
 
 
@@ -40,7 +38,7 @@ class Coefficient:
 
     __slots__ = ("context", "radius", "value")
 
-    def __init__(self, context: Rounded, value: Any, radius: float) -> None:
+    def __init__(self, context: Rounded, value: Scalar, radius: float) -> None:
         self.context = context
         self.value = value
         self.radius = radius
@@ -58,33 +56,33 @@ class Coefficient:
         left, right = (other, self) if swap else (self, other)
         return operation(left, right)
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: Operand) -> Any:
         return self._combine(other, lambda a, b: a._result(a.value + b.value, a.radius + b.radius))
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: Operand) -> Any:
         return self._combine(other, lambda a, b: a._result(a.value - b.value, a.radius + b.radius))
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: Operand) -> Any:
         return self._combine(other, lambda a, b: a._result(a.value - b.value, a.radius + b.radius), swap=True)
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: Operand) -> Any:
         return self._combine(other, _scalar_product)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: Operand) -> Any:
         return self._combine(other, _scalar_quotient)
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self, other: Operand) -> Any:
         return self._combine(other, _scalar_quotient, swap=True)
 
     def __pow__(self, power: int) -> Coefficient:
         value = self.value**power
         return Coefficient(self.context, value, 2 * power * self.context.scalar_roundoff * abs(float(value)))
 
-    def _result(self, value: Any, radius: float) -> Coefficient:
+    def _result(self, value: Scalar, radius: float) -> Coefficient:
         """The coefficient after one rounding in the scalars' format."""
         if radius == 0 and value == 0:
             return Coefficient(self.context, value, 0.0)
@@ -132,26 +130,26 @@ class Ball:
     def __neg__(self) -> Ball:
         return Ball(self.context, -self.centre, self.radius)
 
-    def __add__(self, other: Any) -> Ball:
+    def __add__(self, other: Operand) -> Ball:
         return self.context.sum(self, self.context.ball(other), 1)
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Ball:
+    def __sub__(self, other: Operand) -> Ball:
         return self.context.sum(self, self.context.ball(other), -1)
 
-    def __rsub__(self, other: Any) -> Ball:
+    def __rsub__(self, other: Operand) -> Ball:
         return self.context.sum(self.context.ball(other), self, -1)
 
-    def __mul__(self, other: Any) -> Ball:
+    def __mul__(self, other: Operand) -> Ball:
         return self.context.product(self, self.context.ball(other))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Ball:
+    def __truediv__(self, other: Operand) -> Ball:
         return self.context.quotient(self, self.context.ball(other))
 
-    def __rtruediv__(self, other: Any) -> Ball:
+    def __rtruediv__(self, other: Operand) -> Ball:
         return self.context.quotient(self.context.ball(other), self)
 
     def __pow__(self, power: int) -> Ball:
@@ -214,16 +212,16 @@ class Rounded:
         radius = np.where(size < self.form.tiny, size, 0.0)
         return Ball(self, centre, np.where(np.isfinite(size), radius, np.inf))
 
-    def number(self, value: Any) -> Coefficient:
+    def number(self, value: Scalar) -> Coefficient:
         """A hyperparameter: a double, or the decimal or ratio that a string or Fraction spells."""
         exact = self.exact.number(value)
         return Coefficient(self, exact, self._given * abs(float(exact)))
 
-    def lift(self, coefficient: Any) -> Ball:
+    def lift(self, coefficient: Operand) -> Ball:
         """A coefficient as one number of the arrays' format, so that arithmetic with it rounds as theirs does."""
         return self.ball(coefficient)
 
-    def ball(self, x: Any) -> Ball:
+    def ball(self, x: Operand) -> Ball:
         """Whatever meets an array: a ball, an integer (exact), or a coefficient, rounded into the format here."""
         if isinstance(x, Ball):
             return x
@@ -237,7 +235,7 @@ class Rounded:
         known = size + radius < self.form.limit  # False for NaN too
         return Ball(self, self._single(x.value), np.array([radius if known else math.inf]))
 
-    def _single(self, value: Any) -> Array:
+    def _single(self, value: Scalar) -> Array:
         if isinstance(self.centre, Exact):
             return Array(self.centre, self.centre.objects([value]))
         return self.centre.array([float(value)])
@@ -324,7 +322,7 @@ class Rounded:
         return Ball(self, centre, np.where(inside, radius, np.inf))
 
 
-def error_ratio(n: Exact | Double, centre: npt.NDArray[Any], radius: Radius, got: FloatArray) -> Radius:
+def error_ratio(n: Exact | Double, centre: Values, radius: Radius, got: FloatArray) -> Radius:
     """Divide the distance of floats from the centre of a ball by its radius, elementwise.
 
     The ratio is 0 where both are equal, whatever the radius, and infinite for a NaN or an infinity.

@@ -7,15 +7,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import mlx_optimizers
-from mlx_optimizers.numbers import FloatArray
-from mlx_optimizers.oracle.exact import Array, Exact, Library
+from mlx_optimizers.kinds import FloatArray, Hyperparameters
+from mlx_optimizers.oracle.exact import Array, Exact, Library, Values
 from mlx_optimizers.oracle.formats import Format, format_of
 from mlx_optimizers.oracle.formula import Formula
 from mlx_optimizers.oracle.formulas import parse
@@ -38,10 +37,10 @@ class Quantity:
             To both sides, but where the sign in Lion is uncertain; infinite where nothing is known.
     """
 
-    exact: npt.NDArray[Any]
-    nearest: npt.NDArray[Any]
-    low: npt.NDArray[Any]
-    high: npt.NDArray[Any]
+    exact: Values
+    nearest: FloatArray
+    low: FloatArray
+    high: FloatArray
     radius: npt.NDArray[np.float64]
 
 
@@ -100,7 +99,7 @@ def _plain(name: str, value: Any) -> Any:
     return value
 
 
-def _coefficients(n: Any, values: Mapping[str, Any]) -> SimpleNamespace:
+def _coefficients(n: Any, values: Mapping[str, Any]) -> Hyperparameters:
     """Hyperparameters as numbers of a context; switches stay what they are."""
 
     def number(value: Any) -> Any:
@@ -110,11 +109,11 @@ def _coefficients(n: Any, values: Mapping[str, Any]) -> SimpleNamespace:
             return tuple(number(item) for item in value)
         return n.number(value)
 
-    return SimpleNamespace(**{name: number(value) for name, value in values.items()})
+    return Hyperparameters(**{name: number(value) for name, value in values.items()})
 
 
 def walk(
-    formula: Formula, n: Any, parameter: npt.NDArray[Any], gradients: Sequence[Any], given: Mapping[str, Any]
+    formula: Formula, n: Any, parameter: FloatArray, gradients: Sequence[Any], given: Mapping[str, Any]
 ) -> Iterator[tuple[Any, ...]]:
     """Evaluate a formula step by step over the numbers of a context; yields (w, *slots) after each step.
 
@@ -136,7 +135,7 @@ def walk(
 def trajectory(
     formula: str | type[mlx_optimizers.Optimizer] | Formula,
     parameter: npt.ArrayLike,
-    gradients: Sequence[npt.ArrayLike] | npt.NDArray[Any],
+    gradients: Sequence[npt.ArrayLike] | FloatArray,
     *,
     dtype: npt.DTypeLike = "float32",
     scalars: Scalars = "double",
@@ -210,7 +209,7 @@ def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Q
     return Quantity(values.reshape(shape), rounded(nearest), rounded(low), rounded(high), reach.reshape(shape))
 
 
-def ends(exact: Exact, form: Format, centre: npt.NDArray[Any], radius: FloatArray) -> tuple[list[float], list[float]]:
+def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tuple[list[float], list[float]]:
     """The lowest and the highest float of a format within the radius of each centre; infinite where that is."""
     low, high = [], []
     for middle, reach in np.broadcast(centre, radius):

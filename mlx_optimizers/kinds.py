@@ -1,0 +1,82 @@
+"""The names of types that stand in many signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[Any]
+"""An array of float16, bfloat16, float32 or float64; NumPy knows the second by no class of its own."""
+
+Dtype = np.dtype[Any]
+"""The dtype of a `FloatArray`."""
+
+Shape = tuple[int, ...]
+
+Tree = Any
+"""Nested dictionaries, lists and tuples of arrays, or one array, of NumPy or MLX; also a module of MLX."""
+
+Key = Any
+"""A key of a dictionary, or a place in a list or tuple."""
+
+Path = tuple[Key, ...]
+"""Where a leaf stands in a tree: the keys and indices that lead to it."""
+
+Slots = dict[str, FloatArray]
+"""The state arrays of one parameter by their names."""
+
+Real = Callable[[float], np.floating[Any]]
+"""A dtype as a class, such as `numpy.float32`, which rounds a number to it."""
+
+Coefficients = tuple[Any, ...]
+"""The coefficients of a step: scalars of the arrays' dtype, and flags."""
+
+Hyperparameters = SimpleNamespace
+"""The hyperparameters of an exact step by their names, as numbers of a context; switches stay what they are."""
+
+
+class Number(Protocol):
+    """A number of a context, or an array of them: exact, or with a radius. The only power is a square."""
+
+    def __add__(self, other: Operand, /) -> Number: ...
+    def __radd__(self, other: Operand, /) -> Number: ...
+    def __sub__(self, other: Operand, /) -> Number: ...
+    def __rsub__(self, other: Operand, /) -> Number: ...
+    def __mul__(self, other: Operand, /) -> Number: ...
+    def __rmul__(self, other: Operand, /) -> Number: ...
+    def __truediv__(self, other: Operand, /) -> Number: ...
+    def __rtruediv__(self, other: Operand, /) -> Number: ...
+    def __pow__(self, power: int, /) -> Number: ...
+
+
+Operand = Number | int
+"""What may stand on the other side of an operator."""
+
+Step = tuple[Number, ...]
+"""The parameter and the slots after an exact step."""
+
+
+class Numbers(Protocol):
+    """A context of numbers: the functions of an exact step that are no operators."""
+
+    def number(self, value: Any, /) -> Any:
+        """Make a number of a hyperparameter: a float, or the decimal or ratio that a string or Fraction spells."""
+
+    def lift(self, x: Number, /) -> Number:
+        """Make a coefficient a number of the arrays' own format."""
+
+    def sqrt(self, x: Number, /) -> Number:
+        """Take the root."""
+
+    def abs(self, x: Number, /) -> Number:
+        """Take the absolute value."""
+
+    def max(self, x: Number, y: Number, /) -> Number:
+        """Take the larger of two."""
+
+    def sign(self, x: Number, /) -> Number:
+        """Take the sign, which is 0 for 0."""
