@@ -12,9 +12,12 @@ DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext")]
 
 from katex_files import NODE, katex_files, start_server  # noqa: E402  (found on the path only after the line above)
+from pieces import require_every_piece  # noqa: E402  (the same)
 from vector_files import vector_files  # noqa: E402  (the same)
 
 import mlx_optimizers  # noqa: E402  (stays below, with the other import of our own)
+
+require_every_piece()
 
 project = "mlx-optimizers"
 author = "The mlx-optimizers developers"
@@ -84,7 +87,7 @@ documented_modules = [
 
 # Every page as Markdown, and a list of them
 llms_summary = (
-    "The MLX optimizers, exactly: eight formulas, a float32 class and an arbitrary-precision oracle for each, "
+    "The MLX optimizers, exactly: a formula, a float32 class and an arbitrary-precision oracle for each, "
     "and a checker that tells whether another program computes the same, and if not, what it computes instead."
 )
 
