@@ -22,25 +22,25 @@ TEMPLATE = DOCS / "_templates" / "autosummary" / "class.rst"
 
 def headings() -> list[str]:
     """Read the headings of a page off the template."""
-    return re.findall(r'\bwritten\("([^"]+)"', TEMPLATE.read_text(encoding="utf-8"))
+    return [f"## {name}" for name in re.findall(r'\bwritten\("([^"]+)"', TEMPLATE.read_text(encoding="utf-8"))]
 
 
 def missing_texts(name: str, text: str) -> Iterator[str]:
     """Say what the page of an optimizer would leave out, a sentence each."""
     title, *parts = text.split("##")
-    found = {heading.strip(): below.strip() for heading, _, below in (part.partition("\n") for part in parts)}
+    found = {f"##{line.rstrip()}": below.strip() for line, _, below in (part.partition("\n") for part in parts)}
     wanted = headings()
     if title.strip() != f"# {name}":
         yield f'must begin with "# {name}" and a heading of the second level'
     for heading in wanted:
         if heading not in found:
-            yield f'has no heading "## {heading}"'
+            yield f'has no heading "{heading}"'
         elif not found[heading]:
-            yield f'has no text below "## {heading}"'
+            yield f'has no text below "{heading}"'
     for heading in found.keys() - set(wanted):
-        yield f'has "##{heading}", which no page shows: it must stand below {", ".join(wanted)}'
+        yield f'has "{heading}", which no page shows; the headings are {", ".join(wanted)}'
     if wanted[-1] in found and [*found][-1] != wanted[-1]:
-        yield f'must end with "## {wanted[-1]}"'
+        yield f'must end with "{wanted[-1]}"'
 
 
 def missing() -> Iterator[str]:
