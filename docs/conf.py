@@ -11,10 +11,13 @@ from sphinxcontrib import katex
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext")]
 
-from katex_files import NODE, katex_files  # noqa: E402  (found on the path only after the line above)
+from katex_files import NODE, katex_files, start_server  # noqa: E402  (found on the path only after the line above)
+from pieces import require_every_piece  # noqa: E402  (the same)
 from vector_files import vector_files  # noqa: E402  (the same)
 
 import mlx_optimizers  # noqa: E402  (stays below, with the other import of our own)
+
+require_every_piece()
 
 project = "mlx-optimizers"
 author = "The mlx-optimizers developers"
@@ -84,7 +87,7 @@ documented_modules = [
 
 # Every page as Markdown, and a list of them
 llms_summary = (
-    "The MLX optimizers, exactly: eight formulas, a float32 class and an arbitrary-precision oracle for each, "
+    "The MLX optimizers, exactly: a formula, a float32 class and an arbitrary-precision oracle for each, "
     "and a checker that tells whether another program computes the same, and if not, what it computes instead."
 )
 
@@ -100,8 +103,7 @@ bibtex_default_style = "alpha"
 KATEX = katex_files(DOCS.parent / "build" / "katex")
 katex.NODEJS_BINARY = str(NODE)
 katex.STARTUP_TIMEOUT = 60.0  # seconds: a busy machine takes more than 5
-# Over a Unix socket the extension may connect before node listens, and then gives up; over a port it tries again.
-katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
+katex.KaTeXServer.start_server_process = staticmethod(start_server)
 katex_prerender = True
 katex_css_path = f"{KATEX.name}/katex.min.css"
 katex_js_path = str(KATEX / "katex.min.js")

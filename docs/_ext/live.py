@@ -1,7 +1,8 @@
 """The stepper on the page of an optimizer: its bits are those of the JavaScript port, computed in the browser.
 
 A browser refuses modules that are opened from disk, so the port goes into the site as a classic script. The directive
-``live`` takes an optimizer's name and leaves a place that ``live.js`` fills; its fields come from the class.
+``live`` takes an optimizer's name and leaves a place that ``live.js`` fills; its fields come from the class. Where the
+port has no such optimizer, the page says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 import mlx_optimizers
@@ -32,6 +34,9 @@ RANGES = {
 }
 """What a field takes, for each check of a hyperparameter."""
 
+WITH = "Change a number and see every step, with its bits. The JavaScript port computes them, in this page."
+WITHOUT = "There is nothing to try here yet: the JavaScript port has no {}."
+
 
 def classic(module: str) -> str:
     """A module's text as a script that sets ``mlxOptimizers`` to what the module exports.
@@ -46,6 +51,18 @@ def classic(module: str) -> str:
     return f'"use strict";\nconst mlxOptimizers = (() => {{\n{body}\nreturn {{ {", ".join(names)} }};\n}})();\n'
 
 
+def ported(module: str) -> set[str]:
+    """Read the names of the optimizers that a port computes.
+
+    Raises:
+        ValueError: for a port without the table ``optimizers``.
+    """
+    table = re.search(r"^export const optimizers = \{\n(.*?)^\};", module, re.MULTILINE | re.DOTALL)
+    if table is None:
+        raise ValueError(f"{PORT.name} has no table `export const optimizers = {{ … }};`")
+    return set(re.findall(r"^  (\w+): ", table[1], re.MULTILINE))
+
+
 def fields(optimizer: type[mlx_optimizers.Optimizer]) -> list[dict[str, Any]]:
     """One field a hyperparameter: name, value at first, and what it takes."""
     made = [{"name": "learning_rate", "value": repr(default_rate(optimizer.__name__)), "low": 0}]
@@ -53,7 +70,13 @@ def fields(optimizer: type[mlx_optimizers.Optimizer]) -> list[dict[str, Any]]:
     for name, parameter in list(inspect.signature(optimizer).parameters.items())[1:]:
         value = parameter.default
         text = ", ".join(map(repr, value)) if isinstance(value, tuple) else json.dumps(value)
-        made.append({"name": name, "value": text, **RANGES[getattr(optimizer, name)._check]})
+        check = getattr(optimizer, name)._check
+        if check not in RANGES:
+            raise ExtensionError(
+                f"{Path(__file__).name}: RANGES does not say what {check.__name__} takes, which checks {name} of "
+                f"{optimizer.__name__}"
+            )
+        made.append({"name": name, "value": text, **RANGES[check]})
     return made
 
 
@@ -67,9 +90,12 @@ class Live(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Make the place."""
+        """Make the place, or say that the port has no such optimizer."""
         self.env.note_dependency(str(PORT))
-        return [live("", optimizer=self.arguments[0])]
+        (name,) = self.arguments
+        if name not in ported(PORT.read_text(encoding="utf-8")):
+            return [nodes.paragraph("", WITHOUT.format(name))]
+        return [nodes.paragraph("", WITH), live("", optimizer=name)]
 
 
 def visit_html(self: Any, node: live) -> None:

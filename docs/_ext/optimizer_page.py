@@ -21,8 +21,9 @@ import numpy as np
 from docutils import nodes
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
-from tables import Cell, Table, literal, reports, summary
+from tables import Cell, Report, Table, literal, reports, results_of, summary
 
 import mlx_optimizers
 from mlx_optimizers.backends.reference import Reference
@@ -102,7 +103,7 @@ class RuleSource(SphinxDirective):
         (function,) = ast.parse(textwrap.dedent(inspect.getsource(CLASSES[self.arguments[0]].rule))).body
         assert isinstance(function, ast.FunctionDef)
         text = inspect.getsource(CLASSES[self.arguments[0]].rule).splitlines()
-        first = function.body[1].lineno - 1
+        first = function.body[0 if ast.get_docstring(function) is None else 1].lineno - 1
         letters = ", ".join(argument.arg for argument in function.args.args)
         block = nodes.literal_block(
             text=f"def rule({letters}):\n" + textwrap.indent(textwrap.dedent("\n".join(text[first:])), "    ")
@@ -148,24 +149,48 @@ def distances(entries: Any, parameters: Any) -> list[list[tuple[float, float]]]:
 
 
 class InFrameworks(OfOptimizer):
-    """What each backend computes under the optimizer's name, by the committed reports."""
+    """What each backend computes under the optimizer's name, by the committed reports; a part for each without one."""
 
+    required_arguments, optional_arguments = 0, 1
     header = ("backend", "computes", "verdict", "greatest part of a bound", "scalars")
 
     def rows(self) -> Iterable[Sequence[Cell]]:
-        """One row a backend."""
+        """One row a backend whose report has the optimizer."""
         name = self.optimizer.__name__
-        for backend, report in reports().items():
-            if backend == "reference":
+        for backend, report in self.others().items():
+            if not (results := results_of(report, name)):
                 continue
             verdict, scalars, part = summary(report, name)
-            formula = next(result["formula"] for result in report["results"] if result["optimizer"] == name)
+            formula = results[0]["formula"]
             head = [*literal(backend), nodes.Text(f" {report['backend']['version']}")]
             if verdict == "unsupported":
                 yield head, "it has none", verdict, "–", "–"
                 continue
             words = "the documented formula" if formula == name else formulas.in_words(formula)
             yield head, [nodes.Text(f"{words}: "), *literal(formula)], verdict, part, scalars
+
+    def part(self, name: str) -> nodes.section:
+        """Make the part of one optimizer, under its name."""
+        where = (self.options, self.content, self.lineno, self.content_offset, self.block_text)
+        section = nodes.section("", nodes.title("", name), ids=[name.lower()], names=[name.lower()])
+        self.state.document.note_implicit_target(section, section)
+        section += InFrameworks(self.name, [name], *where, self.state, self.state_machine).run()
+        return section
+
+    @staticmethod
+    def others() -> dict[str, Report]:
+        """Return the reports on other libraries than this one."""
+        return {backend: report for backend, report in reports().items() if backend != "reference"}
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table, and say which reports do not have the optimizer."""
+        if not self.arguments:
+            return [self.part(name) for name in CLASSES]
+        name, others = self.optimizer.__name__, self.others()
+        lacking = [backend for backend, report in others.items() if not results_of(report, name)]
+        words = f"The reports of {', '.join(lacking)} are older than {name} and have no case of it."
+        table = super().run() if len(lacking) < len(others) else []
+        return [*table, *([nodes.paragraph("", words)] if lacking else [])]
 
 
 class History(Table):
@@ -197,10 +222,12 @@ class History(Table):
             yield row if self.arguments else [who, *row]
 
     def run(self) -> list[nodes.Node]:
-        """The table, or a sentence where there is nothing to tell."""
+        """Make the table; that of one optimizer with a sentence above it, or a sentence where nothing ever changed."""
+        if not self.arguments:
+            return super().run()
         if not list(self.rows()):
             return [nodes.paragraph("", "MLX has computed it in the same way in every version.")]
-        return super().run()
+        return [nodes.paragraph("", "MLX itself computed or documented this otherwise:"), *super().run()]
 
 
 # Plots. A colour is a placeholder for a variable of the theme, so that one drawing serves light and dark.
@@ -297,7 +324,7 @@ class PathPlot(Drawn):
         rates = ", ".join(f"{entry.name} {entry.plot.rate:g}" for entry in CATALOG)
         caption = (
             f"{name} on Rosenbrock's function (1 − x)² + 100(y − x²)², from (−1, 1.5) to {end} in {WALK} steps, beside "
-            f"the other seven. The cross is the minimum. Learning rates: {rates}; all else at its default."
+            f"the others. The cross is the minimum. Learning rates: {rates}; all else at its default."
         )
         return [*svg(figure, f"path-{name}", label), nodes.caption("", caption, classes=["plot-caption"])]
 
@@ -392,8 +419,10 @@ LETTERS = "Here :math:`w_t` is the parameter after step t, counted from 1, and :
 def name_the_letters(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Say below the formula of an optimizer which letters all of them share."""
     if obj in CLASSES.values():
-        end = next(number for number, line in enumerate(lines) if r"\end{aligned}" in line) + 1
-        lines[end:end] = ["", LETTERS]
+        ends = [number for number, line in enumerate(lines) if r"\end{aligned}" in line]
+        if not ends:
+            raise ExtensionError(f"the docstring of {name} has no formula that ends with \\end{{aligned}}")
+        lines[ends[0] + 1 : ends[0] + 1] = ["", LETTERS]
 
 
 def setup(app: Sphinx) -> dict[str, object]:

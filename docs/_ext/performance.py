@@ -63,6 +63,12 @@ class Speed(Table):
         return super().run()
 
 
+def measured(result: dict[str, Any]) -> list[str]:
+    """List the optimizers that a run has, in the order of the table."""
+    found = {one["optimizer"] for one in result["cells"]}
+    return [name for name in NAMES if name in found]
+
+
 class Ratios(Speed):
     """The time of each peer as a multiple of ours, an optimizer a row."""
 
@@ -74,7 +80,7 @@ class Ratios(Speed):
         """One row an optimizer, then the geometric means."""
         workload, own = self.arguments
         result = run()
-        for optimizer in NAMES:
+        for optimizer in measured(result):
             ours = cell(result, workload, optimizer, own)
             peers = (cell(result, workload, optimizer, peer).get(f"{own}_ratio") for peer in PEERS)
             yield [optimizer, figure(1e3 * ours["seconds"]), figure(ours["over_floor"]), *map(self._ratio, peers)]
@@ -85,6 +91,13 @@ class Ratios(Speed):
             "",
             *(self._ratio(statistics.geometric_mean(values) if values else None) for values in means),
         ]
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table, and say which optimizers the run does not have."""
+        having = measured(run())
+        lacking = [name for name in NAMES if name not in having]
+        words = f"This run was made without {', '.join(lacking)}."
+        return [*super().run(), *([nodes.paragraph("", words)] if lacking else [])]
 
     @staticmethod
     def _ratio(value: float | None) -> Cell:

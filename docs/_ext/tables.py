@@ -23,18 +23,25 @@ REPORTS = Path(__file__).parents[1] / "reports"
 NAMES = [optimizer.__name__ for optimizer in OPTIMIZERS]
 
 Cell = str | Sequence[nodes.Node]
+Report = dict[str, Any]
+"""A report, or a part of one, as JSON has it."""
 
 
-def reports() -> dict[str, dict[str, Any]]:
+def reports() -> dict[str, Report]:
     """The committed reports by backend, in the order of the command line."""
     loaded = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(REPORTS.glob("*.json"))]
     by_name = {report["backend"]["name"]: report for report in loaded}
     return {name: by_name[name] for name in BACKENDS if name in by_name}
 
 
-def summary(report: dict[str, Any], optimizer: str) -> tuple[str, str, str]:
-    """Verdict, scalar profile and greatest excess of one optimizer in a report; dashes where nothing was judged."""
-    results = [result for result in report["results"] if result["optimizer"] == optimizer]
+def results_of(report: Report, optimizer: str) -> list[Report]:
+    """List the results of one optimizer in a report; none where the report is older than the optimizer."""
+    return [result for result in report["results"] if result["optimizer"] == optimizer]
+
+
+def summary(report: Report, optimizer: str) -> tuple[str, str, str]:
+    """Sum up an optimizer that a report has: verdict, profile, greatest excess; dashes where nothing was judged."""
+    results = results_of(report, optimizer)
     verdicts = [result["verdict"] for result in results]
     order = ("deviates", "failed", "conforms", "unsupported")
     verdict = min(verdicts, key=order.index)
@@ -71,7 +78,7 @@ class Table(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Make the table's nodes."""
         for source in (Path(__file__), Path(formulas.__file__), *sorted(REPORTS.glob("*.json"))):
-            self.env.note_dependency(str(source))  # a page is made anew when what it is made from has changed
+            self.env.note_dependency(str(source))  # a page is built again when what it shows has changed
         group = nodes.tgroup(cols=len(self.header))
         group += [nodes.colspec(colwidth=1) for _ in self.header]
         group += nodes.thead("", self._row(self.header))
@@ -98,10 +105,13 @@ class BackendResults(Table):
         for name, report in reports().items():
             backend = report["backend"]
             head = [nodes.literal(name, name), nodes.Text(f" {backend['version']}, {backend['device']}")]
-            yield [head, *(self._cell(*summary(report, optimizer)) for optimizer in NAMES)]
+            yield [head, *(self._cell(report, optimizer) for optimizer in NAMES)]
 
     @staticmethod
-    def _cell(verdict: str, scalars: str, excess: str) -> list[nodes.Node]:
+    def _cell(report: Report, optimizer: str) -> Cell:
+        if not results_of(report, optimizer):
+            return "not in the report"
+        verdict, scalars, excess = summary(report, optimizer)
         word = nodes.inline(verdict, verdict, classes=[verdict.split(maxsplit=1)[0]])
         figures = f"{scalars} {excess}"
         return [word] if excess == "–" else [word, nodes.Text(" "), nodes.inline(figures, figures, classes=["figures"])]
@@ -131,9 +141,8 @@ class UnsupportedCases(Table):
     def rows(self) -> Iterable[Sequence[Cell]]:
         """One row a backend, optimizer and reason."""
         for name, report in reports().items():
-            results = report["results"]
-            totals = {optimizer: sum(result["optimizer"] == optimizer for result in results) for optimizer in NAMES}
-            unsupported = [result for result in results if result["verdict"] == "unsupported"]
+            totals = {optimizer: len(results_of(report, optimizer)) for optimizer in NAMES}
+            unsupported = [result for result in report["results"] if result["verdict"] == "unsupported"]
             for optimizer, reason in dict.fromkeys((result["optimizer"], result["reason"]) for result in unsupported):
                 count = sum((result["optimizer"], result["reason"]) == (optimizer, reason) for result in unsupported)
                 yield [literal(name), optimizer, f"{count} of {totals[optimizer]}", reason]
