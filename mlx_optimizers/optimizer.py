@@ -316,13 +316,13 @@ class Optimizer:
                         del slots[key]
                     slots.update(old)
                 counted.text = ""
-                places = range(len(found))
-                moved = [place for place, result in enumerate(results) if result is found[place].w]
+                moved = {place for place, result in enumerate(results) if result is found[place].w}
+                left = {*range(len(found))} - moved
                 # It failed in the rule that had not given its result; or then, between the new arrays of all.
-                partly = [len(results)] if len(results) < len(found) else sorted({*places} - {*moved})
+                begun = moved | ({len(results)} if len(results) < len(found) else left)
                 # An exception of a rule that had changed nothing in place speaks for itself.
                 if moved or self.slots or not isinstance(error, Exception):
-                    counted.close(error, [leaf.name for leaf in found], partly, {*places} - {*moved} - {*partly})
+                    counted.close(error, [leaf.name for leaf in found], begun, left)
                 raise
         return None
 
@@ -481,7 +481,7 @@ class Elementwise(Optimizer):
             stopped = error
         if stopped is not None:
             names = [trees.name(path) for path in plan.paths]
-            counted.close(stopped.__cause__ or stopped, names, stopped.partly, stopped.still)
+            counted.close(stopped.__cause__ or stopped, names, stopped.begun, stopped.left)
 
 
 class Whole(Optimizer):

@@ -200,23 +200,21 @@ class Counted:
             rates._rate, rates._single, rates._image = rate, single, image
             rates.state["learning_rate"] = image
 
-    def close(
-        self, cause: BaseException, names: list[str], partly: Collection[int], still: Collection[int]
-    ) -> NoReturn:
+    def close(self, cause: BaseException, names: list[str], begun: Collection[int], left: Collection[int]) -> NoReturn:
         """Raise what ended the step, with what had moved: an interrupt as it is, else a RuntimeError.
 
         Args:
             cause: What ended it.
             names: The names of all parameters.
-            partly: The numbers of those that may have moved in part.
-            still: The numbers of those that had not moved.
+            begun: The numbers of those that may have moved.
+            left: The numbers of those that did not move to the end.
         """
-        moved = {*range(len(names))} - {*partly} - {*still}
-        at, moved_text, still_text = (
-            ", ".join(names[n] for n in sorted(some)) or "none" for some in (partly, moved, still)
+        at, moved, still = (
+            ", ".join(names[n] for n in range(len(names)) if (n in begun, n in left) == which) or "none"
+            for which in ((True, True), (True, False), (False, True))
         )
         at = f"at {at}, which may have moved in part"
-        rest = f"; moved: {moved_text}; not moved: {still_text}"
+        rest = f"; moved: {moved}; not moved: {still}"
         if isinstance(cause, Exception):
             self.text = ""
             raise RuntimeError(f"the step failed {at} ({type(cause).__name__}: {cause}){rest}") from cause

@@ -1,107 +1,176 @@
-"""One step of many arrays by NumPy: cut into blocks that stay in the cache."""
+"""One step of many arrays: NumPy goes through blocks that stay in the cache, a compiled loop through rows."""
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers.execution import tuning
+from mlx_optimizers.execution.compiled import Loop, computes
 from mlx_optimizers.execution.program import Coefficients
-from mlx_optimizers.execution.threads import share, threads
+from mlx_optimizers.execution.threads import Stopped, share, threads
+from mlx_optimizers.kinds import Dtype, FloatArray, Number, Shape
 
-Columns = Sequence[Sequence[npt.NDArray[Any]]]
+Columns = Sequence[Sequence[FloatArray]]
 """The arrays of one step: all parameters, all gradients, then all arrays of each slot."""
 
 
 class Blocks:
-    """Parameters cut into blocks, once; each step then goes through them. It keeps shapes and no array.
+    """Parameters cut into parts, once; each step then runs them all. It keeps shapes and addresses, and no array.
 
     Args:
-        parameters: The parameters.
-        flat: For each whether it, its gradient and its slots are C-contiguous. They are gone through flat then;
-            otherwise the blocks keep the number of dimensions and are cut along the leading ones.
-
-    Example:
-        >>> import numpy as np
-        >>> from mlx_optimizers.execution.blocks import Blocks
-        >>> from mlx_optimizers.execution.program import bind
-        >>> def rule(c, w, g):
-        ...     return (w - g * c[0],)
-        >>> w, g = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
-        >>> Blocks([w], [True]).run([[w], [g]], {w.dtype: bind(rule, (np.float32(0.5),), slots=0)})
-        >>> w.sum()
-        np.float32(3.0)
+        written: What a step changes: all parameters, then all arrays of each slot.
+        loop: The compiled loop, which goes through all arrays that it can; NumPy does the rest.
     """
 
-    def __init__(self, parameters: Sequence[npt.NDArray[Any]], flat: Sequence[bool]) -> None:
-        self._scratch: dict[tuple[int, int], list[list[npt.NDArray[Any]]]] = {}
-        kinds: dict[tuple[tuple[int, ...], np.dtype[Any]], int] = {}
-        # Each part: the number of its parameter, where it lies (None: it is the whole), and its shape and dtype.
-        self._parts: list[tuple[int, Any, int]] = []
-        for number, w in enumerate(parameters):
-            like = np.broadcast_to(np.empty((), w.dtype), (w.size,) if flat[number] and w.size else w.shape)
-            for where in _tiles(like.shape) if w.size > tuning.BLOCK else [None] * bool(w.size):
-                shape = w.shape if where is None else like[where].shape
-                kind = kinds.setdefault((shape, w.dtype), len(kinds))
-                self._parts.append((number, where[0] if flat[number] and where else where, kind))
-        self._kinds = list(kinds)
-        size = sum(w.size for w in parameters)
-        self.most = size // tuning.SHARE if size >= tuning.THREADED * len(self._parts) else 1
-        self.numbers = [[number] for number, _, _ in self._parts]
+    def __init__(self, written: Columns, loop: Loop | None = None) -> None:
+        arrays = list(zip(*written, strict=True))
+        self.flat = [all(x.flags.c_contiguous for x in row) for row in arrays]
+        rows = {n: row for n, row in enumerate(arrays) if loop is not None and self.flat[n] and computes(row[0])}
+        self._rows = Rows(rows, loop) if loop is not None and rows else None
+        kinds: dict[tuple[Shape, Dtype], int] = {}
+        # Of each block the number of its parameter; the shape to give that, and its place then (None: it is the whole)
+        self._blocks: list[tuple[int, Shape, tuple[slice, ...] | None, int]] = []  # and its kind
+        for number, (w, *_) in enumerate(arrays):
+            shape = (w.size,) if self.flat[number] else w.shape
+            tiles = _tiles(shape) if w.size > tuning.BLOCK else [None] * bool(w.size)
+            for tile in tiles if number not in rows else []:
+                block = w.shape if tile is None else w.reshape(shape)[tile].shape
+                self._blocks.append((number, shape, tile, kinds.setdefault((block, w.dtype), len(kinds))))
+        self._kinds, self._dtypes = list(kinds), {dtype for _, dtype in kinds}
+        self._scratch: dict[tuple[int, int], list[list[FloatArray]]] = {}
+        size = sum(w.size for number, (w, *_) in enumerate(arrays) if number not in rows)
+        self.most = size // tuning.SHARE if size >= tuning.THREADED * len(self._blocks) else 1
+        self.most = max(self.most, self._rows.most if self._rows else 1)
 
     def run(self, arrays: Columns, coefficients: Coefficients) -> None:
-        """Run every block; parameters and slots are changed.
+        """Run all parts; parameters and slots change, and gradients are laid out as these are.
 
         Raises:
-            Stopped: from the exception that a block raised, with the numbers of parts.
+            Stopped: from the exception that ends it, with the numbers of parameters.
         """
-        ready = {dtype: (program, [*map(_light, c)]) for dtype, (c, program) in coefficients.items()}
-        kinds = [ready[dtype] for _, dtype in self._kinds]
-        scratch = max([program.scratch for program, _ in kinds], default=0)
+        everything = range(len(self.flat))
+        try:
+            count = min(threads(), self.most) if self.most > 1 else 1
+            first = len(self._blocks)
+            block = self._by_numpy(arrays, coefficients, count) if first else None
+            loop = self._rows.run_of(arrays[1], coefficients, count) if self._rows else None
 
+            def run(thread: int, part: int) -> None:
+                if block is not None and part < first:
+                    block(thread, part)
+                elif loop is not None:
+                    loop(part - first)
+
+            share(first + len(self._rows.numbers) if self._rows else first, run, count)
+        except Stopped as stopped:
+            numbers = [[number] for number, *_ in self._blocks] + (self._rows.numbers if self._rows else [])
+            begun, left = ({n for part in some for n in numbers[part]} for some in (stopped.begun, stopped.left))
+            raise Stopped(begun, left) from stopped.__cause__
+        except BaseException as error:  # an interrupt elsewhere than in a part
+            raise Stopped(everything, everything) from error
+
+    def _by_numpy(self, arrays: Columns, coefficients: Coefficients, count: int) -> Callable[[int, int], None]:
+        """Return what runs a block, by its number and that of its thread."""
+        ready = {dtype: (_light(c), program) for dtype, (c, program) in coefficients.items() if dtype in self._dtypes}
+        kinds = [ready[dtype] for _, dtype in self._kinds]
+        most = max([program.scratch for _, program in kinds], default=0)
+        scratch = [self._scratch.get((thread, most)) or self._scratch_of(thread, most) for thread in range(count)]
         rows = list(zip(*arrays, strict=True))
 
-        def work(thread: int, parts: Iterator[tuple[int, Any, int]]) -> None:
-            spare = self._scratch.get((thread, scratch)) or self._scratch_of(thread, scratch)
-            for number, where, kind in parts:
-                program, c = kinds[kind]
-                row: Iterable[npt.NDArray[Any]] = rows[number]
-                if where is not None:
-                    row = [(x.reshape(-1) if type(where) is slice else x)[where] for x in row]
-                program.run([*c, *row, *spare[kind]])
+        def run(thread: int, part: int) -> None:
+            number, shape, tile, kind = self._blocks[part]
+            c, program = kinds[kind]
+            row = rows[number] if tile is None else [x.reshape(shape)[tile] for x in rows[number]]
+            program.run([*c, *row, *scratch[thread][kind]])
 
-        share(self._parts, work, min(threads(), self.most) if self.most > 1 else 1)
+        return run
 
-    def _scratch_of(self, thread: int, count: int) -> list[list[npt.NDArray[Any]]]:
-        """Scratch arrays of one thread, by kind: views of what is as large as the largest block of the dtype."""
-        largest: dict[np.dtype[Any], int] = {}
-        for shape, dtype in self._kinds:
-            largest[dtype] = max(largest.get(dtype, 0), math.prod(shape))
-        whole = {dtype: [np.empty(size, dtype) for _ in range(count)] for dtype, size in largest.items()}
-        made = [[x[: math.prod(shape)].reshape(shape) for x in whole[dtype]] for shape, dtype in self._kinds]
-        self._scratch[thread, count] = made
-        return made
+    def _scratch_of(self, thread: int, count: int) -> list[list[FloatArray]]:
+        """Make the scratch arrays of a thread, by kind: views of as many bytes as the largest block has."""
+        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds]
+        whole = [np.empty(max(sizes), np.uint8) for _ in range(count)] if sizes else []
+        kinds = zip(sizes, self._kinds, strict=True)
+        views = [[x[:size].view(dtype).reshape(shape) for x in whole] for size, (shape, dtype) in kinds]
+        self._scratch[thread, count] = views
+        return views
 
 
-def _light(number: Any) -> Any:
-    """A scalar as a 0-d array, which NumPy takes with less ado."""
-    return np.asarray(number) if isinstance(number, np.generic) else number
+def _light(c: tuple[Number, ...]) -> list[Number]:
+    """Make scalars 0-d arrays, which NumPy takes with less ado."""
+    return [np.asarray(number) if isinstance(number, np.generic) else number for number in c]
 
 
-def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
-    """Indices that cut an array of this shape into parts of at most `BLOCK` elements; a flat one into like parts."""
-    size, row = math.prod(shape), math.prod(shape[1:])
-    if size <= tuning.BLOCK:
-        yield (...,)
+def _tiles(shape: Shape) -> Iterator[tuple[slice, ...]]:
+    """Cut what has more than `BLOCK` elements into parts of like sizes, and of no more; yield their places."""
+    row = math.prod(shape[1:])
+    if row > tuning.BLOCK:
+        yield from ((slice(n, n + 1), *rest) for n in range(shape[0]) for rest in _tiles(shape[1:]))
         return
-    count = max(1, tuning.BLOCK // row)
-    if row == 1:
-        even = math.ceil(size / math.ceil(size / tuning.BLOCK))
-        count = min(count, math.ceil(even / 16) * 16)  # each begins where the first does within a line of the cache
-    for start in range(0, shape[0], count):
-        rows = slice(start, start + count)
-        yield from ((rows, *rest) for rest in _tiles(shape[1:])) if row > tuning.BLOCK else [(rows, ...)]
+    even = math.ceil(shape[0] / math.ceil(shape[0] * row / tuning.BLOCK))
+    count = min(tuning.BLOCK // row, math.ceil(even / 16) * 16)  # each begins where a line of the cache does
+    yield from ((slice(start, start + count),) for start in range(0, shape[0], count))
+
+
+class Rows:
+    """Contiguous arrays as rows of addresses, which a loop goes through. It keeps no array.
+
+    Args:
+        arrays: By the number of a parameter the arrays that a step changes: the parameter, then its slots.
+        loop: What goes through them.
+    """
+
+    def __init__(self, arrays: Mapping[int, tuple[FloatArray, ...]], loop: Loop) -> None:
+        self._loop, self._numbers = loop, list(arrays)
+        self._dtypes = [w.dtype for w, *_ in arrays.values()]
+        rows = [
+            (place, start * dtype.itemsize, min(tuning.ROW, w.size - start))
+            for dtype in dict.fromkeys(self._dtypes)
+            for place, (w, *_) in enumerate(arrays.values())
+            for start in range(0, w.size if w.dtype == dtype else 0, tuning.ROW)
+        ]
+        self._places, self._bytes, self._sizes = np.array(rows, np.int64).T.copy()
+        starts = np.array(list(map(addresses, arrays.values())), np.int64)
+        self._rows = np.insert(starts[self._places] + self._bytes[:, np.newaxis], 1, 0, axis=1)
+        self.most = int(self._sizes.sum()) // tuning.SHARE_COMPILED
+        self.numbers: list[list[int]] = []  # of the parameters of each part
+        self._count = 0  # of threads for which there are parts
+
+    def _cut(self, count: int) -> None:
+        """Cut the rows into parts: of each thread's stretch the half, then the half of the rest, and so on."""
+        ends, dtypes = np.cumsum(self._sizes), [self._dtypes[place] for place in self._places]
+        aims = [ends[-1] * (thread + 1 - 0.5**k) / count for thread in range(count) for k in range(6)]
+        bounds = {0, len(ends), *(dtypes.index(dtype) for dtype in dtypes)}
+        bounds.update(np.searchsorted(ends, aims, "right").tolist() if count > 1 else [])
+        parts = [slice(*pair) for pair in pairwise(sorted(bounds))]
+        self._parts = [(dtypes[part.start], self._sizes[part], self._rows[part]) for part in parts]
+        self.numbers = [sorted({self._numbers[place] for place in self._places[part]}) for part in parts]
+        self._count = count
+
+    def run_of(self, gradients: Sequence[FloatArray], coefficients: Coefficients, count: int) -> Callable[[int], None]:
+        """Return what runs a part by its number, for contiguous gradients of their parameters' shapes and dtypes."""
+        if count != self._count:
+            self._cut(count)
+        given = np.array(addresses(list(map(gradients.__getitem__, self._numbers))), np.int64)
+        self._rows[:, 1] = given[self._places] + self._bytes
+
+        def run(part: int) -> None:
+            dtype, sizes, rows = self._parts[part]
+            self._loop(coefficients[dtype][0], dtype.type(1), sizes, rows)
+
+        return run
+
+
+_bytes = ctypes.c_char.from_buffer
+
+
+def addresses(arrays: Sequence[FloatArray]) -> list[int]:
+    """Find where the elements of arrays begin."""
+    try:  # a fifth of the time, for contiguous and writable arrays of at least one element
+        return list(map(ctypes.addressof, map(_bytes, arrays)))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return [array.ctypes.data for array in arrays]
