@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,10 @@ Shape = tuple[int, ...]
 Tree = Any
 """Nested dictionaries, lists and tuples of arrays, or one array, of NumPy or MLX; also a module of MLX."""
 
-Path = tuple[Any, ...]
+Key = Any
+"""A key of a dictionary, or a place in a list or tuple."""
+
+Path = tuple[Key, ...]
 """Where a leaf stands in a tree: the keys and indices that lead to it."""
 
 Slots = dict[str, FloatArray]
@@ -26,6 +30,15 @@ Slots = dict[str, FloatArray]
 
 Number = Any
 """A number of a context, or an array; `rule` and `exact` are written over any that has the operators."""
+
+Step = tuple[Number, ...]
+"""The parameter and the slots after a step."""
+
+Real = Callable[[float], Number]
+"""A dtype as a class, such as `numpy.float32`, which rounds a number to it."""
+
+Hyperparameters = Any
+"""What has the hyperparameters of an optimizer as attributes: it, or a setting that the oracle reads."""
 
 
 class Numbers(Protocol):

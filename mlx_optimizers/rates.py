@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers import trees
+from mlx_optimizers.execution.threads import Stopped
 from mlx_optimizers.hyperparameters import at_least_zero
-from mlx_optimizers.state import OptimizerState, copied, is_missing
+from mlx_optimizers.kinds import FloatArray, Number, Path, Tree
+from mlx_optimizers.state import OptimizerState, copied, is_missing, slots_at
 
-LearningRate = float | Callable[[int], Any]
+LearningRate = float | Callable[[int], Number]
 """A learning rate λ: a number, or a schedule from the number of updates done to one."""
+
+Due = dict[str, Number]
+"""What the schedules gave for a step, by the names of the hyperparameters."""
 
 _LAST_STEP = 2**64 - 1
 
@@ -32,9 +36,9 @@ class Rates:
     def __init__(self) -> None:
         self.state = OptimizerState()
         self.mlx = False
-        self.schedules: dict[str, Callable[[int], Any]] = {}
+        self.schedules: dict[str, Callable[[int], Number]] = {}
         self._rate = 0.0
-        self._image: Any = None  # the array that stands for the rate; another in its place is a new rate
+        self._image: Tree = None  # the array that stands for the rate; another in its place is a new rate
         self._single = 0.0  # its value
         self.set_step(0)
 
@@ -45,7 +49,7 @@ class Rates:
         made.schedules = dict(self.schedules)
         return made
 
-    def replace(self, state: Any) -> None:
+    def replace(self, state: Tree) -> None:
         """Take a copy of a tree as the state; a counter that is not in it keeps its value, and comes back when read."""
         if not isinstance(state, dict):
             raise TypeError(f"state must be a dictionary, not {type(state).__name__}")
@@ -59,11 +63,11 @@ class Rates:
         if rate is not None:
             self.set_rate(rate)
 
-    def convert(self, slots: Iterable[dict[Any, Any]], *, mlx: bool) -> None:
-        """Make the counters, what else stands at the top of the state, and these slots arrays of MLX or of NumPy."""
+    def convert(self, paths: Iterable[Path], *, mlx: bool) -> None:
+        """Make the top of the state, the counters with it, and the slots at paths arrays of MLX or of NumPy."""
         self.mlx = mlx
         image = self._image is not None and dict.get(self.state, "learning_rate") is self._image
-        for node in (self.state, *slots):
+        for node in (self.state, *(slots_at(self.state, path) or {} for path in paths if path)):
             for key, value in node.items():
                 if trees.is_mlx(value) and not mlx:
                     node[key] = trees.from_mlx(value, f"state {key}")
@@ -72,7 +76,7 @@ class Rates:
         if image:
             self._image = self.state["learning_rate"]
 
-    def _array(self, array: npt.NDArray[Any]) -> Any:
+    def _array(self, array: FloatArray) -> Tree:
         return trees.to_mlx(array) if self.mlx else array
 
     # The step
@@ -95,7 +99,7 @@ class Rates:
 
     # The learning rate
 
-    def set_rate(self, value: Any) -> None:
+    def set_rate(self, value: Number) -> None:
         """Set the learning rate; a schedule stays."""
         self._rate = at_least_zero("learning_rate", value)
         image = _single(self._rate)
@@ -121,14 +125,14 @@ class Rates:
             self.schedules.pop("learning_rate", None)
         return rate
 
-    def _rate_of(self, found: Any) -> float:
+    def _rate_of(self, found: Tree) -> float:
         """The rate that is meant by what stands in a state: the image of the double that is kept means that double."""
         if trees.is_mlx(found):
             found = trees.from_mlx(found, "learning_rate")
         image = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 0
         return self._rate if image and found == _single(self._rate) else at_least_zero("learning_rate", found)
 
-    def schedule(self, name: str, value: Any) -> None:
+    def schedule(self, name: str, value: LearningRate) -> None:
         """Set the learning rate or another number of the state, by a schedule where the value is callable.
 
         It is called at once, with the number of updates done, as in MLX, and then before each step.
@@ -142,7 +146,7 @@ class Rates:
         if callable(value):
             self.schedules[name] = value
 
-    def due(self) -> dict[str, Any]:
+    def due(self) -> Due:
         """What the schedules give for the next step."""
         count = self.step()
         self.rate()
@@ -164,7 +168,7 @@ class Counted:
 
     ANY = "the step was interrupted, and any parameter may have moved in part"
 
-    def __init__(self, rates: Rates, due: dict[str, Any]) -> None:
+    def __init__(self, rates: Rates, due: Due) -> None:
         self.text = ""  # what an exception has to say; nothing as long as nothing has moved
         self._rates, self._due = rates, due
         self._before = rates.step(), rates._rate, rates._single, rates._image
@@ -200,35 +204,42 @@ class Counted:
             rates._rate, rates._single, rates._image = rate, single, image
             rates.state["learning_rate"] = image
 
-    def close(self, cause: BaseException, names: list[str], begun: Collection[int], left: Collection[int]) -> NoReturn:
-        """Raise what ended the step, with what had moved: an interrupt as it is, else a RuntimeError.
+    def run(self, step: Callable[[], None], paths: Sequence[Path]) -> None:
+        """Run a step; where it stops early, raise why, with what has moved: an interrupt as it is, else a RuntimeError.
 
         Args:
-            cause: What ended it.
-            names: The names of all parameters.
-            begun: The numbers of those that may have moved.
-            left: The numbers of those that did not move to the end.
+            step: Raises `Stopped` with places in ``paths``; with none that begun, its cause speaks for itself.
+            paths: The paths of all parameters.
         """
+        self.text, stopped = self.ANY, None
+        try:
+            step()
+        except Stopped as error:
+            stopped = error
+        if stopped is None:
+            return
+        self.text, cause, begun, left = "", stopped.__cause__ or stopped, stopped.begun, stopped.left
+        if not begun:
+            raise cause
         at, moved, still = (
-            ", ".join(names[n] for n in range(len(names)) if (n in begun, n in left) == which) or "none"
+            ", ".join(trees.name(path) for n, path in enumerate(paths) if (n in begun, n in left) == which) or "none"
             for which in ((True, True), (True, False), (False, True))
         )
         at = f"at {at}, which may have moved in part"
         rest = f"; moved: {moved}; not moved: {still}"
         if isinstance(cause, Exception):
-            self.text = ""
             raise RuntimeError(f"the step failed {at} ({type(cause).__name__}: {cause}){rest}") from cause
         self.text = f"the step was interrupted {at}{rest}"
         raise cause
 
 
-def _single(value: float) -> npt.NDArray[Any]:
+def _single(value: float) -> FloatArray:
     """A float32 0-d array; infinite where the double is beyond float32."""
     with np.errstate(over="ignore"):
         return np.array(value, np.float32)
 
 
-def _step_of(found: Any) -> int:
+def _step_of(found: Tree) -> int:
     """The number of updates that a state names."""
     if trees.is_mlx(found):
         found = trees.from_mlx(found, "state step")

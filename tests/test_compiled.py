@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import mlx_optimizers as optim
 from mlx_optimizers.conformance.vectors import vectors_of
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.execution import blocks, compiled, set_compiled, set_threads, tuning
 from mlx_optimizers.execution.tuning import LEAST
-from mlx_optimizers.optimizer import Elementwise
 from tests.support import require
 
 require("numba")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlx_optimizers as optim
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.execution.program import bind, program_of
-from mlx_optimizers.optimizer import Elementwise, Slot, Whole
+from mlx_optimizers.optimizer import Slot, Whole
 
 EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
 SGDS = [

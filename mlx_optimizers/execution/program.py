@@ -13,9 +13,9 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from mlx_optimizers.kinds import Dtype, FloatArray, Number
+from mlx_optimizers.kinds import Dtype, FloatArray, Number, Step
 
-Rule = Callable[..., tuple[Number, ...]]
+Rule = Callable[..., Step]
 """One step of an optimizer, ``rule(c, w, g, *slots)``: the new parameter and slots, in new arrays."""
 
 Function = Callable[..., FloatArray | None]
