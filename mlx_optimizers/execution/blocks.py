@@ -20,18 +20,12 @@ Columns = Sequence[Sequence[FloatArray]]
 
 
 class Blocks:
-    """Parameters cut into parts, once; each step then runs them all. It keeps shapes and addresses, and no array.
-
-    Args:
-        written: What a step changes: all parameters, then all arrays of each slot.
-        loop: The compiled loop, which goes through all arrays that it can; NumPy does the rest.
-    """
+    """What a step changes, cut into parts once: rows for a compiled loop, and blocks for NumPy. It keeps no array."""
 
     def __init__(self, written: Columns, loop: Loop | None = None) -> None:
         arrays = list(zip(*written, strict=True))
         self.flat = [all(x.flags.c_contiguous for x in row) for row in arrays]
         rows = {n: row for n, row in enumerate(arrays) if loop is not None and self.flat[n] and computes(row[0])}
-        self._rows = Rows(rows, loop) if loop is not None and rows else None
         kinds: dict[tuple[Shape, Dtype], int] = {}
         # Of each block the number of its parameter; the shape to give that, and its place then (None: it is the whole)
         self._blocks: list[tuple[int, Shape, tuple[slice, ...] | None, int]] = []  # and its kind
@@ -43,61 +37,57 @@ class Blocks:
                 self._blocks.append((number, shape, tile, kinds.setdefault((block, w.dtype), len(kinds))))
         self._kinds, self._dtypes = list(kinds), {dtype for _, dtype in kinds}
         self._scratch: dict[tuple[int, int], list[list[FloatArray]]] = {}
-        size = sum(w.size for number, (w, *_) in enumerate(arrays) if number not in rows)
-        self.most = size // tuning.SHARE if size >= tuning.THREADED * len(self._blocks) else 1
-        self.most = max(self.most, self._rows.most if self._rows else 1)
+        by_loop = sum(w.size for w, *_ in rows.values())
+        size = sum(w.size for w in written[0]) - by_loop
+        most = max(
+            size // tuning.SHARE * (size >= tuning.THREADED * len(self._blocks)), by_loop // tuning.SHARE_COMPILED
+        )
+        self.threads = threads() if most > 1 else None
+        self._count = min(self.threads or 1, most or 1)
+        self._rows = Rows(rows, loop, self._count) if loop is not None and rows else None
 
     def run(self, arrays: Columns, coefficients: Coefficients) -> None:
-        """Run all parts; parameters and slots change, and gradients are laid out as these are.
-
-        Raises:
-            Stopped: from the exception that ends it, with the numbers of parameters.
-        """
+        """Run all parts, on gradients that are laid out as parameters and slots; raise Stopped with their numbers."""
+        first, numbers = len(self._blocks), self._rows.numbers if self._rows else []
         everything = range(len(self.flat))
         try:
-            count = min(threads(), self.most) if self.most > 1 else 1
-            first = len(self._blocks)
-            block = self._by_numpy(arrays, coefficients, count) if first else None
-            loop = self._rows.run_of(arrays[1], coefficients, count) if self._rows else None
+            runs = [self._by_numpy(arrays, coefficients)] if first else []
+            runs += [self._rows.run_of(arrays[1], coefficients)] if self._rows else []
 
-            def run(thread: int, part: int) -> None:
-                if block is not None and part < first:
-                    block(thread, part)
-                elif loop is not None:
-                    loop(part - first)
+            def either(thread: int, part: int) -> None:
+                runs[part >= first](thread, part if part < first else part - first)
 
-            share(first + len(self._rows.numbers) if self._rows else first, run, count)
+            share(first + len(numbers), runs[0] if len(runs) == 1 else either, self._count)
         except Stopped as stopped:
-            numbers = [[number] for number, *_ in self._blocks] + (self._rows.numbers if self._rows else [])
+            numbers = [[number] for number, *_ in self._blocks] + numbers
             begun, left = ({n for part in some for n in numbers[part]} for some in (stopped.begun, stopped.left))
             raise Stopped(begun, left) from stopped.__cause__
         except BaseException as error:  # an interrupt elsewhere than in a part
             raise Stopped(everything, everything) from error
 
-    def _by_numpy(self, arrays: Columns, coefficients: Coefficients, count: int) -> Callable[[int, int], None]:
-        """Return what runs a block, by its number and that of its thread."""
+    def _by_numpy(self, arrays: Columns, coefficients: Coefficients) -> Callable[[int, int], None]:
+        """Return what runs a block, by the numbers of its thread and its own."""
         ready = {dtype: (_light(c), program) for dtype, (c, program) in coefficients.items() if dtype in self._dtypes}
         kinds = [ready[dtype] for _, dtype in self._kinds]
-        most = max([program.scratch for _, program in kinds], default=0)
-        scratch = [self._scratch.get((thread, most)) or self._scratch_of(thread, most) for thread in range(count)]
+        most = max(program.scratch for _, program in kinds)
+        spare = [self._scratch.get((thread, most)) or self._scratch_of(thread, most) for thread in range(self._count)]
         rows = list(zip(*arrays, strict=True))
 
         def run(thread: int, part: int) -> None:
             number, shape, tile, kind = self._blocks[part]
             c, program = kinds[kind]
             row = rows[number] if tile is None else [x.reshape(shape)[tile] for x in rows[number]]
-            program.run([*c, *row, *scratch[thread][kind]])
+            program.run([*c, *row, *spare[thread][kind]])
 
         return run
 
     def _scratch_of(self, thread: int, count: int) -> list[list[FloatArray]]:
         """Make the scratch arrays of a thread, by kind: views of as many bytes as the largest block has."""
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in self._kinds]
-        whole = [np.empty(max(sizes), np.uint8) for _ in range(count)] if sizes else []
+        whole = [np.empty(max(sizes), np.uint8) for _ in range(count)]
         kinds = zip(sizes, self._kinds, strict=True)
         views = [[x[:size].view(dtype).reshape(shape) for x in whole] for size, (shape, dtype) in kinds]
-        self._scratch[thread, count] = views
-        return views
+        return self._scratch.setdefault((thread, count), views)
 
 
 def _light(c: tuple[Number, ...]) -> list[Number]:
@@ -117,48 +107,34 @@ def _tiles(shape: Shape) -> Iterator[tuple[slice, ...]]:
 
 
 class Rows:
-    """Contiguous arrays as rows of addresses, which a loop goes through. It keeps no array.
+    """Contiguous arrays as rows of addresses, by the number of their parameter, for a loop on ``count`` threads."""
 
-    Args:
-        arrays: By the number of a parameter the arrays that a step changes: the parameter, then its slots.
-        loop: What goes through them.
-    """
-
-    def __init__(self, arrays: Mapping[int, tuple[FloatArray, ...]], loop: Loop) -> None:
+    def __init__(self, arrays: Mapping[int, tuple[FloatArray, ...]], loop: Loop, count: int) -> None:
         self._loop, self._numbers = loop, list(arrays)
-        self._dtypes = [w.dtype for w, *_ in arrays.values()]
+        dtypes = [w.dtype for w, *_ in arrays.values()]
         rows = [
             (place, start * dtype.itemsize, min(tuning.ROW, w.size - start))
-            for dtype in dict.fromkeys(self._dtypes)
+            for dtype in dict.fromkeys(dtypes)
             for place, (w, *_) in enumerate(arrays.values())
             for start in range(0, w.size if w.dtype == dtype else 0, tuning.ROW)
         ]
-        self._places, self._bytes, self._sizes = np.array(rows, np.int64).T.copy()
+        self._places, self._bytes, sizes = np.array(rows, np.int64).T.copy()
         starts = np.array(list(map(addresses, arrays.values())), np.int64)
         self._rows = np.insert(starts[self._places] + self._bytes[:, np.newaxis], 1, 0, axis=1)
-        self.most = int(self._sizes.sum()) // tuning.SHARE_COMPILED
-        self.numbers: list[list[int]] = []  # of the parameters of each part
-        self._count = 0  # of threads for which there are parts
-
-    def _cut(self, count: int) -> None:
-        """Cut the rows into parts: of each thread's stretch the half, then the half of the rest, and so on."""
-        ends, dtypes = np.cumsum(self._sizes), [self._dtypes[place] for place in self._places]
+        # A part is half of a thread's stretch, then half of the rest, and so on; and of one dtype.
+        ends, of = np.cumsum(sizes), [dtypes[place] for place in self._places]
         aims = [ends[-1] * (thread + 1 - 0.5**k) / count for thread in range(count) for k in range(6)]
-        bounds = {0, len(ends), *(dtypes.index(dtype) for dtype in dtypes)}
-        bounds.update(np.searchsorted(ends, aims, "right").tolist() if count > 1 else [])
+        bounds = {*map(of.index, set(of)), len(of), *np.searchsorted(ends, aims if count > 1 else [], "right").tolist()}
         parts = [slice(*pair) for pair in pairwise(sorted(bounds))]
-        self._parts = [(dtypes[part.start], self._sizes[part], self._rows[part]) for part in parts]
+        self._parts = [(of[part.start], sizes[part], self._rows[part]) for part in parts]
         self.numbers = [sorted({self._numbers[place] for place in self._places[part]}) for part in parts]
-        self._count = count
 
-    def run_of(self, gradients: Sequence[FloatArray], coefficients: Coefficients, count: int) -> Callable[[int], None]:
-        """Return what runs a part by its number, for contiguous gradients of their parameters' shapes and dtypes."""
-        if count != self._count:
-            self._cut(count)
+    def run_of(self, gradients: Sequence[FloatArray], coefficients: Coefficients) -> Callable[[int, int], None]:
+        """Return what runs a part, for contiguous gradients of their parameters' shapes and dtypes."""
         given = np.array(addresses(list(map(gradients.__getitem__, self._numbers))), np.int64)
         self._rows[:, 1] = given[self._places] + self._bytes
 
-        def run(part: int) -> None:
+        def run(_: int, part: int) -> None:
             dtype, sizes, rows = self._parts[part]
             self._loop(coefficients[dtype][0], dtype.type(1), sizes, rows)
 

@@ -49,12 +49,7 @@ def knows(rule: Any) -> bool:
 
 
 def loop_of(rule: Any, slots: int) -> Any:
-    """The loop of a rule: it gets the coefficients, a 1 of the dtype, sizes of rows, and rows of addresses.
-
-    Args:
-        rule: The rule, which knows no name but NumPy's.
-        slots: Number of state arrays.
-    """
+    """Return the loop of a rule: it gets the coefficients, a 1 of the dtype, sizes of rows, and rows of addresses."""
     names = {name: sys.modules[__name__] for name, value in rule.__globals__.items() if value is np}
     body = scalar(FunctionType(rule.__code__, {**names, "__name__": __name__}, rule.__name__))
     load, store = _access(2 + slots)
@@ -75,7 +70,7 @@ def _loop(c, one, sizes, rows):
 
 
 def _access(count: int) -> tuple[Any, Any]:
-    """What reads and writes the elements of this many arrays at their addresses: w, g, then the slots."""
+    """Return what reads and writes the elements of arrays at their addresses: w, g, then the slots."""
 
     def place(context, builder, number, addresses, column, i):
         kind = context.get_value_type(types.CPointer(number))

@@ -24,15 +24,7 @@ _NODES = (dict, list, tuple)  # as `trees.is_node`, which takes three times as l
 
 
 class Plan:
-    """A tree of parameters whose update was found to be in order. It keeps none of the arrays.
-
-    Args:
-        paths: Where the parameters stand in their tree.
-        written: The parameters, then all arrays of each slot.
-        slots: The names of the slots.
-        rule: The rule of the optimizer.
-        coefficients: The coefficients by dtype, of this step.
-    """
+    """A tree of parameters whose update is in order: their paths, with what a step changes. It keeps no array."""
 
     def __init__(
         self, paths: list[Path], written: Columns, slots: tuple[str, ...], rule: Rule, coefficients: Coefficients
@@ -56,17 +48,13 @@ class Plan:
         self.run = self._blocks.run
 
     def arrays(self, gradients: Tree, parameters: Tree, state: Tree) -> Columns | None:
-        """Return the arrays of a step of the planned parameters, or None where anything is not as it was planned.
-
-        Raises:
-            ValueError: for a setting of threads or of the compiled path that is none.
-        """
+        """Return the arrays of a step of the planned parameters, or None where anything is not as it was planned."""
         found: list[tuple[Tree, Tree, Tree]] = []
-        if self._blocks.most > 1:
-            threads()  # where it is set to what is no number of them, nothing has moved yet
-        if self._gone or self._choice != compiled.choice() or not _paired(gradients, parameters, state, found):
+        if self._gone or self._choice != compiled.choice():
             return None
-        if len(found) != len(self.paths):
+        if self._blocks.threads is not None and self._blocks.threads != threads():
+            return None
+        if not _paired(gradients, parameters, state, found) or len(found) != len(self.paths):
             return None
         given, parameters, states = map(list, zip(*found, strict=True)) if found else ([], [], [])
         if not all(map(isinstance, states, repeat(dict))):
@@ -79,10 +67,7 @@ class Plan:
         return None if ready is None else [parameters, ready, *slots]
 
     def ready(self, gradients: list[FloatArray]) -> list[FloatArray] | None:
-        """Copy the gradients that lie otherwise than planned or share memory with what changes; return them all.
-
-        Return None where one is not of its parameter's shape and dtype.
-        """
+        """Copy gradients that are not laid out as planned or share memory; None if another shape or dtype is there."""
         if not {*map(type, gradients)} <= {np.ndarray} or _facts(gradients) != self._given:
             return None
         flags = list(map(_FLAGS, gradients))

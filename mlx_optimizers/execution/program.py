@@ -28,7 +28,6 @@ class Program(NamedTuple):
     Places are numbered: the coefficients first, then the parameter, the gradient, the slots, and scratch.
 
     Example:
-        >>> import numpy as np
         >>> from mlx_optimizers import Adagrad
         >>> from mlx_optimizers.execution.program import program_of
         >>> program = program_of(Adagrad.rule, (None, None), 1)
@@ -41,10 +40,6 @@ class Program(NamedTuple):
         add 6 1 6
         divide 5 6 5
         subtract 2 5 2
-        >>> places = [*np.float32([0.5, 1]), *np.float32([[8], [3], [0]]), *np.empty((2, 1), np.float32)]
-        >>> program.run(places)  # v = 9, w = 8 − ½·3/(3 + 1)
-        >>> print(places[2], places[4])
-        [7.625] [9.]
     """
 
     calls: tuple[tuple[Function, int, int, int], ...]

@@ -85,12 +85,7 @@ def _started(count: int) -> list[_Worker]:
 
 
 class Stopped(Exception):
-    """A step that ended early; its cause says why.
-
-    Args:
-        begun: The numbers of what may have moved.
-        left: The numbers of what did not move to the end.
-    """
+    """A step that ended early, by its cause, with the numbers of what may have moved, and what not to the end."""
 
     def __init__(self, begun: Iterable[int], left: Iterable[int]) -> None:
         super().__init__()
@@ -98,15 +93,10 @@ class Stopped(Exception):
 
 
 def share(parts: int, run: Callable[[int, int], None], count: int) -> None:
-    """Run parts by this thread and ``count - 1`` others: each runs a stretch of them, then what others have left.
+    """Run parts, by the numbers of a thread and of a part, on ``count`` threads, of which this one is the first.
 
-    Args:
-        parts: Number of parts.
-        run: Gets the number of its thread, from 0, and that of the part.
-        count: Number of threads.
-
-    Raises:
-        Stopped: from the first exception of a part, when every thread has ended. After it no part begins.
+    Each runs a stretch of them, then what others have left. After an exception no part begins; when all threads have
+    ended, it is the cause of Stopped.
     """
     count = min(count, parts)
     if count < 2:

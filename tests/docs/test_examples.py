@@ -51,7 +51,7 @@ EXAMPLES = {
     "mlx_optimizers/cli.py": 2,
     "mlx_optimizers/conformance/acceptance.py": 2,
     "mlx_optimizers/execution/compiled.py": 3,
-    "mlx_optimizers/execution/program.py": 8,
+    "mlx_optimizers/execution/program.py": 4,
     "mlx_optimizers/execution/threads.py": 4,
     "mlx_optimizers/interrupts.py": 5,
     "mlx_optimizers/lion.py": 5,
