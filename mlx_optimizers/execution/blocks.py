@@ -35,7 +35,7 @@ class Blocks:
             for tile in tiles if number not in rows else []:
                 block = w.shape if tile is None else w.reshape(shape)[tile].shape
                 self._blocks.append((number, shape, tile, kinds.setdefault((block, w.dtype), len(kinds))))
-        self._kinds, self._dtypes = list(kinds), {dtype for _, dtype in kinds}
+        self._kinds = list(kinds)
         self._scratch: dict[tuple[int, int], list[list[FloatArray]]] = {}
         by_loop = sum(w.size for w, *_ in rows.values())
         size = sum(w.size for w in written[0]) - by_loop
@@ -67,17 +67,17 @@ class Blocks:
 
     def _by_numpy(self, arrays: Columns, coefficients: Coefficients) -> Callable[[int, int], None]:
         """Return what runs a block, by the numbers of its thread and its own."""
-        ready = {dtype: (_light(c), program) for dtype, (c, program) in coefficients.items() if dtype in self._dtypes}
+        ready = {dtype: (program.run, _light(c)) for dtype, (c, program) in coefficients.items()}
         kinds = [ready[dtype] for _, dtype in self._kinds]
-        most = max(program.scratch for _, program in kinds)
+        most = max([program.scratch for _, program in coefficients.values()])
         spare = [self._scratch.get((thread, most)) or self._scratch_of(thread, most) for thread in range(self._count)]
-        rows = list(zip(*arrays, strict=True))
+        rows, blocks = list(zip(*arrays, strict=True)), self._blocks
 
         def run(thread: int, part: int) -> None:
-            number, shape, tile, kind = self._blocks[part]
-            c, program = kinds[kind]
+            number, shape, tile, kind = blocks[part]
+            call, c = kinds[kind]
             row = rows[number] if tile is None else [x.reshape(shape)[tile] for x in rows[number]]
-            program.run([*c, *row, *spare[thread][kind]])
+            call([*c, *row, *spare[thread][kind]])
 
         return run
 

@@ -31,7 +31,7 @@ class Plan:
     ) -> None:
         self.paths, self.dtypes, self._slots = paths, set(coefficients), slots
         every = list(chain(*written))
-        self._given, self._facts = _facts(written[0]), _facts_of(every)
+        self._given, self._ids, self._facts = _facts(written[0]), list(map(id, every)), _facts_of(every)
         # An array that is gone may leave its identity to another. One that owns its memory, in order, is as good as any
         # with the same facts; of others it is noted that they are gone. (A weak reference keeps an array from being
         # resized, which those others cannot be anyway.)
@@ -61,7 +61,7 @@ class Plan:
             return None
         slots: list[list[Tree]] = [list(map(dict.get, states, repeat(slot))) for slot in self._slots]
         every = list(chain(parameters, *slots))
-        if self._facts[0] != list(map(id, every)) or self._facts != _facts_of(every):
+        if self._ids != list(map(id, every)) or self._facts != _facts_of(every):
             return None
         ready = self.ready(given)
         return None if ready is None else [parameters, ready, *slots]
@@ -90,7 +90,7 @@ def _facts(arrays: Sequence[FloatArray]) -> tuple[Facts, ...]:
 
 def _facts_of(written: Sequence[FloatArray]) -> tuple[Facts, ...]:
     """Ask all about arrays that are written to; one that was resized and resized back has moved."""
-    return list(map(id, written)), *_facts(written), list(map(_FLAGS, written)), addresses(written)
+    return *_facts(written), list(map(_FLAGS, written)), addresses(written)
 
 
 def _owner(array: FloatArray) -> int | None:
