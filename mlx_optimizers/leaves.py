@@ -1,4 +1,4 @@
-"""The parameters of one step with their gradients: found in the trees, converted and checked."""
+"""The parameters of one step with their gradients: taken from the trees, converted, checked and advanced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Leaf:
         return trees.name(self.path)
 
     def result(self, new: Tree) -> FloatArray:
-        """What a rule returned, as an array of the parameter's dtype.
+        """Take the result of a rule as an array of the parameter's dtype.
 
         Raises:
             TypeError: for what is no array of floats.
@@ -47,7 +47,7 @@ class Leaf:
 
 
 def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
-    """Find the parameter of every gradient.
+    """Pair every gradient with its parameter.
 
     Raises:
         KeyError: for a gradient without a parameter.
@@ -69,7 +69,7 @@ def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
 
 
 def unpaired(parameters: Tree) -> list[Leaf]:
-    """Every parameter, with itself for a gradient."""
+    """List every parameter, with itself for a gradient."""
     arrays = [
         (path, given, trees.to_numpy(given, trees.label("parameter", path))) for path, given in trees.leaves(parameters)
     ]

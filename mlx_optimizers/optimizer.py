@@ -237,7 +237,7 @@ class Optimizer:
 
     def _advance(self, found: list[Leaf]) -> Plan | None:
         """Advance all leaves; what can fail beforehand does, before anything moves."""
-        threads(), compiled.choice()  # a setting that is none is found first
+        threads(), compiled.choice()  # an invalid setting raises before anything moves
         due = self._rates.due()
         states = [state.slots_of(self.state, leaf, self.init_single) for leaf in found]
         state.separate(states, [leaf.w for leaf in found], self._declared.slots)

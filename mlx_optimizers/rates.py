@@ -43,7 +43,7 @@ class Rates:
         self.set_step(0)
 
     def copy(self) -> Rates:
-        """A copy that shares nothing but the schedules themselves."""
+        """Copy all but the schedules themselves."""
         made = copy.copy(self)
         made.state, made._image, made._step = copy.deepcopy((self.state, self._image, self._step))
         made.schedules = dict(self.schedules)
@@ -87,7 +87,7 @@ class Rates:
         self._step = self.state["step"] = self._array(np.array(count, np.uint64))
 
     def step(self) -> int:
-        """The number of updates done; one that was put into the state counts, and one that is missing is put back."""
+        """Return the number of updates done: one that was put into the state counts, a missing one comes back."""
         found = dict.get(self.state, "step")
         if found is self._step and not self.mlx and found.item() == self.count:
             return self.count
@@ -107,9 +107,9 @@ class Rates:
         self.state["learning_rate"] = self._image = self._array(image)
 
     def rate(self) -> float | None:
-        """The learning rate as the double that was given, or None.
+        """Return the learning rate as the double that was set, or None.
 
-        One that was put into the state counts, and ends a schedule; one that is missing is put back.
+        One that was put into the state counts, and ends a schedule; a missing one comes back.
         """
         current = dict.get(self.state, "learning_rate")
         if current is self._image and current is not None and not self.mlx and current.item() == self._single:
@@ -126,7 +126,7 @@ class Rates:
         return rate
 
     def _rate_of(self, found: Tree) -> float:
-        """The rate that is meant by what stands in a state: the image of the double that is kept means that double."""
+        """Resolve a rate read from the state: the image of the double that is kept means that double."""
         if trees.is_mlx(found):
             found = trees.from_mlx(found, "learning_rate")
         image = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 0
@@ -147,7 +147,7 @@ class Rates:
             self.schedules[name] = value
 
     def due(self) -> Due:
-        """What the schedules give for the next step."""
+        """Call the schedules for the next step."""
         count = self.step()
         self.rate()
         rates = {name: schedule(count) for name, schedule in self.schedules.items()}
@@ -234,13 +234,13 @@ class Counted:
 
 
 def _single(value: float) -> FloatArray:
-    """A float32 0-d array; infinite where the double is beyond float32."""
+    """Round a double to a float32 0-d array, infinite where it is beyond float32."""
     with np.errstate(over="ignore"):
         return np.array(value, np.float32)
 
 
 def _step_of(found: Tree) -> int:
-    """The number of updates that a state names."""
+    """Read the number of updates from a state."""
     if trees.is_mlx(found):
         found = trees.from_mlx(found, "state step")
     kind = "i" if type(found) is int else getattr(getattr(found, "dtype", None), "kind", "O")

@@ -127,12 +127,12 @@ class Declared(NamedTuple):
 
 
 def is_missing(found: Tree) -> bool:
-    """Whether nothing stands at a key of a state, or what a look there makes: an empty dictionary, or None."""
+    """Tell whether a key of a state has nothing, or what a look there leaves: an empty dictionary, or None."""
     return found is None or (isinstance(found, dict) and not found)
 
 
 def copied(tree: Tree, path: Path = ()) -> Tree:
-    """A state with its own arrays, which may be MLX's."""
+    """Copy a state with its arrays, which may be MLX's."""
     if isinstance(tree, dict):
         return OptimizerState({key: copied(child, (*path, key)) for key, child in tree.items()})
     if isinstance(tree, list | tuple):
@@ -143,7 +143,7 @@ def copied(tree: Tree, path: Path = ()) -> Tree:
 
 
 def slots_at(state: OptimizerState, path: Path) -> Slots | None:
-    """The slots that stand at a path, or None; nothing is made.
+    """Return the slots at a path, or None; create nothing.
 
     Raises:
         ValueError: where the state has a list for a dictionary of the tree, or the other way about.
@@ -166,7 +166,7 @@ def slots_at(state: OptimizerState, path: Path) -> Slots | None:
 
 
 def slots_of(state: OptimizerState, leaf: Leaf, init_single: Callable[[FloatArray, Slots], None]) -> Slots:
-    """The slots of a parameter, made where they are missing."""
+    """Return the slots of a parameter; create those that are missing."""
     node: Tree = state
     path = _state_path(leaf.path)
     for depth, key in enumerate(path):
@@ -241,7 +241,7 @@ def separate(states: Sequence[Slots], parameters: Sequence[FloatArray], slots: S
 
 
 def few(names: Sequence[str]) -> str:
-    """The first names of many."""
+    """Join the first names of many."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -260,7 +260,7 @@ def _require_slots(leaf: Leaf, there: Slots, declared: Declared) -> None:
 
 
 def _entries(state: OptimizerState, slots: Sequence[Slot]) -> dict[str, FloatArray]:
-    """The slots in the state by their names, with dots."""
+    """List the slots in the state by their names, with dots."""
     return {
         trees.name(path): leaf
         for path, leaf in trees.leaves(state)
@@ -270,14 +270,14 @@ def _entries(state: OptimizerState, slots: Sequence[Slot]) -> dict[str, FloatArr
 
 
 def _below(node: Tree, key: Key) -> Tree:
-    """What stands in a dictionary or list of the state, or None; nothing is made."""
+    """Look up a key of a dictionary or list of the state, or None; create nothing."""
     if isinstance(node, dict):
         return dict.get(node, key)
     return node[key] if isinstance(node, list) and isinstance(key, int) and 0 <= key < len(node) else None
 
 
 def _fits(state: Tree, parameters: Tree, *, top: bool = True) -> bool:
-    """Whether anything in a state stands where a parameter does."""
+    """Tell whether anything in a state stands where a parameter does."""
     if is_missing(state) or not trees.is_node(parameters):
         return isinstance(state, dict) and not is_missing(state)
     children = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
@@ -287,7 +287,7 @@ def _fits(state: Tree, parameters: Tree, *, top: bool = True) -> bool:
 
 
 def _state_path(path: Path) -> Path:
-    """Where the state of a parameter stands: at its path, but beside the counters."""
+    """Return where the state of a parameter stands: at its path, but apart from the counters."""
     first = path[0] if path else None
     if isinstance(first, str) and first.rstrip("_") in _COUNTERS:
         return (f"{first}_", *path[1:])

@@ -42,22 +42,22 @@ class Position(int):
 
 
 def is_node(tree: Tree) -> bool:
-    """Whether this is a dictionary, list or tuple, and so no leaf."""
+    """Tell whether this is a dictionary, list or tuple, and so no leaf."""
     return isinstance(tree, dict | list | tuple)
 
 
 def name(path: Path) -> str:
-    """A path as text, with dots, as MLX writes it: ``layers.0.weight``."""
+    """Write a path with dots, as MLX does: ``layers.0.weight``."""
     return ".".join(map(str, path)) if path else "the tree's only array"
 
 
 def label(kind: str, path: Path) -> str:
-    """What a message calls what stands at a path: ``gradient layers.0.weight``, or ``the gradient`` at the top."""
+    """Name a leaf in a message: ``gradient layers.0.weight``, or ``the gradient`` at the top."""
     return f"{kind} {name(path)}" if path else f"the {kind}"
 
 
 def leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:
-    """Every leaf with its path, in the order of the tree."""
+    """Yield every leaf with its path, in the order of the tree."""
     if not is_node(tree):
         yield path, tree
         return
@@ -66,7 +66,7 @@ def leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:
 
 
 def at(tree: Tree, path: Path) -> Tree:
-    """What stands at a path.
+    """Look up the leaf at a path.
 
     Raises:
         KeyError: naming the path, where there is nothing.
@@ -87,7 +87,7 @@ def at(tree: Tree, path: Path) -> Tree:
 
 
 def rebuilt(tree: Tree, values: Callable[[Path], Tree], path: Path = ()) -> Tree:
-    """A tree of the same structure with new leaves; dictionaries of any class become plain ones."""
+    """Build a tree of the same structure with new leaves; dictionaries of any class become plain ones."""
     if not is_node(tree):
         return values(path)
     if isinstance(tree, dict):
@@ -99,17 +99,17 @@ def rebuilt(tree: Tree, values: Callable[[Path], Tree], path: Path = ()) -> Tree
 
 
 def is_mlx(value: Tree) -> bool:
-    """Whether this is an MLX array, told without importing MLX."""
+    """Tell whether this is an MLX array, without importing MLX."""
     return type(value).__module__ == "mlx.core" and type(value).__name__ == "array"
 
 
 def in_mlx(dtype: Dtype) -> bool:
-    """Whether MLX has arrays of this dtype."""
+    """Tell whether MLX has arrays of this dtype."""
     return dtype.kind in "biu" or dtype.name in FLOATS
 
 
 def views_mlx(array: FloatArray) -> bool:
-    """Whether this lies in the memory of an MLX array, which never changes."""
+    """Tell whether this lies in the memory of an MLX array, which never changes."""
     base: Tree = array
     while isinstance(base, np.ndarray):
         base = base.base
@@ -117,7 +117,7 @@ def views_mlx(array: FloatArray) -> bool:
 
 
 def to_numpy(value: Tree, what: str) -> FloatArray:
-    """A leaf as a NumPy array of a float dtype; an MLX array is copied, never viewed.
+    """Take a leaf as a NumPy array of a float dtype; copy an MLX array, never view it.
 
     An array of a subclass is a plain view of its elements, so that a matrix or a mapped file is computed as any other.
 
@@ -141,7 +141,7 @@ def to_numpy(value: Tree, what: str) -> FloatArray:
 
 
 def refuse_masked(value: Tree, what: str) -> None:
-    """Raise TypeError for a masked array: no formula says what becomes of an element that is masked."""
+    """Raise TypeError for a masked array, as no formula treats masked elements."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{what} is a masked array, and no formula has elements that are masked; x.data are the elements under the "
@@ -150,7 +150,7 @@ def refuse_masked(value: Tree, what: str) -> None:
 
 
 def _conversion(value: Tree) -> str | None:
-    """How to convert a container or an array of another library; None for what is neither."""
+    """Say how to convert a container or an array of another library; None for what is neither."""
     kind = type(value)
     if any(base.__name__ == "Tracer" and base.__module__.partition(".")[0] == "jax" for base in kind.__mro__):
         return _TRACED
@@ -215,7 +215,7 @@ def from_mlx(value: Tree, what: str) -> FloatArray:
 
 
 def to_mlx(array: FloatArray) -> Tree:
-    """A copy of a NumPy array as MLX's, of the same dtype."""
+    """Copy a NumPy array to MLX's, of the same dtype."""
     import mlx.core as mx
 
     if array.dtype.name == "bfloat16":
@@ -224,7 +224,7 @@ def to_mlx(array: FloatArray) -> Tree:
 
 
 def like(given: Tree, result: FloatArray) -> Tree:
-    """A result as the kind of leaf that came in: an MLX array for an MLX array, else NumPy."""
+    """Make a result the kind of leaf that came in: an MLX array for an MLX array, else NumPy."""
     return to_mlx(result) if is_mlx(given) else result
 
 
@@ -293,7 +293,7 @@ def _connected(
 
 
 def overlaps_itself(array: FloatArray) -> bool:
-    """Whether two elements of an array share memory, as a stride of 0 has it."""
+    """Tell whether two elements of an array share memory, as with a stride of 0."""
     if array.flags.forc or not array.size:
         return False
     reach = array.itemsize
@@ -329,7 +329,7 @@ def _share(one: FloatArray, other: FloatArray) -> bool:
 
 
 def shares(arrays: Sequence[FloatArray]) -> Callable[[FloatArray], bool]:
-    """A test whether an array may share memory with any of these, by the bounds of their memory."""
+    """Return a test whether an array may share memory with any of these, by the bounds of their memory."""
     ends: list[int] = []
     starts: list[int] = []
     for low, high in sorted(map(_bounds, arrays)):

@@ -1,4 +1,4 @@
-"""The plan of an update: what was found in order about a tree, kept while its arrays are the same."""
+"""The plan of an update: a tree that was checked, and serves later steps while its arrays are the same."""
 
 from __future__ import annotations
 
