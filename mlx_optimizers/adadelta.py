@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive, unit
-from mlx_optimizers.optimizer import Elementwise, LearningRate
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
+from mlx_optimizers.rates import LearningRate
 
 __all__ = ["AdaDelta"]
 
@@ -51,12 +51,12 @@ class AdaDelta(Elementwise):
         self.rho = rho
         self.eps = eps
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """The coefficients of one step, each rounded once to the dtype ``real``."""
         return tuple(map(real, (self.learning_rate, self.rho, 1 - self.rho, self.eps)))
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, v: FloatArray, u: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         rate, rho, rest, eps = c
         v = v * rho + (g * g) * rest
@@ -65,7 +65,7 @@ class AdaDelta(Elementwise):
         return w - d * rate, v, u
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number, u: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         v = h.rho * v + (1 - h.rho) * g**2
         d = n.sqrt(u + h.eps) / n.sqrt(v + h.eps) * g

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.hyperparameters import Hyperparameter, explained, positive
-from mlx_optimizers.optimizer import Elementwise, LearningRate
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
+from mlx_optimizers.rates import LearningRate
 
 __all__ = ["Adagrad"]
 
@@ -47,19 +47,19 @@ class Adagrad(Elementwise):
         self.learning_rate = learning_rate
         self.eps = eps
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """The coefficients of one step, each rounded once to the dtype ``real``."""
         return real(self.learning_rate), real(self.eps)
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, v: Any) -> tuple[Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, v: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         rate, eps = c
         v = v + g * g
         return w - (g * rate) / (np.sqrt(v) + eps), v
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         v = v + g**2
         return w - h.learning_rate * g / (n.sqrt(v) + h.eps), v

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, pair_below_one
-from mlx_optimizers.optimizer import Elementwise, LearningRate
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
+from mlx_optimizers.rates import LearningRate
 
 __all__ = ["Adam"]
 
@@ -52,13 +52,13 @@ class Adam(Elementwise):
         self.betas = betas
         self.eps = eps
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """The coefficients of one step, each rounded once to the dtype ``real``."""
         b1, b2 = self.betas
         return tuple(map(real, (self.learning_rate, b1, 1 - b1, b2, 1 - b2, self.eps)))
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, m: FloatArray, v: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         rate, b1, rest1, b2, rest2, eps = c
         m = m * b1 + g * rest1
@@ -66,7 +66,7 @@ class Adam(Elementwise):
         return w - (m * rate) / (np.sqrt(v) + eps), m, v
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number, v: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         b1, b2 = h.betas
         m = b1 * m + (1 - b1) * g

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlx_optimizers.adam import Adam
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
 
 __all__ = ["Adamax"]
 
@@ -37,13 +36,13 @@ class Adamax(Adam):
         [1.125] [-1.] [2.]
     """
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """The coefficients of one step, each rounded once to the dtype ``real``."""
         b1, b2 = self.betas
         return tuple(map(real, (self.learning_rate, b1, 1 - b1, b2, self.eps)))
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, m: FloatArray, v: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         rate, b1, rest1, b2, eps = c
         m = m * b1 + g * rest1
@@ -51,7 +50,7 @@ class Adamax(Adam):
         return w - (m * rate) / (v + eps), m, v
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number, v: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         b1, b2 = h.betas
         m = b1 * m + (1 - b1) * g

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlx_optimizers.adam import Adam
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained
-from mlx_optimizers.optimizer import LearningRate
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
+from mlx_optimizers.rates import LearningRate
 
 __all__ = ["AdamW"]
 
@@ -53,13 +52,13 @@ class AdamW(Adam):
         super().__init__(learning_rate, betas, eps)
         self.weight_decay = weight_decay
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """The coefficients of one step, 1 − λκ first, each rounded once to the dtype ``real``."""
         keep = real(1) - real(self.learning_rate) * real(self.weight_decay)
         return keep, *super().coefficients(real)
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, m: FloatArray, v: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         keep, rate, b1, rest1, b2, rest2, eps = c
         m = m * b1 + g * rest1
@@ -67,6 +66,6 @@ class AdamW(Adam):
         return w * keep - (m * rate) / (np.sqrt(v) + eps), m, v
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number, v: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         return Adam.exact(n, h, t, (1 - n.lift(h.learning_rate) * h.weight_decay) * w, g, m, v)

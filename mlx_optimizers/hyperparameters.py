@@ -26,7 +26,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def number(name: str, value: Any) -> float:
-    """A finite number as a float.
+    """Convert a finite number to a float.
 
     Raises:
         TypeError: for a string, a bool, or what is no real number, also as a scalar or 0-d array of NumPy.
@@ -49,22 +49,22 @@ def number(name: str, value: Any) -> float:
 
 
 def at_least_zero(name: str, value: Any) -> float:
-    """A finite number ≥ 0."""
+    """Require a finite number ≥ 0."""
     return _within(name, value, "at least 0", lambda x: x >= 0)
 
 
 def positive(name: str, value: Any) -> float:
-    """A finite number > 0."""
+    """Require a finite number > 0."""
     return _within(name, value, ">0", lambda x: x > 0)
 
 
 def unit(name: str, value: Any) -> float:
-    """A number in [0, 1]."""
+    """Require a number in [0, 1]."""
     return _within(name, value, "in [0, 1]", lambda x: 0 <= x <= 1)
 
 
 def pair_below_one(name: str, value: Any) -> tuple[float, float]:
-    """Two numbers in [0, 1)."""
+    """Require two numbers in [0, 1)."""
     if isinstance(value, str | bytes | dict | set | frozenset) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} must be two numbers, not {value!r}")
     items = list(value)
@@ -77,7 +77,7 @@ def pair_below_one(name: str, value: Any) -> tuple[float, float]:
 
 
 def switch(name: str, value: Any) -> bool:
-    """True or False."""
+    """Require True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return value
@@ -95,7 +95,7 @@ class Hyperparameter:
 
     Args:
         check: Gets the attribute's name and the value, returns the value to keep, or raises.
-        doc: What the attribute is; its docstring.
+        doc: The docstring of the attribute.
     """
 
     def __init__(self, check: Callable[[str, Any], Any], doc: str) -> None:

@@ -32,8 +32,11 @@ Slots = dict[str, FloatArray]
 Real = Callable[[float], np.floating[Any]]
 """A dtype as a class, such as `numpy.float32`, which rounds a number to it."""
 
-Coefficients = tuple[Any, ...]
-"""The coefficients of a step: scalars of the arrays' dtype, and flags."""
+Value = Any
+"""What a step reads: an array, a scalar, a flag, or what records a step; of a learning rate also an array of MLX."""
+
+Constants = tuple[Value, ...]
+"""The coefficients of a step in one dtype: scalars, and flags."""
 
 Hyperparameters = SimpleNamespace
 """The hyperparameters of an exact step by their names, as numbers of a context; switches stay what they are."""

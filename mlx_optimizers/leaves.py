@@ -1,15 +1,15 @@
-"""The parameters of one step with their gradients: found in the trees, converted and checked."""
+"""The parameters of one step with their gradients: taken from the trees, converted, checked and advanced."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers import trees
+from mlx_optimizers.execution.threads import Stopped
+from mlx_optimizers.kinds import FloatArray, Path, Slots, Tree
 
 
 @dataclass(eq=False)
@@ -23,18 +23,18 @@ class Leaf:
         g: Its gradient.
     """
 
-    path: trees.Path
-    given: Any
-    w: npt.NDArray[Any]
-    g: npt.NDArray[Any]
+    path: Path
+    given: Tree
+    w: FloatArray
+    g: FloatArray
 
     @property
     def name(self) -> str:
         """The path as text."""
         return trees.name(self.path)
 
-    def result(self, new: Any) -> npt.NDArray[Any]:
-        """What a rule returned, as an array of the parameter's dtype.
+    def result(self, new: Tree) -> FloatArray:
+        """Take the result of a rule as an array of the parameter's dtype.
 
         Raises:
             TypeError: for what is no array of floats.
@@ -46,8 +46,8 @@ class Leaf:
         return array.astype(self.w.dtype, copy=False)
 
 
-def paired(gradients: Any, parameters: Any) -> list[Leaf]:
-    """Find the parameter of every gradient.
+def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
+    """Pair every gradient with its parameter.
 
     Raises:
         KeyError: for a gradient without a parameter.
@@ -68,12 +68,51 @@ def paired(gradients: Any, parameters: Any) -> list[Leaf]:
     return out
 
 
-def unpaired(parameters: Any) -> list[Leaf]:
-    """Every parameter, with itself for a gradient."""
+def unpaired(parameters: Tree) -> list[Leaf]:
+    """List every parameter, with itself for a gradient."""
     arrays = [
         (path, given, trees.to_numpy(given, trees.label("parameter", path))) for path, given in trees.leaves(parameters)
     ]
     return [Leaf(path, given, w, w) for path, given, w in arrays]
+
+
+def advance(
+    found: Sequence[Leaf],
+    states: Sequence[Slots],
+    apply_single: Callable[[FloatArray, FloatArray, Slots], FloatArray],
+    *,
+    in_place: bool,
+) -> None:
+    """Advance each parameter by a rule for one array; those of new arrays change when all rules are done.
+
+    Args:
+        found: The parameters.
+        states: The slots of each, which are as before where the step fails.
+        apply_single: The rule.
+        in_place: Whether the rule may change the arrays of slots in place.
+
+    Raises:
+        Stopped: from the exception that ends it, with places in ``found``; none begun where nothing can have moved.
+    """
+    before = [dict(slots) for slots in states]
+    results: list[FloatArray] = []
+    try:
+        for leaf, slots in zip(found, states, strict=True):
+            # A copy of the gradient: a rule written for MLX may change it, as MLX's own SGD does.
+            results.append(leaf.result(apply_single(leaf.g.copy(), leaf.w, slots)))
+        for leaf, result in zip(found, results, strict=True):
+            if result is not leaf.w:
+                leaf.w[...] = result
+    except BaseException as error:
+        for slots, old in zip(states, before, strict=True):
+            for key in set(slots) - set(old):
+                del slots[key]
+            slots.update(old)
+        moved = {place for place, result in enumerate(results) if result is found[place].w}
+        left = {*range(len(found))} - moved
+        # It failed in the rule that gave no result; or then, between the new arrays of all.
+        begun = moved | ({len(results)} if len(results) < len(found) else left)
+        raise Stopped(begun if moved or in_place or not isinstance(error, Exception) else (), left) from error
 
 
 def require_writable(found: Sequence[Leaf]) -> None:
@@ -95,8 +134,8 @@ def require_writable(found: Sequence[Leaf]) -> None:
     _require_apart(found)
 
 
-def require_replaceable(found: Sequence[Leaf], model: Any, *, has_update: bool) -> list[Any]:
-    """Refuse parameters that cannot each be given a new array; return the containers that they stand in.
+def replacement(found: Sequence[Leaf], model: Tree, gradients: Tree) -> Callable[[dict[Path, Tree]], None]:
+    """Refuse parameters that cannot each get a new array; return what gives the model all of these, by their paths.
 
     Raises:
         TypeError: for a number as a parameter, or a tuple that holds one, where the model has no ``update``.
@@ -111,11 +150,18 @@ def require_replaceable(found: Sequence[Leaf], model: Any, *, has_update: bool) 
     for leaf in found:
         if isinstance(leaf.given, np.generic) or not leaf.path:
             raise TypeError(f"parameter {leaf.name} is a {type(leaf.given).__name__}: it cannot be updated in place")
+    if getattr(type(model), "update", dict.update) is not dict.update:
+        return lambda new: model.update(trees.rebuilt(gradients, new.__getitem__))
     parents = [trees.at(model, leaf.path[:-1]) for leaf in found]
     for leaf, parent in zip(found, parents, strict=True):
-        if isinstance(parent, tuple) and not has_update:
+        if isinstance(parent, tuple):
             raise TypeError(f"parameter {leaf.name} stands in a tuple, which cannot be given a new one")
-    return parents
+
+    def replace(new: dict[Path, Tree]) -> None:
+        for leaf, parent in zip(found, parents, strict=True):
+            parent[leaf.path[-1]] = new[leaf.path]
+
+    return replace
 
 
 def _require_apart(found: Sequence[Leaf]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, pair_below_one
-from mlx_optimizers.optimizer import Elementwise, LearningRate
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
+from mlx_optimizers.rates import LearningRate
 
 __all__ = ["Lion"]
 
@@ -53,7 +53,7 @@ class Lion(Elementwise):
         self.betas = betas
         self.weight_decay = weight_decay
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """λ, 1 − λκ, the betas and one less each, each rounded once to ``real``; whether there is weight decay."""
         b1, b2 = self.betas
         rate, kappa = real(self.learning_rate), real(self.weight_decay)
@@ -61,7 +61,7 @@ class Lion(Elementwise):
         return rate, keep, *map(real, (b1, 1 - b1, b2, 1 - b2)), bool(keep != 1)
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, m: Any) -> tuple[Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, m: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         rate, keep, b1, rest1, b2, rest2, decayed = c
         d = m * b1 + g * rest1
@@ -70,7 +70,7 @@ class Lion(Elementwise):
         return w - np.sign(d) * rate, m
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, m: Any) -> tuple[Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         b1, b2 = h.betas
         c = b1 * m + (1 - b1) * g

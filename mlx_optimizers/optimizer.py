@@ -1,10 +1,11 @@
-"""The base class of all optimizers, which steps trees of parameters, and the two kinds of them."""
+"""The base class of all optimizers, which steps trees of parameters, and those that need whole arrays."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,19 +13,16 @@ import numpy.typing as npt
 
 from mlx_optimizers import leaves, state, trees
 from mlx_optimizers.execution import compiled
-from mlx_optimizers.execution.blocks import Columns
 from mlx_optimizers.execution.plan import Plan
-from mlx_optimizers.execution.program import Coefficients, bind
-from mlx_optimizers.execution.threads import Stopped, threads
+from mlx_optimizers.execution.threads import threads
 from mlx_optimizers.hyperparameters import explained
 from mlx_optimizers.interrupts import Held
+from mlx_optimizers.kinds import FloatArray, Path, Slots, Step, Tree
 from mlx_optimizers.leaves import Leaf
-from mlx_optimizers.rates import Counted, LearningRate, Rates
+from mlx_optimizers.rates import Counted, Due, LearningRate, Rates
 from mlx_optimizers.state import Declared, OptimizerState, Slot
 
-__all__ = ["Elementwise", "LearningRate", "Optimizer", "Slot", "Whole"]
-
-_Array = npt.NDArray[Any]
+__all__ = ["LearningRate", "Optimizer", "Slot", "Whole"]
 
 
 class Optimizer:
@@ -63,57 +61,44 @@ class Optimizer:
 
     _declared: ClassVar[Declared] = Declared((), "Optimizer", complete=True)
 
-    exact: ClassVar[Callable[..., Any]]
-    """One step over the numbers of an oracle context; ``exact(n, h, t, w, g, *slots)`` returns the new w and slots."""
+    exact: ClassVar[Callable[..., Step]]
+    """One step over the numbers of a context; ``exact(n, h, t, w, g, *slots)`` returns the new w and slots."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        own = vars(cls)
-        rules = "init_single" in own or "apply_single" in own  # which may put other slots into the state
-        complete = "slots" in own or (cls._declared.complete and not rules)
-        slots = cls._declared.slots
-        if "slots" in own:
+        if "slots" in vars(cls):
             slots = tuple(slot if isinstance(slot, Slot) else Slot(slot) for slot in cls.slots)
-            cls.slots = tuple(map(str, slots))
-        cls._declared = Declared(slots, cls.__name__, complete)
+            cls.slots, cls._declared = tuple(map(str, slots)), Declared(slots, cls.__name__, complete=True)
+        else:  # a rule of its own may put other slots into the state
+            complete = cls._declared.complete and not {"init_single", "apply_single"} & {*vars(cls)}
+            cls._declared = Declared(cls._declared.slots, cls.__name__, complete)
 
     @explained
     def __init__(self) -> None:
         self._rates = Rates()
-        self._cold: frozenset[trees.Path] = frozenset()  # parameters that a warning has named
+        self._cold: frozenset[Path] = frozenset()  # parameters that a warning has named
         self._plan: Plan | None = None
-
-    # Hyperparameters and state
 
     @property
     def state(self) -> OptimizerState:
-        """The state, which is the step, the learning rate, and the slots of every parameter.
+        """The state: the step, the learning rate, and the slots of every parameter. The next update changes it.
 
-        It is live: the next update changes it. Its arrays are NumPy's, or MLX's where the parameters are. Assigning a
-        tree of either copies it. A step or a learning rate that is not in it keeps its value, and comes back with the
-        next update, or when :attr:`step` or :attr:`learning_rate` is read; slots that are not in it start as new ones.
-        A schedule stays, and goes on from the new step.
-
-        Raises:
-            TypeError: for what is no dictionary, has a container of another kind in it, or a step or a learning rate
-                that is no number.
-            ValueError: for a negative step or learning rate, and a step that cannot be followed by another in uint64;
-                the state is then as it was.
+        Assigning a tree of NumPy's or MLX's arrays copies it. A step or a learning rate that is not in it keeps its
+        value, and comes back with the next update, or when :attr:`step` or :attr:`learning_rate` is read; slots that
+        are not in it start as new ones. A schedule stays, and goes on from the new step. It raises TypeError for what
+        is no dictionary, contains a container of another kind, or has a step or a learning rate that is no number, and
+        ValueError for a negative one, or a step that no other can follow in uint64; the state then stays as it is.
         """
         return self._rates.state
 
     @state.setter
-    def state(self, state: dict[str, Any]) -> None:
+    def state(self, state: Tree) -> None:
         self._rates.replace(state)
         self._plan = None
 
     @property
     def step(self) -> npt.NDArray[np.uint64]:
-        """The number of updates done, a 0-d array.
-
-        Raises:
-            TypeError, ValueError: where what stands in the state is no such number.
-        """
+        """The number of updates done, a 0-d array. Raises TypeError or ValueError for another thing in the state."""
         self._rates.step()
         step: npt.NDArray[np.uint64] = self._rates.state["step"]
         return step
@@ -122,12 +107,9 @@ class Optimizer:
     def learning_rate(self) -> np.float64:
         """The learning rate λ as the double that was given; ``state["learning_rate"]`` is its float32 image.
 
-        Assigning a number to either replaces it, and a schedule with it; assigning a callable sets a schedule.
-
-        Raises:
-            ValueError: for a number that is negative or not finite.
-            TypeError: for what is neither a number nor callable.
-            AttributeError: when the optimizer has none.
+        Assigning a number to either replaces it, and a schedule with it; assigning a callable sets a schedule. It
+        raises ValueError for a number that is negative or not finite, TypeError for what is neither a number nor
+        callable, and AttributeError where the optimizer has none.
         """
         rate = self._rates.rate()
         if rate is None:
@@ -138,62 +120,42 @@ class Optimizer:
     def learning_rate(self, value: LearningRate) -> None:
         self._rates.schedule("learning_rate", value)
 
-    def _maybe_schedule(self, name: str, value: Any) -> None:
+    def _maybe_schedule(self, name: str, value: LearningRate) -> None:
         """As in MLX: keep a hyperparameter in the state, on a schedule where it is callable."""
         self._rates.schedule(name, value)
 
     def check_together(self) -> None:
         """Raise ValueError where hyperparameters that are each allowed are not so together; to be extended."""
 
-    # The rule, to be extended
-
-    def init_single(self, parameter: _Array, state: dict[str, Any]) -> None:
+    def init_single(self, parameter: FloatArray, state: Slots) -> None:
         """Put the slots of one parameter into its state, which is an empty dictionary."""
         for slot in self._declared.slots:
             state[str(slot)] = np.zeros(slot.shape(parameter.shape), parameter.dtype)
 
-    def apply_single(self, gradient: _Array, parameter: _Array, state: dict[str, Any]) -> _Array:
-        """Advance one parameter by one step.
+    def apply_single(self, gradient: FloatArray, parameter: FloatArray, state: Slots) -> FloatArray:
+        """Advance one parameter by one step, and return it: the same array or a new one.
 
         Args:
             gradient: The gradient g, of the parameter's shape and dtype.
             parameter: The parameter w; the optimizers of this package change it in place.
-            state: Its slots, which are changed.
-
-        Returns:
-            The parameter after the step, as the same array or a new one.
-
-        Raises:
-            NotImplementedError: where the class has no rule.
+            state: Its slots, which change in place.
         """
         raise NotImplementedError(f"{type(self).__name__} has no apply_single")
 
-    # Trees
-
-    def init(self, parameters: Any) -> None:
-        """Make the state of every parameter; optional, the first update makes what is missing.
-
-        Args:
-            parameters: A tree of arrays.
-
-        Raises:
-            TypeError, ValueError: as :meth:`update` raises them.
-        """
+    def init(self, parameters: Tree) -> None:
+        """Make the state of a tree of parameters, as the first :meth:`update` does otherwise; refuse what that does."""
         found = leaves.unpaired(parameters)
-        with self._in_numpy(found):
-            self._require_state(found, parameters, adding=True)
+        with self._in_numpy(found, parameters, adding=True):
             for leaf in found:
                 state.slots_of(self.state, leaf, self.init_single)
 
-    def update(self, model: Any, gradients: Any) -> None:
+    def update(self, model: Tree, gradients: Tree) -> None:
         """Apply gradients to the parameters of a model.
 
-        Parameters that are NumPy arrays are changed in place. With others, such as the MLX arrays of an
-        ``mlx.nn.Module``, the model is given new leaves of the kind that came in.
+        NumPy arrays change in place. Of others, such as those of an ``mlx.nn.Module``, the model gets new ones.
 
-        Ctrl-C waits for the end of the step; a second one, more than a second later, does not. Where that, or what the
-        handler of an alarm raises, ends a step halfway, the step is not counted, and a note on the exception says what
-        has moved; or it becomes the cause of a RuntimeError that does, as an Exception of the step itself.
+        Ctrl-C waits for the end of the step; a second one, more than a second later, does not. Where that, or the
+        handler of an alarm, ends a step halfway, the step does not count, and a note says what has moved.
 
         Args:
             model: A tree of parameters, or a module with an ``update`` method that takes one.
@@ -202,18 +164,17 @@ class Optimizer:
 
         Raises:
             KeyError: for a gradient of a parameter that is not there.
-            TypeError: for a leaf that is no array of floats, is masked, or cannot be changed in place; for a container
-                or an array of another library, with how to convert it; inside ``mx.compile`` or ``mx.vmap``, where an
+            TypeError: for a leaf that is no array of floats, is masked, or cannot change in place; for a container or
+                an array of another library, with how to convert it; inside ``mx.compile`` or ``mx.vmap``, where an
                 array has no value.
             ValueError: for shapes that differ, a parameter that is read-only or a view of an MLX array, one array under
                 two paths, parameters that overlap each other or themselves, or a state that does not fit: of another
-                optimizer, with lists for dictionaries, or with nothing for any of the parameters; for a setting that
-                is none. Parameters and state are then as they were.
-            RuntimeError: when the step itself failed halfway; says what had moved.
+                optimizer, with lists for dictionaries, or with nothing for any of the parameters; for an invalid
+                setting. Parameters and state then stay as they are.
+            RuntimeError: from an exception of the step itself that ends it halfway; says what has moved.
 
         Warns:
-            RuntimeWarning: once for a parameter that has no state at a later step than the first, while others have;
-                its slots start as new ones.
+            RuntimeWarning: once for a parameter without state at a later step than the first, where others have some.
 
         Example:
             >>> import numpy as np
@@ -226,39 +187,30 @@ class Optimizer:
         with Held():
             if self._planned(gradients, model):
                 return
-            found = self._paired(gradients, model)
+            found = leaves.paired(gradients, model)
             if all(isinstance(leaf.given, np.ndarray) for leaf in found):
                 leaves.require_writable(found)
-                with self._in_numpy(found):
-                    self._require_state(found, model)
+                with self._in_numpy(found, model):
                     self._plan = self._advance(found)
                 return
-            has_update = getattr(type(model), "update", dict.update) is not dict.update
-            parents = leaves.require_replaceable(found, model, has_update=has_update)
+            replace = leaves.replacement(found, model, gradients)
             with self._told("the model may not have its new parameters"):
-                with self._in_numpy(found):
-                    self._require_state(found, model)
+                with self._in_numpy(found, model):
                     new = self._applied(found)
-                if has_update:
-                    model.update(trees.rebuilt(gradients, new.__getitem__))
-                    return
-                for leaf, parent in zip(found, parents, strict=True):
-                    parent[leaf.path[-1]] = new[leaf.path]
+                replace(new)
 
-    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
-        """The parameters after one step, as a new tree; what is given stays as it is.
+    def apply_gradients(self, gradients: Tree, parameters: Tree) -> Tree:
+        """Return the parameters after one step, and leave those before it as they are.
 
         Args:
-            gradients: A tree of gradients; see :meth:`update`.
-            parameters: A tree of parameters, of which the gradients may cover a part.
-
-        Returns:
-            A tree of the structure of the gradients, with new arrays of the kind that came in.
+            gradients: A tree of gradients; see :meth:`update`. The new arrays, of the kind that came in, stand in one
+                of the same structure.
+            parameters: A tree of parameters; the gradients may cover a part of them.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: as :meth:`update` does, but for what cannot be changed in
-                place: parameters that are read-only or share memory are fine here. What ends it when the step is done,
-                such as a Ctrl-C that waited for that, has a note: the state has moved, and the parameters are lost.
+            KeyError, TypeError, ValueError, RuntimeError: as :meth:`update` does; but parameters that are read-only or
+                share memory are fine. What ends it after the step, such as a Ctrl-C that waited, has a note: the state
+                has moved, and the parameters are lost.
 
         Example:
             >>> import numpy as np
@@ -267,93 +219,56 @@ class Optimizer:
             {'w': array([0.], dtype=float32)}
         """
         with self._told("its new parameters are lost"), Held():
-            found = self._paired(gradients, parameters)
-            with self._in_numpy(found):
-                self._require_state(found, parameters)
+            found = leaves.paired(gradients, parameters)
+            with self._in_numpy(found, parameters):
                 new = self._applied(found)
             return trees.rebuilt(gradients, new.__getitem__)
 
-    # The step
-
-    @staticmethod
-    def _paired(gradients: Any, parameters: Any) -> list[Leaf]:
-        threads(), compiled.choice()  # a setting that is none is found before anything else
-        return leaves.paired(gradients, parameters)
-
-    def _planned(self, gradients: Any, model: Any) -> bool:
-        """One step by the plan of the last, if that serves it; says whether it did."""
+    def _planned(self, gradients: Tree, model: Tree) -> bool:
+        """Advance by the plan of the last step where it serves this one, and tell whether it does."""
         return False
 
-    def _applied(self, found: list[Leaf]) -> dict[trees.Path, Any]:
+    def _applied(self, found: list[Leaf]) -> dict[Path, Tree]:
+        """Advance copies of all leaves; return them as what came in, by their paths."""
         for leaf in found:
             leaf.w = np.array(leaf.w)
         self._advance(found)
         return {leaf.path: trees.like(leaf.given, leaf.w) for leaf in found}
 
     def _advance(self, found: list[Leaf]) -> Plan | None:
-        """One step of all leaves: everything that can fail beforehand does, before anything moves."""
+        """Advance all leaves; what can fail beforehand does, before anything moves."""
+        threads(), compiled.choice()  # an invalid setting raises before anything moves
         due = self._rates.due()
         states = [state.slots_of(self.state, leaf, self.init_single) for leaf in found]
         state.separate(states, [leaf.w for leaf in found], self._declared.slots)
         return self._advance_all(found, states, due)
 
-    def _advance_all(self, found: list[Leaf], states: list[dict[str, Any]], due: dict[str, Any]) -> Plan | None:
-        """One step of all leaves, each by `apply_single`."""
-        before = [dict(slots) for slots in states]
-        results: list[_Array] = []
+    def _advance_all(self, found: list[Leaf], states: list[Slots], due: Due) -> Plan | None:
+        """Advance all leaves, each by `apply_single`."""
         with Counted(self._rates, due) as counted:
-            counted.text = Counted.ANY
-            try:
-                for leaf, slots in zip(found, states, strict=True):
-                    # A copy of the gradient: what is written for MLX may change it, as MLX's own SGD does.
-                    results.append(leaf.result(self.apply_single(leaf.g.copy(), leaf.w, slots)))
-                for leaf, result in zip(found, results, strict=True):
-                    if result is not leaf.w:
-                        leaf.w[...] = result
-            except BaseException as error:
-                for slots, old in zip(states, before, strict=True):
-                    for key in set(slots) - set(old):
-                        del slots[key]
-                    slots.update(old)
-                counted.text = ""
-                places = range(len(found))
-                moved = [place for place, result in enumerate(results) if result is found[place].w]
-                # It failed in the rule that had not given its result; or then, between the new arrays of all.
-                partly = [len(results)] if len(results) < len(found) else sorted({*places} - {*moved})
-                # An exception of a rule that had changed nothing in place speaks for itself.
-                if moved or self.slots or not isinstance(error, Exception):
-                    counted.close(error, [leaf.name for leaf in found], partly, {*places} - {*moved} - {*partly})
-                raise
+            rule = partial(leaves.advance, found, states, self.apply_single, in_place=bool(self.slots))
+            counted.run(rule, [leaf.path for leaf in found])
         return None
 
-    def _require_state(self, found: Sequence[Leaf], parameters: Any, *, adding: bool = False) -> None:
-        step = self._rates.step()
-        late = state.require(self.state, step, found, parameters, self._declared, adding=adding)
-        late = [leaf for leaf in late if leaf.path not in self._cold]
-        if late:
-            state.warn_of_late(late, step)
-            self._cold |= {leaf.path for leaf in late}
-
     @contextlib.contextmanager
-    def _in_numpy(self, found: Sequence[Leaf]) -> Iterator[None]:
-        """Have NumPy arrays in the state while these parameters are advanced; then MLX's, where they are MLX's."""
-        self._rates.step(), self._rates.rate()
-        mlx = [leaf for leaf in found if trees.is_mlx(leaf.given)]
+    def _in_numpy(self, found: Sequence[Leaf], parameters: Tree, *, adding: bool = False) -> Iterator[None]:
+        """Have a state that fits, of NumPy's arrays, while parameters advance; then MLX's, where they are MLX's."""
+        step, _ = self._rates.step(), self._rates.rate()
+        mlx = [leaf.path for leaf in found if trees.is_mlx(leaf.given)]
         afterwards = bool(mlx) if found else self._rates.mlx
-        self._convert(found, mlx=False)
+        self._rates.convert([leaf.path for leaf in found], mlx=False)
         try:
+            required = found, parameters, self._declared, self._cold
+            self._cold |= state.require(self.state, step, *required, adding=adding)
             yield
         finally:
             if afterwards:
-                self._convert(mlx, mlx=True)
+                self._rates.convert(mlx, mlx=True)
                 self._plan = None  # a plan is of NumPy's arrays
-
-    def _convert(self, found: Sequence[Leaf], *, mlx: bool) -> None:
-        self._rates.convert((state.slots_at(self.state, leaf.path) or {} for leaf in found if leaf.path), mlx=mlx)
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        """Have an exception that comes when a step has been counted say what became of it."""
+        """Note on an exception that comes after a step was counted what becomes of it."""
         before = self._rates.step()
         try:
             yield
@@ -362,15 +277,8 @@ class Optimizer:
                 error.add_note(f"step {self._rates.count} is done in the state; {what}")
             raise
 
-    # Copies and text
-
-    def __copy__(self) -> Optimizer:
-        made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__, _rates=self._rates.copy(), _plan=None)
-        return made
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plan": None}  # it is of the arrays of this one
+        return {**self.__dict__, "_rates": self._rates.copy(), "_plan": None}  # which is of the arrays of this one
 
     def __repr__(self) -> str:
         values = []
@@ -380,108 +288,6 @@ class Optimizer:
                 value = self._rates.schedules.get(name) or float(value)
             values.append(f"{name}={'…' if value is ... else repr(value)}")
         return f"{type(self).__name__}({', '.join(values)})"
-
-
-class Elementwise(Optimizer):
-    """An optimizer that moves each element by its own gradient alone.
-
-    It is written as `coefficients`, `rule` and `exact`. No bit depends on how elements are spread over arrays, blocks
-    and threads. A subclass that writes `apply_single` is advanced by that.
-    """
-
-    slots: ClassVar[tuple[str, ...]] = ()
-
-    _by_array: ClassVar[bool] = False  # whether a subclass has an `apply_single` of its own
-
-    def __init_subclass__(cls, **arguments: Any) -> None:
-        super().__init_subclass__(**arguments)
-        for slot in cls._declared.slots:
-            if slot.shape((2, 3)) != (2, 3):
-                raise TypeError(f"slot {slot} of {cls.__name__} must have the shape of its parameter")
-        below = cls.__mro__[: cls.__mro__.index(Elementwise)]
-        cls._by_array = any("apply_single" in vars(kind) for kind in below)
-
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
-        """The coefficients of one step, which `rule` gets first: numbers, each rounded once, and flags.
-
-        Args:
-            real: The dtype as a class, such as ``numpy.float32``, that rounds a number to it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no coefficients")
-
-    @staticmethod
-    def rule(c: Any, w: Any, g: Any, /, *slots: Any) -> tuple[Any, ...]:
-        """One step in floats, made of operators and NumPy's functions of one or two arrays, element by element.
-
-        It states the order in which the results are rounded. Where it has a branch, a flag chooses.
-
-        Args:
-            c: The `coefficients`.
-            w: The parameter; neither it nor any other array is changed.
-            g: The gradient.
-            slots: The state arrays, in the order of `slots`.
-
-        Returns:
-            The new parameter and slots.
-        """
-        raise NotImplementedError("the optimizer has no rule")
-
-    def apply_single(self, gradient: _Array, parameter: _Array, state: dict[str, Any]) -> _Array:
-        """Advance one parameter by one step, in place; see `Optimizer.apply_single`."""
-        plan, columns = self._plan_of([()], [parameter], [state])
-        gradients = plan.ready([np.broadcast_to(np.asarray(gradient, parameter.dtype), parameter.shape)])
-        assert gradients is not None  # it is of the parameter's shape and dtype
-        try:
-            plan.run([columns[0], gradients, *columns[1:]], self._coefficients([parameter.dtype]))
-        except Stopped as stopped:
-            raise (stopped.__cause__ or stopped) from None
-        return parameter
-
-    def _coefficients(self, dtypes: Iterable[np.dtype[Any]]) -> Coefficients:
-        rule, slots = type(self).rule, len(self.slots)
-        return {dtype: bind(rule, tuple(self.coefficients(dtype.type)), slots) for dtype in dtypes}
-
-    def _plan_of(
-        self, paths: list[trees.Path], parameters: list[_Array], states: list[dict[str, Any]]
-    ) -> tuple[Plan, Columns]:
-        written = [parameters, *([slots[slot] for slots in states] for slot in self.slots)]
-        coefficients = self._coefficients({w.dtype for w in parameters})
-        return Plan(paths, written, self.slots, type(self).rule, coefficients), written
-
-    def _planned(self, gradients: Any, model: Any) -> bool:
-        plan = self._plan
-        arrays = plan.arrays(gradients, model, self._rates.state) if plan is not None else None
-        if plan is None or arrays is None:
-            self._plan = None
-            return False
-        with Counted(self._rates, self._rates.due()) as counted:
-            self._run(plan, arrays, counted)
-        return True
-
-    def _advance_all(self, found: list[Leaf], states: list[dict[str, Any]], due: dict[str, Any]) -> Plan | None:
-        """One step of all leaves; its plan serves the next step of the same arrays."""
-        if self._by_array:
-            return super()._advance_all(found, states, due)
-        with Counted(self._rates, due) as counted:
-            parameters = [leaf.w for leaf in found]
-            plan, (_, *slots) = self._plan_of([leaf.path for leaf in found], parameters, states)
-            gradients = plan.ready([leaf.g for leaf in found])
-            assert gradients is not None  # each was cast to its parameter's dtype
-            self._run(plan, [parameters, gradients, *slots], counted)
-        return plan
-
-    def _run(self, plan: Plan, arrays: Columns, counted: Counted) -> None:
-        """One planned step."""
-        coefficients = self._coefficients(plan.dtypes)
-        counted.text = Counted.ANY
-        stopped = None
-        try:
-            plan.run(arrays, coefficients)
-        except Stopped as error:
-            stopped = error
-        if stopped is not None:
-            names = [trees.name(path) for path in plan.paths]
-            counted.close(stopped.__cause__ or stopped, names, stopped.partly, stopped.still)
 
 
 class Whole(Optimizer):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers import trees
+from mlx_optimizers.execution.threads import Stopped
 from mlx_optimizers.hyperparameters import at_least_zero
-from mlx_optimizers.state import OptimizerState, copied, is_missing
+from mlx_optimizers.kinds import FloatArray, Path, Tree, Value
+from mlx_optimizers.state import OptimizerState, copied, is_missing, slots_at
 
-LearningRate = float | Callable[[int], Any]
+LearningRate = float | Callable[[int], Value]
 """A learning rate λ: a number, or a schedule from the number of updates done to one."""
+
+Due = dict[str, Value]
+"""What the schedules gave for a step, by the names of the hyperparameters."""
 
 _LAST_STEP = 2**64 - 1
 
@@ -32,20 +36,20 @@ class Rates:
     def __init__(self) -> None:
         self.state = OptimizerState()
         self.mlx = False
-        self.schedules: dict[str, Callable[[int], Any]] = {}
+        self.schedules: dict[str, Callable[[int], Value]] = {}
         self._rate = 0.0
-        self._image: Any = None  # the array that stands for the rate; another in its place is a new rate
+        self._image: Tree = None  # the array that stands for the rate; another in its place is a new rate
         self._single = 0.0  # its value
         self.set_step(0)
 
     def copy(self) -> Rates:
-        """A copy that shares nothing but the schedules themselves."""
+        """Copy all but the schedules themselves."""
         made = copy.copy(self)
         made.state, made._image, made._step = copy.deepcopy((self.state, self._image, self._step))
         made.schedules = dict(self.schedules)
         return made
 
-    def replace(self, state: Any) -> None:
+    def replace(self, state: Tree) -> None:
         """Take a copy of a tree as the state; a counter that is not in it keeps its value, and comes back when read."""
         if not isinstance(state, dict):
             raise TypeError(f"state must be a dictionary, not {type(state).__name__}")
@@ -59,11 +63,11 @@ class Rates:
         if rate is not None:
             self.set_rate(rate)
 
-    def convert(self, slots: Iterable[dict[Any, Any]], *, mlx: bool) -> None:
-        """Make the counters, what else stands at the top of the state, and these slots arrays of MLX or of NumPy."""
+    def convert(self, paths: Iterable[Path], *, mlx: bool) -> None:
+        """Make the top of the state, the counters with it, and the slots at paths arrays of MLX or of NumPy."""
         self.mlx = mlx
         image = self._image is not None and dict.get(self.state, "learning_rate") is self._image
-        for node in (self.state, *slots):
+        for node in (self.state, *(slots_at(self.state, path) or {} for path in paths if path)):
             for key, value in node.items():
                 if trees.is_mlx(value) and not mlx:
                     node[key] = trees.from_mlx(value, f"state {key}")
@@ -72,7 +76,7 @@ class Rates:
         if image:
             self._image = self.state["learning_rate"]
 
-    def _array(self, array: npt.NDArray[Any]) -> Any:
+    def _array(self, array: FloatArray) -> Tree:
         return trees.to_mlx(array) if self.mlx else array
 
     # The step
@@ -83,7 +87,7 @@ class Rates:
         self._step = self.state["step"] = self._array(np.array(count, np.uint64))
 
     def step(self) -> int:
-        """The number of updates done; one that was put into the state counts, and one that is missing is put back."""
+        """Return the number of updates done: one that was put into the state counts, a missing one comes back."""
         found = dict.get(self.state, "step")
         if found is self._step and not self.mlx and found.item() == self.count:
             return self.count
@@ -95,7 +99,7 @@ class Rates:
 
     # The learning rate
 
-    def set_rate(self, value: Any) -> None:
+    def set_rate(self, value: Value) -> None:
         """Set the learning rate; a schedule stays."""
         self._rate = at_least_zero("learning_rate", value)
         image = _single(self._rate)
@@ -103,9 +107,9 @@ class Rates:
         self.state["learning_rate"] = self._image = self._array(image)
 
     def rate(self) -> float | None:
-        """The learning rate as the double that was given, or None.
+        """Return the learning rate as the double that was set, or None.
 
-        One that was put into the state counts, and ends a schedule; one that is missing is put back.
+        One that was put into the state counts, and ends a schedule; a missing one comes back.
         """
         current = dict.get(self.state, "learning_rate")
         if current is self._image and current is not None and not self.mlx and current.item() == self._single:
@@ -121,14 +125,14 @@ class Rates:
             self.schedules.pop("learning_rate", None)
         return rate
 
-    def _rate_of(self, found: Any) -> float:
-        """The rate that is meant by what stands in a state: the image of the double that is kept means that double."""
+    def _rate_of(self, found: Tree) -> float:
+        """Resolve a rate read from the state: the image of the double that is kept means that double."""
         if trees.is_mlx(found):
             found = trees.from_mlx(found, "learning_rate")
         image = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 0
         return self._rate if image and found == _single(self._rate) else at_least_zero("learning_rate", found)
 
-    def schedule(self, name: str, value: Any) -> None:
+    def schedule(self, name: str, value: LearningRate) -> None:
         """Set the learning rate or another number of the state, by a schedule where the value is callable.
 
         It is called at once, with the number of updates done, as in MLX, and then before each step.
@@ -142,8 +146,8 @@ class Rates:
         if callable(value):
             self.schedules[name] = value
 
-    def due(self) -> dict[str, Any]:
-        """What the schedules give for the next step."""
+    def due(self) -> Due:
+        """Call the schedules for the next step."""
         count = self.step()
         self.rate()
         rates = {name: schedule(count) for name, schedule in self.schedules.items()}
@@ -164,7 +168,7 @@ class Counted:
 
     ANY = "the step was interrupted, and any parameter may have moved in part"
 
-    def __init__(self, rates: Rates, due: dict[str, Any]) -> None:
+    def __init__(self, rates: Rates, due: Due) -> None:
         self.text = ""  # what an exception has to say; nothing as long as nothing has moved
         self._rates, self._due = rates, due
         self._before = rates.step(), rates._rate, rates._single, rates._image
@@ -200,38 +204,43 @@ class Counted:
             rates._rate, rates._single, rates._image = rate, single, image
             rates.state["learning_rate"] = image
 
-    def close(
-        self, cause: BaseException, names: list[str], partly: Collection[int], still: Collection[int]
-    ) -> NoReturn:
-        """Raise what ended the step, with what had moved: an interrupt as it is, else a RuntimeError.
+    def run(self, step: Callable[[], None], paths: Sequence[Path]) -> None:
+        """Run a step; where it stops early, raise why, with what has moved: an interrupt as it is, else a RuntimeError.
 
         Args:
-            cause: What ended it.
-            names: The names of all parameters.
-            partly: The numbers of those that may have moved in part.
-            still: The numbers of those that had not moved.
+            step: Raises `Stopped` with places in ``paths``; with none that begun, its cause speaks for itself.
+            paths: The paths of all parameters.
         """
-        moved = {*range(len(names))} - {*partly} - {*still}
-        at, moved_text, still_text = (
-            ", ".join(names[n] for n in sorted(some)) or "none" for some in (partly, moved, still)
+        self.text, stopped = self.ANY, None
+        try:
+            step()
+        except Stopped as error:
+            stopped = error
+        if stopped is None:
+            return
+        self.text, cause, begun, left = "", stopped.__cause__ or stopped, stopped.begun, stopped.left
+        if not begun:
+            raise cause
+        at, moved, still = (
+            ", ".join(trees.name(path) for n, path in enumerate(paths) if (n in begun, n in left) == which) or "none"
+            for which in ((True, True), (True, False), (False, True))
         )
         at = f"at {at}, which may have moved in part"
-        rest = f"; moved: {moved_text}; not moved: {still_text}"
+        rest = f"; moved: {moved}; not moved: {still}"
         if isinstance(cause, Exception):
-            self.text = ""
             raise RuntimeError(f"the step failed {at} ({type(cause).__name__}: {cause}){rest}") from cause
         self.text = f"the step was interrupted {at}{rest}"
         raise cause
 
 
-def _single(value: float) -> npt.NDArray[Any]:
-    """A float32 0-d array; infinite where the double is beyond float32."""
+def _single(value: float) -> FloatArray:
+    """Round a double to a float32 0-d array, infinite where it is beyond float32."""
     with np.errstate(over="ignore"):
         return np.array(value, np.float32)
 
 
-def _step_of(found: Any) -> int:
-    """The number of updates that a state names."""
+def _step_of(found: Tree) -> int:
+    """Read the number of updates from a state."""
     if trees.is_mlx(found):
         found = trees.from_mlx(found, "state step")
     kind = "i" if type(found) is int else getattr(getattr(found, "dtype", None), "kind", "O")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, switch, unit
-from mlx_optimizers.optimizer import Elementwise, LearningRate
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
+from mlx_optimizers.rates import LearningRate
 
 __all__ = ["SGD"]
 
@@ -72,14 +72,14 @@ class SGD(Elementwise):
                 f"and dampening {self.dampening!r}"
             )
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """λ, μ, κ and 1 − τ, each rounded once to ``real``; whether there is weight decay, momentum, dampening."""
         rate, mu, kappa, rest = map(real, (self.learning_rate, self.momentum, self.weight_decay, 1 - self.dampening))
         # μ and τ count as they were given: what they round to may be 0.
         return rate, mu, kappa, rest, bool(kappa), self.momentum > 0, self.dampening > 0, self.nesterov
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, v: Any) -> tuple[Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, v: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         rate, mu, kappa, rest, decayed, buffered, dampened, nesterov = c
         h = w * kappa + g if decayed else g
@@ -90,7 +90,7 @@ class SGD(Elementwise):
         return w - d * rate, v
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         g = g + h.weight_decay * w
         if h.momentum == 0:

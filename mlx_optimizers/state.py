@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers import trees
+from mlx_optimizers.kinds import FloatArray, Key, Path, Shape, Slots, Tree
 from mlx_optimizers.leaves import Leaf
 
 __all__ = ["OptimizerState", "Slot"]
@@ -48,7 +48,7 @@ class OptimizerState(defaultdict[Any, Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(OptimizerState, *args, **kwargs)
 
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: Key, default: Tree = None) -> Tree:
         """The value of a key; the default is stored first where the key is missing.
 
         Args:
@@ -74,16 +74,16 @@ class OptimizerState(defaultdict[Any, Any]):
 
     __copy__ = copy
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: Tree) -> Tree:
         return OptimizerState({**self, **other}) if isinstance(other, dict) else NotImplemented
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: Tree) -> Tree:
         return OptimizerState({**other, **self}) if isinstance(other, dict) else NotImplemented
 
     def __repr__(self) -> str:
         return dict.__repr__(self)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         return OptimizerState, (), None, None, iter(self.items())
 
 
@@ -102,10 +102,10 @@ class Slot(str):
     """
 
     __slots__ = ("shape",)
-    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+    shape: Callable[[Shape], Shape]
 
     def __new__(  # noqa: D102 - the class says it
-        cls, name: str, shape: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda s: s
+        cls, name: str, shape: Callable[[Shape], Shape] = lambda s: s
     ) -> Self:
         slot = super().__new__(cls, name)
         slot.shape = shape
@@ -126,13 +126,13 @@ class Declared(NamedTuple):
     complete: bool
 
 
-def is_missing(found: Any) -> bool:
-    """Whether nothing stands at a key of a state, or what a look there makes: an empty dictionary, or None."""
+def is_missing(found: Tree) -> bool:
+    """Tell whether a key of a state has nothing, or what a look there leaves: an empty dictionary, or None."""
     return found is None or (isinstance(found, dict) and not found)
 
 
-def copied(tree: Any, path: trees.Path = ()) -> Any:
-    """A state with its own arrays, which may be MLX's."""
+def copied(tree: Tree, path: Path = ()) -> Tree:
+    """Copy a state with its arrays, which may be MLX's."""
     if isinstance(tree, dict):
         return OptimizerState({key: copied(child, (*path, key)) for key, child in tree.items()})
     if isinstance(tree, list | tuple):
@@ -142,13 +142,13 @@ def copied(tree: Any, path: trees.Path = ()) -> Any:
     return type(tree)(tree) if trees.is_mlx(tree) else np.array(tree)
 
 
-def slots_at(state: OptimizerState, path: trees.Path) -> dict[str, Any] | None:
-    """The slots that stand at a path, or None; nothing is made.
+def slots_at(state: OptimizerState, path: Path) -> Slots | None:
+    """Return the slots at a path, or None; create nothing.
 
     Raises:
         ValueError: where the state has a list for a dictionary of the tree, or the other way about.
     """
-    node: Any = state
+    node: Tree = state
     if not path:
         return {key: value for key, value in node.items() if key not in _COUNTERS}
     for depth, key in enumerate(_state_path(path)):
@@ -165,14 +165,12 @@ def slots_at(state: OptimizerState, path: trees.Path) -> dict[str, Any] | None:
     return node
 
 
-def slots_of(
-    state: OptimizerState, leaf: Leaf, init_single: Callable[[npt.NDArray[Any], dict[str, Any]], None]
-) -> dict[str, Any]:
-    """The slots of a parameter, made where they are missing."""
-    node: Any = state
+def slots_of(state: OptimizerState, leaf: Leaf, init_single: Callable[[FloatArray, Slots], None]) -> Slots:
+    """Return the slots of a parameter; create those that are missing."""
+    node: Tree = state
     path = _state_path(leaf.path)
     for depth, key in enumerate(path):
-        below: Any = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
+        below: Tree = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
         if isinstance(node, list):
             node.extend(OptimizerState() for _ in range(key + 1 - len(node)))
         if (key not in node or not node[key]) if isinstance(node, dict) else not node[key]:
@@ -180,7 +178,7 @@ def slots_of(
         node = node[key]
     if not slots_at(state, leaf.path):
         init_single(leaf.w, node)
-    slots: dict[str, Any] = node
+    slots: Slots = node
     return slots
 
 
@@ -188,14 +186,22 @@ def require(
     state: OptimizerState,
     step: int,
     found: Sequence[Leaf],
-    parameters: Any,
+    parameters: Tree,
     declared: Declared,
+    warned: Collection[Path],
     *,
     adding: bool = False,
-) -> list[Leaf]:
-    """Refuse a state that does not fit; return the parameters that start later than others.
+) -> frozenset[Path]:
+    """Refuse a state that does not fit, warn of parameters that start later than others, and return their paths.
 
-    What is ``adding`` parameters may do so while all of the state is new.
+    Args:
+        state: The state.
+        step: The number of updates done.
+        found: The parameters.
+        parameters: Their tree.
+        declared: The slots that they should have.
+        warned: The paths of those that a warning has named.
+        adding: Whether this may add parameters while all of the state is new.
     """
     cold = []
     for leaf in found:
@@ -205,7 +211,7 @@ def require(
         else:
             cold.append(leaf)
     if not cold:
-        return []
+        return frozenset()
     entries = _entries(state, declared.slots)
     begun = not adding or step > 0 or any((array != 0).any() for array in entries.values())
     if entries and begun and len(cold) == len(found) and not _fits(state, parameters):
@@ -213,20 +219,14 @@ def require(
             f"the state has {few(list(entries))}, and nothing for the parameters {few([leaf.name for leaf in cold])}; "
             "it must have their paths, without a prefix, as a tree (mlx.utils.tree_unflatten makes one)"
         )
-    return cold if entries and step else []
+    late = [leaf for leaf in cold if entries and step and leaf.path not in warned]
+    if late:
+        text = f"no state at step {step} for {few([leaf.name for leaf in late])}: new slots are made, while other "
+        warnings.warn(text + "parameters go on with theirs", RuntimeWarning, stacklevel=5)  # at the call of the user
+    return frozenset(leaf.path for leaf in late)
 
 
-def warn_of_late(late: Sequence[Leaf], step: int) -> None:
-    """Warn of parameters that start later than others. It stands three calls below the user's."""
-    warnings.warn(
-        f"no state at step {step} for {few([leaf.name for leaf in late])}: new slots are made, while other parameters "
-        "go on with theirs",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-
-
-def separate(states: Sequence[dict[str, Any]], parameters: Sequence[npt.NDArray[Any]], slots: Sequence[Slot]) -> None:
+def separate(states: Sequence[Slots], parameters: Sequence[FloatArray], slots: Sequence[Slot]) -> None:
     """Copy the arrays of slots that share memory with a parameter, with another slot, or are not ours to change."""
     in_parameter = trees.shares(parameters)
     places = [(state, slot) for state in states for slot in slots]
@@ -241,11 +241,11 @@ def separate(states: Sequence[dict[str, Any]], parameters: Sequence[npt.NDArray[
 
 
 def few(names: Sequence[str]) -> str:
-    """The first names of many."""
+    """Join the first names of many."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _require_slots(leaf: Leaf, there: dict[str, Any], declared: Declared) -> None:
+def _require_slots(leaf: Leaf, there: Slots, declared: Declared) -> None:
     """Refuse slots of another optimizer, or of another parameter."""
     slots, of, complete = declared
     if set(slots) - set(there) or (len(there) > len(slots) and complete):
@@ -259,8 +259,8 @@ def _require_slots(leaf: Leaf, there: dict[str, Any], declared: Declared) -> Non
             raise ValueError(f"state {slot} of {leaf.name} has dtype {array.dtype}, not {leaf.w.dtype}")
 
 
-def _entries(state: OptimizerState, slots: Sequence[Slot]) -> dict[str, Any]:
-    """The slots in the state by their names, with dots."""
+def _entries(state: OptimizerState, slots: Sequence[Slot]) -> dict[str, FloatArray]:
+    """List the slots in the state by their names, with dots."""
     return {
         trees.name(path): leaf
         for path, leaf in trees.leaves(state)
@@ -269,15 +269,15 @@ def _entries(state: OptimizerState, slots: Sequence[Slot]) -> dict[str, Any]:
     }
 
 
-def _below(node: Any, key: Any) -> Any:
-    """What stands in a dictionary or list of the state, or None; nothing is made."""
+def _below(node: Tree, key: Key) -> Tree:
+    """Look up a key of a dictionary or list of the state, or None; create nothing."""
     if isinstance(node, dict):
         return dict.get(node, key)
     return node[key] if isinstance(node, list) and isinstance(key, int) and 0 <= key < len(node) else None
 
 
-def _fits(state: Any, parameters: Any, *, top: bool = True) -> bool:
-    """Whether anything in a state stands where a parameter does."""
+def _fits(state: Tree, parameters: Tree, *, top: bool = True) -> bool:
+    """Tell whether anything in a state stands where a parameter does."""
     if is_missing(state) or not trees.is_node(parameters):
         return isinstance(state, dict) and not is_missing(state)
     children = parameters.items() if isinstance(parameters, dict) else enumerate(parameters)
@@ -286,8 +286,8 @@ def _fits(state: Any, parameters: Any, *, top: bool = True) -> bool:
     )
 
 
-def _state_path(path: trees.Path) -> trees.Path:
-    """Where the state of a parameter stands: at its path, but beside the counters."""
+def _state_path(path: Path) -> Path:
+    """Return where the state of a parameter stands: at its path, but apart from the counters."""
     first = path[0] if path else None
     if isinstance(first, str) and first.rstrip("_") in _COUNTERS:
         return (f"{first}_", *path[1:])

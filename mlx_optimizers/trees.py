@@ -7,15 +7,14 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib.array_utils import byte_bounds
+
+from mlx_optimizers.kinds import Dtype, FloatArray, Path, Tree
 
 __all__ = [
     "FLOATS",
-    "Path",
     "at",
     "from_mlx",
     "is_mlx",
@@ -34,8 +33,6 @@ __all__ = [
     "to_numpy",
 ]
 
-Path = tuple[Any, ...]
-
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 """Names of the dtypes that can be optimized."""
 
@@ -44,23 +41,23 @@ class Position(int):
     """A step of a path into a list or tuple, told apart from the key of a dictionary that is a whole number too."""
 
 
-def is_node(tree: Any) -> bool:
-    """Whether this is a dictionary, list or tuple, and so no leaf."""
+def is_node(tree: Tree) -> bool:
+    """Tell whether this is a dictionary, list or tuple, and so no leaf."""
     return isinstance(tree, dict | list | tuple)
 
 
 def name(path: Path) -> str:
-    """A path as text, with dots, as MLX writes it: ``layers.0.weight``."""
+    """Write a path with dots, as MLX does: ``layers.0.weight``."""
     return ".".join(map(str, path)) if path else "the tree's only array"
 
 
 def label(kind: str, path: Path) -> str:
-    """What a message calls what stands at a path: ``gradient layers.0.weight``, or ``the gradient`` at the top."""
+    """Name a leaf in a message: ``gradient layers.0.weight``, or ``the gradient`` at the top."""
     return f"{kind} {name(path)}" if path else f"the {kind}"
 
 
-def leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every leaf with its path, in the order of the tree."""
+def leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:
+    """Yield every leaf with its path, in the order of the tree."""
     if not is_node(tree):
         yield path, tree
         return
@@ -68,8 +65,8 @@ def leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from leaves(child, (*path, key))
 
 
-def at(tree: Any, path: Path) -> Any:
-    """What stands at a path.
+def at(tree: Tree, path: Path) -> Tree:
+    """Look up the leaf at a path.
 
     Raises:
         KeyError: naming the path, where there is nothing.
@@ -89,8 +86,8 @@ def at(tree: Any, path: Path) -> Any:
     return tree
 
 
-def rebuilt(tree: Any, values: Callable[[Path], Any], path: Path = ()) -> Any:
-    """A tree of the same structure with new leaves; dictionaries of any class become plain ones."""
+def rebuilt(tree: Tree, values: Callable[[Path], Tree], path: Path = ()) -> Tree:
+    """Build a tree of the same structure with new leaves; dictionaries of any class become plain ones."""
     if not is_node(tree):
         return values(path)
     if isinstance(tree, dict):
@@ -101,26 +98,26 @@ def rebuilt(tree: Any, values: Callable[[Path], Any], path: Path = ()) -> Any:
     return type(tree)(*children) if hasattr(tree, "_fields") else type(tree)(children)
 
 
-def is_mlx(value: Any) -> bool:
-    """Whether this is an MLX array, told without importing MLX."""
+def is_mlx(value: Tree) -> bool:
+    """Tell whether this is an MLX array, without importing MLX."""
     return type(value).__module__ == "mlx.core" and type(value).__name__ == "array"
 
 
-def in_mlx(dtype: np.dtype[Any]) -> bool:
-    """Whether MLX has arrays of this dtype."""
+def in_mlx(dtype: Dtype) -> bool:
+    """Tell whether MLX has arrays of this dtype."""
     return dtype.kind in "biu" or dtype.name in FLOATS
 
 
-def views_mlx(array: npt.NDArray[Any]) -> bool:
-    """Whether this lies in the memory of an MLX array, which never changes."""
-    base: Any = array
+def views_mlx(array: FloatArray) -> bool:
+    """Tell whether this lies in the memory of an MLX array, which never changes."""
+    base: Tree = array
     while isinstance(base, np.ndarray):
         base = base.base
     return isinstance(base, memoryview) and is_mlx(base.obj)
 
 
-def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
-    """A leaf as a NumPy array of a float dtype; an MLX array is copied, never viewed.
+def to_numpy(value: Tree, what: str) -> FloatArray:
+    """Take a leaf as a NumPy array of a float dtype; copy an MLX array, never view it.
 
     An array of a subclass is a plain view of its elements, so that a matrix or a mapped file is computed as any other.
 
@@ -139,12 +136,12 @@ def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
     if value.dtype.name not in FLOATS:
         raise TypeError(f"{what} has dtype {value.dtype}, not one of {', '.join(FLOATS)}")
     refuse_masked(value, what)
-    array: npt.NDArray[Any] = value if type(value) is np.ndarray else np.ndarray.view(value, np.ndarray)
+    array: FloatArray = value if type(value) is np.ndarray else np.ndarray.view(value, np.ndarray)
     return array
 
 
-def refuse_masked(value: Any, what: str) -> None:
-    """Raise TypeError for a masked array: no formula says what becomes of an element that is masked."""
+def refuse_masked(value: Tree, what: str) -> None:
+    """Raise TypeError for a masked array, as no formula treats masked elements."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{what} is a masked array, and no formula has elements that are masked; x.data are the elements under the "
@@ -152,8 +149,8 @@ def refuse_masked(value: Any, what: str) -> None:
         )
 
 
-def _conversion(value: Any) -> str | None:
-    """How to convert a container or an array of another library; None for what is neither."""
+def _conversion(value: Tree) -> str | None:
+    """Say how to convert a container or an array of another library; None for what is neither."""
     kind = type(value)
     if any(base.__name__ == "Tracer" and base.__module__.partition(".")[0] == "jax" for base in kind.__mro__):
         return _TRACED
@@ -180,14 +177,14 @@ _TRACED = (
 )
 
 
-def refuse_container(value: Any, what: str) -> None:
+def refuse_container(value: Tree, what: str) -> None:
     """Raise TypeError, which says how to convert it, for a container that is no dictionary, list or tuple."""
     how = _conversion(value)
     if how is not None and not hasattr(value, "dtype"):
         raise TypeError(_foreign(value, what, how))
 
 
-def _foreign(value: Any, what: str, how: str) -> str:
+def _foreign(value: Tree, what: str, how: str) -> str:
     if how is _TRACED:
         return f"{what} is {how}"
     kind = type(value)
@@ -197,7 +194,7 @@ def _foreign(value: Any, what: str, how: str) -> str:
     )
 
 
-def from_mlx(value: Any, what: str) -> npt.NDArray[Any]:
+def from_mlx(value: Tree, what: str) -> FloatArray:
     """A copy of an MLX array as NumPy's.
 
     Raises:
@@ -217,8 +214,8 @@ def from_mlx(value: Any, what: str) -> npt.NDArray[Any]:
         raise
 
 
-def to_mlx(array: npt.NDArray[Any]) -> Any:
-    """A copy of a NumPy array as MLX's, of the same dtype."""
+def to_mlx(array: FloatArray) -> Tree:
+    """Copy a NumPy array to MLX's, of the same dtype."""
     import mlx.core as mx
 
     if array.dtype.name == "bfloat16":
@@ -226,16 +223,16 @@ def to_mlx(array: npt.NDArray[Any]) -> Any:
     return mx.array(array, getattr(mx, array.dtype.name))
 
 
-def like(given: Any, result: npt.NDArray[Any]) -> Any:
-    """A result as the kind of leaf that came in: an MLX array for an MLX array, else NumPy."""
+def like(given: Tree, result: FloatArray) -> Tree:
+    """Make a result the kind of leaf that came in: an MLX array for an MLX array, else NumPy."""
     return to_mlx(result) if is_mlx(given) else result
 
 
-def _bounds(array: npt.NDArray[Any]) -> tuple[int, int]:
+def _bounds(array: FloatArray) -> tuple[int, int]:
     return byte_bounds(array) if array.size else (0, 0)
 
 
-def overlapping(arrays: Sequence[npt.NDArray[Any]]) -> tuple[int, int] | None:
+def overlapping(arrays: Sequence[FloatArray]) -> tuple[int, int] | None:
     """Find two arrays that share an element's memory: their indices, the smaller first, or None.
 
     Takes a pair to share memory where NumPy gives up the search for a common element.
@@ -295,8 +292,8 @@ def _connected(
     return [group for group in groups[first:] if len(group) > 1]
 
 
-def overlaps_itself(array: npt.NDArray[Any]) -> bool:
-    """Whether two elements of an array share memory, as a stride of 0 has it."""
+def overlaps_itself(array: FloatArray) -> bool:
+    """Tell whether two elements of an array share memory, as with a stride of 0."""
     if array.flags.forc or not array.size:
         return False
     reach = array.itemsize
@@ -314,7 +311,7 @@ def overlaps_itself(array: npt.NDArray[Any]) -> bool:
     return bool((np.diff(np.sort(starts, axis=None)) < array.itemsize).any())
 
 
-def _strides(array: npt.NDArray[Any]) -> list[int]:
+def _strides(array: FloatArray) -> list[int]:
     """List the strides of the axes along which there is more than one element."""
     return [stride for length, stride in zip(array.shape, array.strides, strict=True) if length > 1]
 
@@ -323,7 +320,7 @@ _MAX_WORK = 100_000
 """How many candidates NumPy tries for a common element of two arrays, which can take exponential time."""
 
 
-def _share(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+def _share(one: FloatArray, other: FloatArray) -> bool:
     """Tell whether two arrays share memory; say they do where that is too hard to find out."""
     try:
         return np.shares_memory(one, other, max_work=_MAX_WORK)  # type: ignore[arg-type]  # NumPy takes any number
@@ -331,8 +328,8 @@ def _share(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
         return True
 
 
-def shares(arrays: Sequence[npt.NDArray[Any]]) -> Callable[[npt.NDArray[Any]], bool]:
-    """A test whether an array may share memory with any of these, by the bounds of their memory."""
+def shares(arrays: Sequence[FloatArray]) -> Callable[[FloatArray], bool]:
+    """Return a test whether an array may share memory with any of these, by the bounds of their memory."""
     ends: list[int] = []
     starts: list[int] = []
     for low, high in sorted(map(_bounds, arrays)):
@@ -342,7 +339,7 @@ def shares(arrays: Sequence[npt.NDArray[Any]]) -> Callable[[npt.NDArray[Any]], b
             starts.append(low)
             ends.append(high)
 
-    def test(array: npt.NDArray[Any]) -> bool:
+    def test(array: FloatArray) -> bool:
         low, high = _bounds(array)
         position = bisect_left(ends, low + 1)
         return low < high and position < len(starts) and starts[position] < high

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +17,6 @@ import mlx_optimizers as optim
 from mlx_optimizers.execution import threads as sharing
 from mlx_optimizers.execution import tuning
 from mlx_optimizers.execution.blocks import Blocks
-from mlx_optimizers.execution.program import Bound
 from mlx_optimizers.execution.threads import Stopped, set_threads, share, threads
 from mlx_optimizers.execution.tuning import BLOCK, SHARE
 
@@ -32,10 +31,11 @@ class Called:
         self.run = lambda places: run(*places)
 
 
-def run_blocks(arrays, flat, scratch, run):
+def run_blocks(arrays, scratch, run):
     """Call a function with every block of one parameter, its gradient and its slots, and scratch."""
     program = Called(scratch, run)
-    Blocks(arrays[0], flat).run(arrays, {np.dtype(kind): Bound((), program) for kind in ("float32", "float16")})
+    blocks = Blocks([arrays[0], *arrays[2:]])
+    blocks.run(arrays, {np.dtype(kind): ((), program) for kind in ("float32", "float16")})
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def shapes_of(array):
     """The shapes of the blocks of one parameter."""
     seen = []
     set_threads(1)  # in order
-    run_blocks([[array], [array]], [array.flags.c_contiguous], 0, lambda w, g: seen.append(w.shape))
+    run_blocks([[array], [array]], 0, lambda w, g: seen.append(w.shape))
     return seen
 
 
@@ -78,7 +78,7 @@ def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape
         a[...] = b[...] = 3
         seen.extend(g.ravel().tolist())
 
-    run_blocks([[x], [names], [slot]], [x.flags.c_contiguous], 2, run)
+    run_blocks([[x], [names], [slot]], 2, run)
     assert sorted(seen) == list(range(count))
     assert (x == 1).all() and np.array_equal(slot, names)
 
@@ -105,46 +105,12 @@ def test_scratch_is_no_larger_than_a_block_or_the_largest_array():
     seen = []
 
     def run(w, g, a):
-        seen.append((a.base.size, a.dtype))
+        seen.append((a.base.nbytes, a.dtype))
 
     small, large = np.zeros(5, np.float32), np.zeros(3 * BLOCK, np.float16)
-    run_blocks([[small], [small]], [True], 1, run)
-    run_blocks([[large], [large]], [True], 1, run)
-    assert set(seen) == {(5, np.dtype(np.float32)), (BLOCK, np.dtype(np.float16))}
-
-
-KIB = 1024
-
-
-@pytest.mark.parametrize(
-    ("second", "third", "size"),
-    [
-        ((512 * KIB, 1), (512 * KIB, 1), 16384),  # the least, and where the system does not tell
-        ((2048 * KIB, 1), (1536 * KIB, 1), 65536),  # as much as eight arrays of it are large: 4·8·65536
-        ((2048 * KIB, 2), (8192 * KIB, 8), 32768),  # a core's share of what is shared
-        ((1024 * KIB, 1), (32768 * KIB, 2), 262144),  # the most: half of 16 MiB holds eight arrays
-        ((256 * KIB, 1), (512 * 1024 * KIB, 1), 262144),
-    ],
-)
-def test_the_size_of_a_block_comes_from_the_caches(second, third, size):
-    assert tuning._block(second, third) == size
-
-
-@pytest.mark.parametrize(("shared", "cores"), [("0\n", 1), ("0-1\n", 2), ("0-3,8-11", 8), ("0,4", 2)])
-def test_the_system_tells_of_caches(monkeypatch, shared, cores):
-    monkeypatch.setattr(tuning.Path, "read_text", lambda self, **how: {"size": "1024K\n"}.get(self.name, shared))
-    assert tuning._cache(3) == (1024 * KIB, cores)
-
-
-@pytest.mark.parametrize("text", [None, "", "large"])
-def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch, text):
-    def read(self, **how):
-        if text is None:
-            raise OSError
-        return text
-
-    monkeypatch.setattr(tuning.Path, "read_text", read)
-    assert tuning._cache(2) == (512 * KIB, 1)
+    run_blocks([[small], [small]], 1, run)
+    run_blocks([[large], [large]], 1, run)
+    assert set(seen) == {(4 * 5, np.dtype(np.float32)), (2 * BLOCK, np.dtype(np.float16))}
 
 
 @pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
@@ -190,16 +156,6 @@ def test_an_argument_that_is_no_number_of_threads_is_refused(count, error):
         set_threads(count)
 
 
-def each(run):
-    """Work that runs every part."""
-
-    def work(thread, parts):
-        for part in parts:
-            run(thread, part)
-
-    return work
-
-
 def run_by(count, parts=40):
     """The threads that take part in running some parts, each of which waits until all have begun."""
     seen, numbers, all_there = set(), set(), threading.Barrier(count)
@@ -211,7 +167,7 @@ def run_by(count, parts=40):
             seen.add(name)
             all_there.wait(timeout=30)
 
-    share(range(parts), each(run), count)
+    share(parts, run, count)
     assert sorted(thread for thread, _ in numbers) == list(range(count))
     return seen
 
@@ -224,18 +180,17 @@ def test_as_many_threads_take_part_as_are_asked_for_and_the_callers_is_one(count
 
 def test_no_more_threads_are_asked_for_than_there_are_parts():
     seen = set()
-    share(range(1), each(lambda thread, part: seen.add(threading.current_thread().name)), 8)
+    share(1, lambda thread, part: seen.add(threading.current_thread().name), 8)
     assert seen == {threading.current_thread().name}
 
 
 def test_threads_are_used_again_and_their_number_stays(monkeypatch):
-    monkeypatch.setattr(sharing, "_jobs", queue.SimpleQueue())
-    monkeypatch.setattr(sharing, "_workers", 0)
+    monkeypatch.setattr(sharing, "_workers", [])
     before = threading.active_count()
     for _ in range(300):
-        share(range(3), each(lambda thread, part: None), 3)
+        share(3, lambda thread, part: None, 3)
     assert threading.active_count() == before + 2
-    share(range(9), each(lambda thread, part: time.sleep(0.01)), 5)
+    share(9, lambda thread, part: time.sleep(0.01), 5)
     assert threading.active_count() == before + 4
 
 
@@ -254,22 +209,22 @@ def test_a_thread_begins_with_a_stretch_of_its_own_and_then_helps():
 
     for _ in range(20):  # until the second has begun before the first is done
         taken, first = {0: [], 1: []}, threading.Event()
-        share(range(8), each(run), 2)
+        share(8, run, 2)
         if taken[1]:
             break
     assert taken == {0: [0, 1, 2, 3, 7, 6, 5], 1: [4]}
 
 
 def test_what_no_thread_has_begun_is_done_by_the_one_that_asks(monkeypatch):
-    monkeypatch.setattr(sharing, "_give", lambda jobs: None)
+    monkeypatch.setattr(sharing, "_started", lambda count: [])
     done = []
-    share(range(8), each(lambda thread, part: done.append((thread, part))), 3)
+    share(8, lambda thread, part: done.append((thread, part)), 3)
     assert sorted(done) == [(0, part) for part in range(8)]
 
 
 def test_every_part_is_run_once():
     done = []
-    share(range(10_000), each(lambda thread, part: done.append(part)), 7)
+    share(10_000, lambda thread, part: done.append(part), 7)
     assert sorted(done) == list(range(10_000))
 
 
@@ -284,22 +239,12 @@ def test_after_an_exception_no_part_is_begun_and_each_is_accounted_for(count):
         done.append(part)
 
     with pytest.raises(Stopped) as caught:
-        share(range(500), each(run), count)
+        share(500, run, count)
     cause = caught.value.__cause__
     assert isinstance(cause, ArithmeticError) and str(cause) == "three"
-    assert caught.value.partly == [3]
-    assert sorted([*done, *caught.value.partly, *caught.value.still]) == list(range(500))
+    assert caught.value.begun & caught.value.left == {3}
+    assert sorted([*done, *caught.value.left]) == list(range(500))
     assert len(done) < 499
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_an_exception_before_a_part_is_begun_leaves_all(count):
-    def work(thread, parts):
-        raise MemoryError
-
-    with pytest.raises(Stopped) as caught:
-        share(range(5), work, count)
-    assert (caught.value.partly, sorted(caught.value.still)) == ([], list(range(5)))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -308,40 +253,41 @@ def test_what_ends_a_program_is_the_cause_too(count):
         raise KeyboardInterrupt
 
     with pytest.raises(Stopped) as caught:
-        share(range(3), each(run), count)
+        share(3, run, count)
     assert isinstance(caught.value.__cause__, KeyboardInterrupt)
-    assert sorted([*caught.value.partly, *caught.value.still]) == [0, 1, 2]
+    assert caught.value.left == {0, 1, 2}
 
 
-def test_an_interrupt_while_others_work_waits_for_them(monkeypatch):
+def test_an_interrupt_while_others_work_waits_for_them():
     """The caller has done its part and waits when it is interrupted: nobody writes any more when it goes on."""
-    begun, done, real = threading.Event(), [], sharing._Job.finish
-    main = threading.current_thread()
+    begun, done, main = threading.Event(), [], threading.current_thread()
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(thread, part):
         if threading.current_thread() is main:
             begun.wait(timeout=30)
             return
         begun.set()
-        time.sleep(0.2)
+        for _ in range(2):  # the second finds it waiting once more
+            time.sleep(0.1)
+            signal.pthread_kill(main.ident, signal.SIGINT)
+        time.sleep(0.1)
         done.append(part)
 
-    def interrupted(job):
-        monkeypatch.setattr(sharing._Job, "finish", real)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sharing._Job, "finish", interrupted)
-    with pytest.raises(Stopped) as caught:
-        share(range(2), each(run), 2)
+    try:
+        with pytest.raises(Stopped) as caught:
+            share(2, run, 2)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert isinstance(caught.value.__cause__, KeyboardInterrupt)
     assert len(done) == 1
-    assert (caught.value.partly, caught.value.still) == ([], [])
+    assert (caught.value.begun, caught.value.left) == ({0, 1}, set())
 
 
 def test_error_handling_of_numpy_is_the_callers_on_every_thread():
     seen = []
     with np.errstate(over="call"):
-        share(range(200), each(lambda thread, part: (seen.append(np.geterr()["over"]), time.sleep(1e-4))), 3)
+        share(200, lambda thread, part: (seen.append(np.geterr()["over"]), time.sleep(1e-4)), 3)
     assert seen == ["call"] * 200
 
 
@@ -377,7 +323,7 @@ def test_parts_are_handed_out_once_wherever_threads_are_switched():
     try:
         for _ in range(20):
             done = []
-            share(range(2000), each(lambda thread, part, done=done: done.append(part)), 6)
+            share(2000, lambda thread, part, done=done: done.append(part), 6)
             assert sorted(done) == list(range(2000))
     finally:
         sys.setswitchinterval(interval)
@@ -412,9 +358,8 @@ threads.set_threads(3)
 here = step()  # the threads of the parent run
 context = multiprocessing.get_context("fork")
 queue = context.SimpleQueue()
-with threads._lock:  # as if another thread were just making them
-    process = context.Process(target=lambda: queue.put(step()))
-    process.start()
+process = context.Process(target=lambda: queue.put(step()))
+process.start()
 process.join(timeout=60)
 print(process.exitcode, here == queue.get(), here[1] > 1)
 """

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import mlx_optimizers as optim
 from mlx_optimizers.conformance.vectors import vectors_of
-from mlx_optimizers.execution import compiled, set_compiled, set_threads, tuning
+from mlx_optimizers.elementwise import Elementwise
+from mlx_optimizers.execution import blocks, compiled, set_compiled, set_threads, tuning
 from mlx_optimizers.execution.tuning import LEAST
-from mlx_optimizers.optimizer import Elementwise
 from tests.support import require
 
 require("numba")
@@ -39,13 +39,13 @@ def by_itself(monkeypatch):
 @pytest.fixture
 def loops(monkeypatch):
     """The rules whose loops ran."""
-    ran, real = [], compiled.Rows.run
+    ran, real = [], blocks.Rows.run_of
 
-    def run(self, *given):
+    def run_of(self, *given):
         ran.append(self._loop.__name__)
-        real(self, *given)
+        return real(self, *given)
 
-    monkeypatch.setattr(compiled.Rows, "run", run)
+    monkeypatch.setattr(blocks.Rows, "run_of", run_of)
     return ran
 
 

@@ -116,7 +116,7 @@ def made(request, monkeypatch):
     if "compiled" in how:
         pytest.importorskip("numba")
         monkeypatch.setattr(compiled, "_wanted", True)
-        monkeypatch.setattr(tuning, "TAIL", 32)
+        monkeypatch.setattr(tuning, "ROW", 32)
         monkeypatch.setattr(tuning, "SHARE_COMPILED", 32)
     else:
         monkeypatch.setattr(compiled, "_wanted", False)

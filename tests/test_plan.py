@@ -41,7 +41,7 @@ class Counted(Plan):
 @pytest.fixture
 def plans():
     Counted.made = 0
-    with patch("mlx_optimizers.optimizer.Plan", Counted):
+    with patch("mlx_optimizers.elementwise.Plan", Counted):
         yield Counted
 
 

@@ -1,21 +1,20 @@
-"""The plan of an update: which blocks there are, made once for a tree and kept while its arrays are the same."""
+"""The plan of an update: a tree that was checked, and serves later steps while its arrays are the same."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, repeat
 from operator import attrgetter
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers import trees
 from mlx_optimizers.execution import compiled
-from mlx_optimizers.execution.blocks import Blocks, Columns
+from mlx_optimizers.execution.blocks import Blocks, Columns, addresses
 from mlx_optimizers.execution.program import Coefficients, Rule
-from mlx_optimizers.execution.threads import Stopped, threads
+from mlx_optimizers.execution.threads import threads
+from mlx_optimizers.kinds import Dtype, FloatArray, Path, Shape, Tree
 
 # What may change about an array, asked of all arrays at a time. The flags are bits of one number.
 _SHAPE, _DTYPE, _FLAGS = attrgetter("shape"), attrgetter("dtype"), attrgetter("flags.num")
@@ -25,144 +24,99 @@ _NODES = (dict, list, tuple)  # as `trees.is_node`, which takes three times as l
 
 
 class Plan:
-    """A tree of parameters whose update was found to be in order. It keeps none of the arrays.
-
-    Args:
-        paths: Where the parameters stand in their tree.
-        written: The parameters, then all arrays of each slot.
-        slots: The names of the slots.
-        rule: The rule of the optimizer.
-        coefficients: The coefficients by dtype, of this step.
-    """
+    """A tree of parameters whose update is in order: their paths, with what a step changes. It keeps no array."""
 
     def __init__(
-        self, paths: list[trees.Path], written: Columns, slots: tuple[str, ...], rule: Rule, coefficients: Coefficients
+        self, paths: list[Path], written: Columns, slots: tuple[str, ...], rule: Rule, coefficients: Coefficients
     ) -> None:
         self.paths, self.dtypes, self._slots = paths, set(coefficients), slots
-        parameters, rows, every = written[0], list(zip(*written, strict=True)), list(chain(*written))
-        self._shapes, self._facts = _facts(parameters), self._facts_of(every)
-        # One that is gone may leave its identity to another. An array that owns its memory, in order, is as good as
-        # any with the same facts; of others it is noted that they are gone. (A weak reference keeps an array from
-        # being resized, which those others cannot be anyway.)
-        self._gone: list[Any] = []
+        every = list(chain(*written))
+        self._given, self._ids, self._facts = _facts(written[0]), list(map(id, every)), _facts_of(every)
+        # An array that is gone may leave its identity to another. One that owns its memory, in order, is as good as any
+        # with the same facts; of others it is noted that they are gone. (A weak reference keeps an array from being
+        # resized, which those others cannot be anyway.)
+        self._gone: list[weakref.ref[FloatArray]] = []
         plain = (x for x in every if not (x.flags.owndata and x.flags.forc))
         self._references = [weakref.ref(array, self._gone.append) for array in plain]
-        self._flat = [all(array.flags.c_contiguous for array in row) for row in rows]
         self._usual: list[int] | None = None  # flags of gradients that were fit and had their memory to themselves
         self._shares = trees.shares(every)
         owners = list(map(_owner, every))
         self._owners = None if None in owners else set(owners)
         self._choice = compiled.choice()
-        loop = compiled.loop_for(rule, len(slots), sum(w.size for w in parameters), coefficients)
-        fast = [loop is not None and self._flat[n] and compiled.computes(w) for n, w in enumerate(parameters)]
-        of = [[n for n, one in enumerate(fast) if not one], [n for n, one in enumerate(fast) if one]]
-        blocks = Blocks([parameters[n] for n in of[0]], [self._flat[n] for n in of[0]])
-        self._runs: list[tuple[Blocks | compiled.Rows, list[int]]] = [(blocks, of[0])] if of[0] else []
-        if loop is not None and of[1]:  # the last, as no loop fails
-            self._runs.append((compiled.Rows([rows[n] for n in of[1]], loop), of[1]))
-        self._shared = any(run.most > 1 for run, _ in self._runs)
+        loop = compiled.loop_for(rule, len(slots), sum(w.size for w in written[0]), coefficients)
+        self._blocks = Blocks(written, loop)
+        self.run = self._blocks.run
 
-    def arrays(self, gradients: Any, parameters: Any, state: Any) -> Columns | None:
-        """The arrays of a step of the planned parameters, or None where anything is not as it was planned.
-
-        Raises:
-            ValueError: for a setting of threads or of the compiled path that is none.
-        """
-        found: list[tuple[Any, Any, Any]] = []
-        if self._shared:
-            threads()  # where it is set to what is no number of them, nothing has moved yet
-        if self._gone or self._choice != compiled.choice() or not _paired(gradients, parameters, state, found):
+    def arrays(self, gradients: Tree, parameters: Tree, state: Tree) -> Columns | None:
+        """Return the arrays of a step of the planned parameters, or None where anything is not as it was planned."""
+        found: list[tuple[Tree, Tree, Tree]] = []
+        if self._gone or self._choice != compiled.choice():
             return None
-        if len(found) != len(self.paths):
+        if self._blocks.threads is not None and self._blocks.threads != threads():
+            return None
+        if not _paired(gradients, parameters, state, found) or len(found) != len(self.paths):
             return None
         given, parameters, states = map(list, zip(*found, strict=True)) if found else ([], [], [])
         if not all(map(isinstance, states, repeat(dict))):
             return None
-        slots: list[list[Any]] = [list(map(dict.get, states, repeat(slot))) for slot in self._slots]
+        slots: list[list[Tree]] = [list(map(dict.get, states, repeat(slot))) for slot in self._slots]
         every = list(chain(parameters, *slots))
-        if self._facts[0] != list(map(id, every)) or self._facts != self._facts_of(every):
+        if self._ids != list(map(id, every)) or self._facts != _facts_of(every):
             return None
         ready = self.ready(given)
         return None if ready is None else [parameters, ready, *slots]
 
-    def ready(self, gradients: list[Any]) -> list[npt.NDArray[Any]] | None:
-        """The gradients with copies of those that lie otherwise than planned or share memory with what changes.
-
-        None where one is not of its parameter's shape and dtype.
-        """
-        if set(map(type, gradients)) - {np.ndarray} or _facts(gradients) != self._shapes:
+    def ready(self, gradients: list[FloatArray]) -> list[FloatArray] | None:
+        """Copy gradients that are not laid out as planned or share memory; None if another shape or dtype is there."""
+        if not {*map(type, gradients)} <= {np.ndarray} or _facts(gradients) != self._given:
             return None
         flags = list(map(_FLAGS, gradients))
         if flags == self._usual and self._owners is not None and self._owners.isdisjoint(map(id, gradients)):
             return gradients
-        out = [self._apart(*one) for one in zip(gradients, flags, self._flat, strict=True)]
-        alone = all(g is new and one & _OWNS_DATA for g, new, one in zip(gradients, out, flags, strict=True))
-        self._usual = flags if alone else None
-        return out
-
-    def _apart(self, g: npt.NDArray[Any], flags: int, flat: bool) -> npt.NDArray[Any]:
-        owner = _owner(g)  # arrays in the memory of different owners share none
-        ours = self._owners is None or owner is None or owner in self._owners
-        if (flat and not flags & _CONTIGUOUS) or (ours and self._shares(g)):
-            return np.array(g, order="C")
-        return g
-
-    def _facts_of(self, written: list[npt.NDArray[Any]]) -> tuple[list[Any], ...]:
-        """All that is asked of arrays that are written to; one that was resized and resized back has moved."""
-        return list(map(id, written)), *_facts(written), list(map(_FLAGS, written)), compiled.addresses(written)
-
-    def run(self, arrays: Columns, coefficients: Coefficients) -> None:
-        """Advance every parameter.
-
-        Raises:
-            Stopped: where it ends early, with the numbers of parameters.
-        """
-        place = 0
-        try:
-            for place, (run, of) in enumerate(self._runs):  # noqa: B007 - where it stopped
-                run.run([[column[n] for n in of] for column in arrays] if len(self._runs) > 1 else arrays, coefficients)
-        except Stopped as stopped:
-            run, of = self._runs[place]
-
-            def parameters(parts: Iterable[int]) -> set[int]:
-                return {of[n] for part in parts for n in run.numbers[part]}
-
-            begun = parameters({*range(len(run.numbers))} - {*stopped.still})
-            left, later = parameters(stopped.still), {n for _, some in self._runs[place + 1 :] for n in some}
-            partly = parameters(stopped.partly) | (left & begun)
-            raise Stopped(partly, (left - begun) | later) from stopped.__cause__
-        except BaseException as error:  # an interrupt elsewhere than in a part
-            raise Stopped(range(len(self.paths)), []) from error
+        fit = [
+            not (self._shares(g) or (flat and not one & _CONTIGUOUS))
+            for g, one, flat in zip(gradients, flags, self._blocks.flat, strict=True)
+        ]
+        self._usual = flags if all(fit) and all(one & _OWNS_DATA for one in flags) else None
+        return [g if good else np.array(g, order="C") for g, good in zip(gradients, fit, strict=True)]
 
 
-def _facts(arrays: Sequence[npt.NDArray[Any]]) -> tuple[list[Any], list[Any]]:
+Facts = list[Shape] | list[Dtype] | list[int]
+
+
+def _facts(arrays: Sequence[FloatArray]) -> tuple[Facts, ...]:
     return list(map(_SHAPE, arrays)), list(map(_DTYPE, arrays))
 
 
-def _owner(array: npt.NDArray[Any]) -> int | None:
-    """Which array has the memory that this one is in, by identity; None where it is not known."""
-    owner: Any = array if array.base is None else array.base
+def _facts_of(written: Sequence[FloatArray]) -> tuple[Facts, ...]:
+    """Ask all about arrays that are written to; one that was resized and resized back has moved."""
+    return *_facts(written), list(map(_FLAGS, written)), addresses(written)
+
+
+def _owner(array: FloatArray) -> int | None:
+    """Tell by identity which array has the memory that this one is in, or None where it is not known."""
+    owner: Tree = array if array.base is None else array.base
     return id(owner) if isinstance(owner, np.ndarray) and owner.flags.owndata else None
 
 
-def _paired(gradients: Any, parameters: Any, state: Any, found: list[tuple[Any, Any, Any]]) -> bool:
-    """Put (gradient, parameter, slots) of every leaf into ``found``; False where the trees differ. Makes nothing."""
+def _paired(gradients: Tree, parameters: Tree, state: Tree, found: list[tuple[Tree, Tree, Tree]]) -> bool:
+    """Put (gradient, parameter, slots) of every leaf into ``found``; return False where the trees differ."""
     if not isinstance(gradients, _NODES):
         found.append((gradients, parameters, state))
         return True
-    named, in_list = isinstance(gradients, dict), isinstance(state, list)
-    if not isinstance(parameters, dict if named else list | tuple):
-        return False
-    if (in_list and named) or not isinstance(state, list | dict):
+    named, listed = isinstance(gradients, dict), isinstance(state, list)
+    if not isinstance(parameters, dict if named else list | tuple) or not isinstance(
+        state, dict if named else list | dict
+    ):
         return False
     for key, gradient in gradients.items() if isinstance(gradients, dict) else enumerate(gradients):
+        # Nothing is looked up that is not there, as the state would make it.
         if key not in parameters if named else key >= len(parameters):
             return False
-        if key >= len(state) if in_list else key not in state:
+        if key >= len(state) if listed else key not in state:
             return False
-        if isinstance(gradient, _NODES):
-            if not _paired(gradient, parameters[key], state[key], found):
-                return False
-        else:
+        if not isinstance(gradient, _NODES):
             found.append((gradient, parameters[key], state[key]))
+        elif not _paired(gradient, parameters[key], state[key], found):
+            return False
     return True

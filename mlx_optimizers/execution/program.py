@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-Rule = Callable[..., tuple[Any, ...]]
+from mlx_optimizers.kinds import Constants, Dtype, FloatArray, Value
+
+Rule = Callable[..., tuple[FloatArray, ...]]
 """One step of an optimizer, ``rule(c, w, g, *slots)``: the new parameter and slots, in new arrays."""
+
+Function = Callable[..., FloatArray | None]
+"""A function of NumPy, or one that is called like it: with its operands and the array of its result."""
 
 
 class Program(NamedTuple):
@@ -24,7 +28,6 @@ class Program(NamedTuple):
     Places are numbered: the coefficients first, then the parameter, the gradient, the slots, and scratch.
 
     Example:
-        >>> import numpy as np
         >>> from mlx_optimizers import Adagrad
         >>> from mlx_optimizers.execution.program import program_of
         >>> program = program_of(Adagrad.rule, (None, None), 1)
@@ -37,17 +40,12 @@ class Program(NamedTuple):
         add 6 1 6
         divide 5 6 5
         subtract 2 5 2
-        >>> places = [*np.float32([0.5, 1]), *np.float32([[8], [3], [0]]), *np.empty((2, 1), np.float32)]
-        >>> program.run(places)  # v = 9, w = 8 − ½·3/(3 + 1)
-        >>> print(places[2], places[4])
-        [7.625] [9.]
     """
 
-    calls: tuple[tuple[Callable[..., Any], int, int, int], ...]
+    calls: tuple[tuple[Function, int, int, int], ...]
     scratch: int
-    functions: frozenset[Any]
 
-    def run(self, places: list[Any]) -> None:
+    def run(self, places: list[Value]) -> None:
         """Call everything on what stands at the places."""
         for function, left, right, out in self.calls:
             if right < 0:
@@ -56,19 +54,15 @@ class Program(NamedTuple):
                 function(places[left], places[right], places[out])
 
 
-class Bound(NamedTuple):
-    """The coefficients of one step, and the program that their flags choose."""
+Bound = tuple[Constants, Program]
+"""The coefficients of one step, and the program that their flags choose."""
 
-    c: tuple[Any, ...]
-    program: Program
-
-
-Coefficients = Mapping[np.dtype[Any], Bound]
+Coefficients = Mapping[Dtype, Bound]
 
 
-def bind(rule: Rule, c: tuple[Any, ...], slots: int) -> Bound:
+def bind(rule: Rule, c: Constants, slots: int) -> Bound:
     """Choose the program of a rule by those coefficients that are True or False; see `program_of`."""
-    return Bound(c, program_of(rule, tuple([x if x is True or x is False else None for x in c]), slots))
+    return c, program_of(rule, tuple([x if x is True or x is False else None for x in c]), slots)
 
 
 @lru_cache(maxsize=256)
@@ -79,100 +73,85 @@ def program_of(rule: Rule, flags: tuple[bool | None, ...], slots: int) -> Progra
         TypeError: for what is not made of NumPy's functions of one or two arrays, element by element; for a number
             that is none of the coefficients; for a branch on an array; for another number of results.
     """
-    tape: list[tuple[Any, tuple[_Value, ...], _Value]] = []
-    given = [_Value(tape) if flag is None else flag for flag in [*flags, *[None] * (2 + slots)]]
-    first = len(flags)
-    results: Any = rule(tuple(given[:first]), *given[first:])
+    tape: list[_Line] = []
+    inputs = [_Value(tape) if flag is None else flag for flag in [*flags, *[None] * (2 + slots)]]
+    first, count = len(flags), len(inputs)  # of coefficients, of places
+    results: Value = rule(tuple(inputs[:first]), *inputs[first:])
     if not isinstance(results, tuple) or len(results) != 1 + slots or not all(isinstance(x, _Value) for x in results):
         raise TypeError(f"{_name(rule)} must return {1 + slots} new arrays, the parameter and its slots: {results}")
-    homes = [first, *range(first + 2, first + 2 + slots)]
-    home = {id(x): place for place, x in reversed([*zip(homes, results, strict=True)])}
-    last = {id(x): line for line, (_, inputs, _) in enumerate(tape) for x in inputs} | dict.fromkeys(home, len(tape))
-    place = {id(x): number for number, x in enumerate(given)}
-    holds = {number: id(given[number]) for number in homes}  # what may be written to, and which value is there
-    calls, count = [], len(given)
-    for line, (function, inputs, out) in enumerate(tape):
-        sources = [place[id(x)] for x in inputs]
+    homes = [first, *range(first + 2, count)]
+    home = {id(x): number for number, x in reversed([*zip(homes, results, strict=True)])}
+    last = {id(x): line for line, (_, operands, _) in enumerate(tape) for x in operands}
+    last |= dict.fromkeys(home, len(tape))
+    place = {id(x): number for number, x in enumerate(inputs)}
+    holds = {number: id(inputs[number]) for number in homes}  # what may be written to, and which value is there
+    calls: list[tuple[Function, int, int, int]] = []
+    for line, (function, operands, out) in enumerate(tape):
+        sources = [place[id(x)] for x in operands]
         free = [number for number, value in holds.items() if last.get(value, -1) <= line]
-        call, needs_scratch = _INSTEAD.get(function, (function, False))
-        if needs_scratch:
-            sources.append(next((x for x in free if x >= len(given) and x not in sources), count))
-            holds.setdefault(sources[-1], 0)
-            count = max(count, sources[-1] + 1)
-        at = home.get(id(out), -1)
-        if at not in free:
-            usable = [x for x in sources[: len(inputs)] if x in free]
-            usable += [x for x in free if x >= len(given) and x not in sources]
-            at = next(iter(usable), count)
+        scratch = [number for number in free if number >= len(inputs) and number not in sources]
+        at = next((number for number in [home.get(id(out), -1), *sources, *scratch] if number in free), count)
         count = max(count, at + 1)
-        holds[at] = id(out)
-        place[id(out)] = at
-        calls.append((call, *(*sources, -1)[:2], at))
-    away = {number: place[id(x)] for number, x in zip(homes, results, strict=True) if place[id(x)] != number}
-    for number, at in away.items():
-        if at in homes:  # it may be written over by the move of another
-            calls.append((_move, at, -1, count))
-            away[number], count = count, count + 1
-    calls += [(_move, at, -1, number) for number, at in away.items()]
-    return Program(tuple(calls), count - len(given), frozenset(function for function, _, _ in tape))
+        holds[at], place[id(out)] = id(out), at
+        if function is np.sign:
+            sources.append(next((number for number in scratch if number != at), count))
+            count = max(count, sources[-1] + 1)
+            holds.setdefault(sources[-1], 0)
+        calls.append((_INSTEAD.get(function, function), sources[0], sources[1] if len(sources) > 1 else -1, at))
+    # A result that stands elsewhere goes home by way of scratch, as another may stand where it belongs.
+    moves = [(place[id(x)], number) for number, x in zip(homes, results, strict=True) if place[id(x)] != number]
+    calls += [(np.positive, at, -1, number) for number, (at, _) in enumerate(moves, count)]
+    calls += [(np.positive, number, -1, at) for number, (_, at) in enumerate(moves, count)]
+    return Program(tuple(calls), count + len(moves) - len(inputs))
 
 
-def _name(function: Callable[..., Any]) -> str:
+def _name(function: Function | Rule) -> str:
     return getattr(function, "__qualname__", repr(function))
 
 
 class _Value(NDArrayOperatorsMixin):
     """Stands for an array or a coefficient while a rule is recorded."""
 
-    def __init__(self, tape: list[Any]) -> None:
+    def __init__(self, tape: list[_Line]) -> None:
         self._tape = tape
 
-    def __array_ufunc__(self, function: np.ufunc, method: str, *inputs: Any, **options: Any) -> _Value:
+    def __array_ufunc__(self, function: np.ufunc, method: str, *operands: Value, **options: Value) -> _Value:
         if method != "__call__" or options or function.nout != 1 or function.nin > 2 or function.signature:
             raise TypeError(f"{_CALLS}: {function.__name__} is not called so")
-        for x in inputs:
+        for x in operands:
             if not isinstance(x, _Value):
                 raise TypeError(f"every number in a rule is one of its coefficients: {x!r} is not")
-        self._tape.append((function, inputs, _Value(self._tape)))
-        return self._tape[-1][2]  # type: ignore[no-any-return]
+        out = _Value(self._tape)
+        self._tape.append((function, operands, out))
+        return out
 
-    def __array_function__(self, function: Callable[..., Any], *_: Any) -> NoReturn:
+    def __array_function__(self, function: Function, *_: Value) -> NoReturn:
         raise TypeError(f"{_CALLS}: {_name(function)} is none")
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a rule has no branch on its numbers: what chooses one is a flag among its coefficients")
 
 
+_Line = tuple[np.ufunc, tuple[_Value, ...], _Value]
+
 _CALLS = "a rule calls functions of one or two arrays, element by element, without options, and returns new arrays"
 
 
-def _move(x: Any, out: npt.NDArray[Any]) -> None:
-    np.copyto(out, x)
-
-
-def _sign(x: npt.NDArray[Any], scratch: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+def _sign(x: FloatArray, scratch: FloatArray, out: FloatArray) -> None:
     """``np.sign(x, out=out)`` without its branches, which a processor guesses wrongly every second time."""
     halves = scratch.reshape(-1).view(bool)[: 2 * x.size].reshape(2, *x.shape)
     above, below = halves[0, ...], halves[1, ...]
     if np.isnan(x, out=above).any():
         np.sign(x, out=out)
-        return
-    np.greater(x, 0, out=above)
-    np.less(x, 0, out=below)
-    out[...] = np.subtract(above.view(np.int8), below.view(np.int8), out=above.view(np.int8))
+    else:
+        np.greater(x, 0, out=above)
+        np.less(x, 0, out=below)
+        out[...] = np.subtract(above.view(np.int8), below.view(np.int8), out=above.view(np.int8))
 
 
-def _maximum(x: npt.NDArray[Any], y: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
-    np.maximum(x, y, out=out)  # with three arguments it warns, and so does minimum
-
-
-def _minimum(x: npt.NDArray[Any], y: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
-    np.minimum(x, y, out=out)
-
-
-_INSTEAD: dict[Any, tuple[Callable[..., Any], bool]] = {
-    np.sign: (_sign, True),
-    np.maximum: (_maximum, False),
-    np.minimum: (_minimum, False),
+_INSTEAD: dict[np.ufunc, Function] = {
+    np.sign: _sign,
+    np.maximum: lambda x, y, out: np.maximum(x, y, out=out),  # NumPy warns of an output without its name
+    np.minimum: lambda x, y, out: np.minimum(x, y, out=out),
 }
-"""What is called for a function of NumPy, and whether it gets scratch behind its operand."""
+"""What is called for a function of NumPy."""

@@ -8,15 +8,10 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import pairwise
-from typing import Any
 
 _set: int | None = None
-_jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-_workers = 0
-_lock = threading.Lock()
 
 
 def threads() -> int:
@@ -63,125 +58,91 @@ def set_threads(count: int | None) -> None:
     _set = count
 
 
-class _Job:
-    """Something for another thread to do, unless it is called off before that begins."""
+class _Worker(threading.Thread):
+    """Runs what is put into its queue, which wakes it within 20 µs."""
 
-    def __init__(self, run: Callable[[], None]) -> None:
-        self._run = run
-        self._begun = self._called_off = False
-        self._ended = threading.Event()
+    def __init__(self, number: int) -> None:
+        super().__init__(name=f"mlx-optimizers_{number}", daemon=True)
+        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.start()
 
     def run(self) -> None:
-        self._begun = True
-        try:
-            if not self._called_off:
-                self._run()
-        finally:
-            self._ended.set()
-
-    def finish(self) -> None:
-        """Wait until it has ended, or see to it that it never begins."""
-        self._called_off = True
-        if self._begun:
-            self._ended.wait()
+        """Run jobs for as long as the process lives."""
+        while True:
+            self.jobs.get()()
 
 
-def _serve(jobs: queue.SimpleQueue[_Job]) -> None:
-    while True:
-        jobs.get().run()
+_workers: list[_Worker] = []
 
 
-def _give(jobs: Sequence[_Job]) -> None:
-    """Give jobs to threads, which start when they are first needed and then wait; a queue wakes them in 20 µs."""
-    global _workers  # noqa: PLW0603 - the threads of the process
-    with _lock, contextlib.suppress(RuntimeError):  # none starts while the interpreter ends; the jobs are called off
-        while _workers < len(jobs):
-            threading.Thread(target=_serve, args=(_jobs,), name=f"mlx-optimizers_{_workers}", daemon=True).start()
-            _workers += 1
-    for job in jobs:
-        _jobs.put(job)
-
-
-def _forget_threads() -> None:
-    """After a fork the child has none of the threads, and a lock may have been held by one of them."""
-    global _jobs, _workers, _lock
-    _jobs, _workers, _lock = queue.SimpleQueue(), 0, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+def _started(count: int) -> list[_Worker]:
+    """Start workers that are needed for the first time, and return them; fewer while the interpreter ends."""
+    with contextlib.suppress(RuntimeError):
+        _workers[:] = filter(_Worker.is_alive, _workers)  # a forked child has none of its parent's
+        while len(_workers) < count:
+            _workers.append(_Worker(len(_workers)))
+    return _workers[:count]
 
 
 class Stopped(Exception):
-    """A step that ended early; its cause says why.
+    """A step that ended early, by its cause, with the numbers of what may have moved, and what not to the end."""
 
-    Args:
-        partly: The numbers of what may have moved in part.
-        still: The numbers of what has not moved.
+    def __init__(self, begun: Iterable[int], left: Iterable[int]) -> None:
+        super().__init__()
+        self.begun, self.left = set(begun), set(left)
+
+
+def share(parts: int, run: Callable[[int, int], None], count: int) -> None:
+    """Run parts, by the numbers of a thread and of a part, on ``count`` threads, of which this one is the first.
+
+    Each runs a stretch of them, then what others have left. After an exception no part begins; when all threads have
+    ended, it is the cause of Stopped.
     """
-
-    def __init__(self, partly: Iterable[int], still: Iterable[int]) -> None:
-        self.partly, self.still = sorted(partly), sorted(still)
-        super().__init__(self.partly, self.still)
-
-
-Work = Callable[[int, Iterator[Any]], None]
-"""Goes through parts; gets the number of its thread, from 0, and the parts, of which it holds one at a time."""
-
-
-def share(parts: Sequence[Any], work: Work, count: int) -> None:
-    """Have this thread and ``count - 1`` others work on all parts, each on a stretch, then on what others have left.
-
-    Raises:
-        Stopped: from the first exception of a part, when every thread has ended. After it no part is begun.
-    """
-    if min(count, len(parts)) < 2:
-        rest = iter(parts)
+    count = min(count, parts)
+    if count < 2:
+        number = -1
         try:
-            work(0, rest)
+            for number in range(parts):
+                run(0, number)
         except BaseException as error:
-            begun = len(parts) - len(list(rest))
-            raise Stopped(range(max(0, begun - 1), begun), range(begun, len(parts))) from error
+            raise Stopped(range(number + 1), range(max(0, number), parts)) from error
         return
-    count = min(count, len(parts))
-    # Each begins with a stretch of its own, whose memory is then near its core at every step.
-    ends = [len(parts) * thread // count for thread in range(count + 1)]
-    todo = [deque(range(start, stop)) for start, stop in pairwise(ends)]
-    unbegun, done, errors = {*range(len(parts))}, set[int](), list[BaseException]()
+    # A stretch of its own is near the core of its thread at every step.
+    todo = [deque(range(parts * thread // count, parts * (thread + 1) // count)) for thread in range(count)]
+    working = [threading.Lock() for _ in range(count)]
+    begun, left, errors = set[int](), {*range(parts)}, list[BaseException]()
 
-    def taken(thread: int) -> Iterator[Any]:
-        while not errors:
-            for take in (todo[thread].popleft, *(other.pop for other in todo)):
-                with contextlib.suppress(IndexError):
-                    number = take()
-                    break
-            else:
-                return
-            unbegun.remove(number)
-            yield parts[number]
-            done.add(number)
+    def work(thread: int) -> None:
+        takes = [todo[thread].popleft, *(other.pop for other in todo)]
+        with working[thread]:
+            try:
+                while takes and not errors:
+                    try:
+                        number = takes[0]()
+                    except IndexError:
+                        del takes[0]
+                        continue
+                    begun.add(number)
+                    run(thread, number)
+                    left.discard(number)
+            except BaseException as error:
+                errors.append(error)
 
-    def take(thread: int) -> None:
-        try:
-            work(thread, taken(thread))
-        except BaseException as error:
-            errors.append(error)
-
-    # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-    runs = [partial(contextvars.copy_context().run, take, thread) for thread in range(1, count)]
-    jobs = list(map(_Job, runs))
     try:
-        _give(jobs)
-        take(0)
+        for thread, worker in enumerate(_started(count - 1), 1):
+            # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
+            worker.jobs.put(partial(contextvars.copy_context().run, work, thread))
+        work(0)
     except BaseException as error:  # an interrupt
         errors.append(error)
-    try:
-        for job in jobs:
-            job.finish()
-    except BaseException as error:  # another one, after which nobody may still be writing either
-        errors.append(error)
-        for job in jobs:
-            job.finish()
+    # No part is left to take, or there are errors: a worker that begins from here on does nothing.
+    awaited = list(working)
+    while awaited:
+        try:
+            with awaited[-1]:
+                awaited.pop()
+        except BaseException as error:  # an interrupt too, after which nobody may still be writing either
+            errors.append(error)
     if errors:
         cause = next((error for error in errors if not isinstance(error, Exception)), errors[0])
-        raise Stopped({*range(len(parts))} - unbegun - done, unbegun) from cause
+        raise Stopped(begun, left) from cause
