@@ -20,6 +20,7 @@ from mlx_optimizers.execution.blocks import Blocks
 from mlx_optimizers.execution.program import Bound
 from mlx_optimizers.execution.threads import Stopped, set_threads, share, threads
 from mlx_optimizers.execution.tuning import BLOCK, SHARE
+from tests.expected import each_class
 
 SHAPES = [(), (1,), (7,), (20,), (3, 4), (1, 30), (30, 1), (2, 3, 5), (5, 0, 3), (0,), (9, 1, 4), (2, 11)]
 
@@ -147,7 +148,7 @@ def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch, t
     assert tuning._cache(2) == (512 * KIB, 1)
 
 
-@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+@each_class
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_step_needs_no_memory_but_state_and_two_blocks_a_thread(made, count):
     set_threads(count)
@@ -353,7 +354,7 @@ def several(made, seed=0):
     return {**tree, "turned": np.asfortranarray(tree["matrix"])}
 
 
-@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+@each_class
 def test_no_number_of_threads_and_no_size_of_blocks_changes_a_bit(made, monkeypatch):
     extra = {"momentum": 0.9} if made is optim.SGD else {}
     results = []

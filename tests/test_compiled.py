@@ -19,12 +19,12 @@ from mlx_optimizers.conformance.vectors import vectors_of
 from mlx_optimizers.execution import compiled, set_compiled, set_threads, tuning
 from mlx_optimizers.execution.tuning import LEAST
 from mlx_optimizers.optimizer import Elementwise
+from tests.expected import each_class
 from tests.support import require
 
 require("numba")
 
 ROOT = Path(__file__).parents[1]
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def run(made, hyperparameters, w, gradients, on):
     return out
 
 
-@EIGHT
+@each_class
 def test_every_published_vector_gives_the_same_bits(made, loops):
     count = 0
     for vector in vectors_of(made.__name__):
@@ -112,7 +112,7 @@ def every_exponent(dtype, seed, size):
     return rng.permutation(out)
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", compiled.DTYPES)
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, loops):
@@ -158,7 +158,7 @@ def hard_numbers(dtype, seed, size):
     return np.copysign(rng.choice(pool, size), rng.choice([-1, 1], size)).astype(dtype)
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", compiled.DTYPES)
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @settings(max_examples=60)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
+from tests.expected import each_name
 from tests.support import require
 
 mx = require("mlx.core")
@@ -136,7 +137,7 @@ def test_in_half_precision_too(name, hyperparameters, dtype):
             assert all(same(ours.state["w"][slot], mlx.state["w"][slot]) for slot in ours.slots)
 
 
-@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+@each_name
 def test_a_schedule_of_mlx_drives_both_alike(name):
     w, gradients = _data(7)
     with mx.stream(mx.cpu):
@@ -150,7 +151,7 @@ def test_a_schedule_of_mlx_drives_both_alike(name):
         assert np.array_equal(_bits(model["w"]), _bits(parameters["w"]))
 
 
-@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+@each_name
 def test_updating_a_module_gives_what_mlx_gives(name):
     nn = require("mlx.nn")
     mx.random.seed(3)
@@ -174,7 +175,7 @@ def test_updating_a_module_gives_what_mlx_gives(name):
         assert keys[0] == keys[1]
 
 
-@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+@each_name
 def test_bfloat16_arrays_of_mlx_come_back_as_such(name):
     require("ml_dtypes")
     ours = getattr(mlx_optimizers, name)(0.05)
@@ -185,7 +186,7 @@ def test_bfloat16_arrays_of_mlx_come_back_as_such(name):
     assert not np.array_equal(np.array(model["w"].astype(mx.float32)), [0.0, 0.0])
 
 
-@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+@each_name
 def test_a_view_of_an_mlx_array_is_never_written_to(name):
     given, gradient = mx.array([1.0, 2.0]), mx.array([1.0, -1.0])
     model, expected = {"w": given}, {"w": mx.array([1.0, 2.0])}

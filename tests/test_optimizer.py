@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+from tests.expected import each_class
 
 
 def _f(*values):
@@ -53,7 +52,7 @@ def test_the_names_of_the_table_come_first():
     ]
 
 
-@EIGHT
+@each_class
 def test_a_schedule_is_asked_once_at_construction_and_before_every_update(made):
     asked = []
 
@@ -71,7 +70,7 @@ def test_a_schedule_is_asked_once_at_construction_and_before_every_update(made):
     assert optimizer.learning_rate == 0.1 / 3
 
 
-@EIGHT
+@each_class
 def test_a_schedule_gives_what_setting_the_rate_gives(made):
     rates = [0.1, 0.05, 0.3]
     left, right = made(lambda step: np.array(rates[step])), made(rates[0])
@@ -96,7 +95,7 @@ def test_a_schedule_that_goes_wrong_leaves_everything_as_it_was(value):
     assert optimizer.state["w"]["m"].tobytes() == before[1]["w"]["m"].tobytes()
 
 
-@EIGHT
+@each_class
 def test_the_learning_rate_is_kept_as_a_double(made):
     optimizer = made(0.1)
     assert optimizer.learning_rate == 0.1
@@ -209,7 +208,7 @@ def test_a_double_rate_acts_as_one_on_float64():
     assert model["w"][0] == -0.1
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize(
     ("value", "error"),
     [
@@ -265,7 +264,7 @@ def test_hyperparameters_out_of_range(name, argument, value):
     assert getattr(optimizer, argument) == before
 
 
-@EIGHT
+@each_class
 def test_hyperparameters_of_the_wrong_type(made):
     for argument, parameter in inspect.signature(made).parameters.items():
         for value in ("0.9", None, 1j, object()):
@@ -274,7 +273,7 @@ def test_hyperparameters_of_the_wrong_type(made):
         assert argument in dir(made(0.1)) and parameter.name == argument
 
 
-@EIGHT
+@each_class
 def test_the_ends_of_the_ranges_are_allowed(made):
     ends = {"eps": 1e-300, "alpha": 1.0, "rho": 0.0, "betas": [0.0, np.float32(0.5)], "weight_decay": 0, "dampening": 1}
     given = {name: value for name, value in ends.items() if name in inspect.signature(made).parameters}
@@ -298,7 +297,7 @@ def test_nesterov_needs_momentum_and_no_dampening():
         optim.SGD(0.1, momentum=0.9, nesterov=1)
 
 
-@EIGHT
+@each_class
 def test_state_has_the_layout_of_mlx(made):
     optimizer = made(0.1)
     assert set(optimizer.state) == {"step", "learning_rate"}
@@ -314,7 +313,7 @@ def test_state_has_the_layout_of_mlx(made):
         assert all(slots[slot].shape == shape and not slots[slot].any() for slot in made.slots)
 
 
-@EIGHT
+@each_class
 def test_a_list_can_be_the_whole_tree(made):
     optimizer, model = made(0.1), [_f(1), [_f(2)]]
     optimizer.update(model, [_f(1), [_f(1)]])
@@ -323,7 +322,7 @@ def test_a_list_can_be_the_whole_tree(made):
     assert model[0] != 1
 
 
-@EIGHT
+@each_class
 def test_init_changes_nothing_that_follows(made):
     left, right = made(0.1), made(0.1)
     models = {"a": _f(1, 2), "b": _f(3)}, {"a": _f(1, 2), "b": _f(3)}
@@ -334,7 +333,7 @@ def test_init_changes_nothing_that_follows(made):
     assert all(models[0][name].tobytes() == models[1][name].tobytes() for name in models[0])
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_run_resumes_bit_for_bit_from_its_state(made, dtype):
     def fresh():
@@ -354,7 +353,7 @@ def test_a_run_resumes_bit_for_bit_from_its_state(made, dtype):
     assert {name: array.tobytes() for name, array in saved["a"].items()} == before  # the checkpoint is not touched
 
 
-@EIGHT
+@each_class
 def test_a_state_that_does_not_fit_is_refused(made):
     slot = made.slots[-1]
     for change, error, match in (
@@ -485,7 +484,7 @@ def test_the_base_class_has_no_rule_and_no_rate():
         optimizer.update({"a": _f(1)}, {"a": _f(1)})
 
 
-@EIGHT
+@each_class
 def test_repr_and_copies(made):
     optimizer = made(0.1)
     assert repr(optimizer).startswith(f"{made.__name__}(learning_rate=0.1")

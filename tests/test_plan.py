@@ -14,6 +14,7 @@ import pytest
 import mlx_optimizers as optim
 from mlx_optimizers.execution import compiled, plan
 from mlx_optimizers.execution.plan import Plan
+from tests.expected import each_class
 from tests.support import require
 
 
@@ -53,7 +54,7 @@ def same(left, right):
     return left.dtype == right.dtype and np.array_equal(left, right)
 
 
-@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+@each_class
 def test_one_plan_serves_all_steps_of_a_tree(made, plans):
     optimizer, w = made(0.1), tree()
     for scale in (1, 2, 3):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import mlx_optimizers as optim
 from mlx_optimizers.execution.program import bind, program_of
 from mlx_optimizers.optimizer import Elementwise, Slot, Whole
+from tests.expected import each_class
 
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
 SGDS = [
     {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
     for momentum, dampening, nesterov in [(0, 0, False), (0.9, 0, False), (0.9, 0.3, False), (0.9, 0, True)]
@@ -38,7 +38,7 @@ def run(rule, c, arrays):
     return [copies[0], *copies[2:]], bound.program
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(), (1,), (50,), (4, 5)])
 def test_the_program_gives_the_bits_of_the_rule(made, dtype, shape):
@@ -54,7 +54,7 @@ def test_the_program_gives_the_bits_of_the_rule(made, dtype, shape):
         assert program.scratch <= 2
 
 
-@EIGHT
+@each_class
 def test_a_step_has_no_call_more_than_its_rule_has_operations(made):
     calls = {"SGD": 6, "RMSprop": 9, "Adagrad": 7, "AdaDelta": 16, "Adam": 12, "AdamW": 13, "Adamax": 10, "Lion": 10}
     hyperparameters = {"SGD": {"momentum": 0.9, "weight_decay": 0.1}, "Lion": {"weight_decay": 0.1}}

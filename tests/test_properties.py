@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import mlx_optimizers as optim
 from mlx_optimizers.oracle import Exact, trajectory
+from tests.expected import each_class
 from tests.support import require
 
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
 STEPS = 3
 
 # Every float32 there is: NaN, infinities, subnormals, both zeros.
@@ -88,7 +88,7 @@ def _same(left, right):
         assert np.array_equal(a.view(bits)[~nan], b.view(bits)[~nan]), name
 
 
-@EIGHT
+@each_class
 @settings(max_examples=40)
 @given(data=st.data())
 def test_permuted_elements_give_permuted_results(made, data):
@@ -98,7 +98,7 @@ def test_permuted_elements_give_permuted_results(made, data):
     _same({name: x[order] for name, x in straight.items()}, _run(made, h, w[order], g[:, order]))
 
 
-@EIGHT
+@each_class
 @settings(max_examples=40)
 @given(data=st.data())
 def test_the_size_of_blocks_changes_no_bit(made, data):
@@ -113,7 +113,7 @@ def test_the_size_of_blocks_changes_no_bit(made, data):
     _same(_run(made, h, w, g), cut)
 
 
-@EIGHT
+@each_class
 def test_a_parameter_of_many_blocks_is_the_elements_of_it(made):
     """More than two blocks of the real size, and a rest: equal to the same data as many small leaves."""
     from mlx_optimizers.execution.tuning import BLOCK
@@ -127,7 +127,7 @@ def test_a_parameter_of_many_blocks_is_the_elements_of_it(made):
     _same(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
 
 
-@EIGHT
+@each_class
 @settings(max_examples=30)
 @given(data=st.data())
 def test_an_array_split_into_leaves_gives_the_same_elements(made, data):
@@ -158,7 +158,7 @@ LAYOUTS = {
 }
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("which", ["parameter", "gradient", "both", "state"])
 def test_memory_layout_changes_no_bit(made, layout, which):
@@ -176,7 +176,7 @@ def test_memory_layout_changes_no_bit(made, layout, which):
     _same(_run(made, {"learning_rate": 0.1}, w, g), {"w": model["w"], **optimizer.state["w"]})
 
 
-@EIGHT
+@each_class
 def test_one_element_is_the_same_with_or_without_a_shape(made):
     w, g = np.float32([0.75]), np.float32([[-1.5], [0.3], [1e-3]])
     one = _run(made, {"learning_rate": 0.1}, w, g)
@@ -189,7 +189,7 @@ def test_one_element_is_the_same_with_or_without_a_shape(made):
     assert {name: x.shape for name, x in empty.items()} == dict.fromkeys(("w", *made.slots), (0, 3))
 
 
-@EIGHT
+@each_class
 @settings(max_examples=60)
 @given(data=st.data())
 def test_the_negated_problem_has_the_negated_result(made, data):
@@ -214,7 +214,7 @@ HOMOGENEOUS = {
 }
 
 
-@EIGHT
+@each_class
 @settings(max_examples=60)
 @given(data=st.data(), k=st.integers(-6, 6), zero=st.booleans())
 def test_scaling_by_a_power_of_two_is_exact(made, data, k, zero):
@@ -237,7 +237,7 @@ def test_scaling_by_a_power_of_two_is_exact(made, data, k, zero):
     _same({name: x * np.float32(2.0 ** (k * powers["out"][name])) for name, x in plain.items()}, other)
 
 
-@EIGHT
+@each_class
 @settings(max_examples=50)
 @given(data=st.data())
 def test_the_fast_path_lies_in_the_interval_of_the_oracle(made, data):
@@ -333,7 +333,7 @@ def test_where_the_square_underflows_the_gradient_counts_for_nothing_in_v():
     assert (w, v) == (-(2.0**-56), 0.0)
 
 
-@EIGHT
+@each_class
 def test_float16_where_epsilon_rounds_to_0_a_zero_gradient_gives_0_over_0(made):
     lost = made in (optim.RMSprop, optim.Adagrad, optim.Adam, optim.AdamW, optim.Adamax)
     ((w, *_),) = _one(made, 0.5, [0.0], "float16", learning_rate=0.25)

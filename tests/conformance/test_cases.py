@@ -12,6 +12,7 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.conformance.cases import CHANGING, DOMAIN, ELEMENTS, STEPS, make_case, recast
+from tests.expected import each_name
 
 CASES = {case.id: case for case in all_cases()}
 
@@ -20,7 +21,7 @@ def test_there_are_enough_and_no_two_share_an_identifier():
     assert len(CASES) == len(all_cases()) >= 150
 
 
-@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+@each_name
 def test_the_settings_that_a_review_found_sufficient_are_there(name):
     changing = "learning_rate=changing"
     required = {

@@ -14,9 +14,8 @@ from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.oracle import Exact, format_of, trajectory
 from mlx_optimizers.oracle.formats import FORMATS, SLACK
+from tests.expected import each_name
 from tests.support import require
-
-NAMES = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
 
 
 @cache
@@ -39,7 +38,7 @@ def _pairs(left, right):
             yield x, y
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_200_bits_rounded_are_400_bits_rounded(name):
     for case, entries in _by_mpmath(name):
         for x, y in _pairs(entries, _computed(case, 400, "mpmath")):
@@ -47,7 +46,7 @@ def test_200_bits_rounded_are_400_bits_rounded(name):
                 assert left.tobytes() == right.tobytes(), case.id
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_mpfr_gives_the_bits_of_mpmath(name):
     require("gmpy2")
     for case, entries in _by_mpmath(name):
@@ -109,7 +108,7 @@ def test_a_decimal_and_its_double_differ_by_what_the_double_is_off():
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_in_every_dtype_values_are_of_it_and_correctly_rounded(name, dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")
@@ -142,7 +141,7 @@ def _neighbours(values, index, form):
     return (value - outward, value + inward) if value < 0 else (value - inward, value + outward)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_a_learning_rate_a_step(name):
     """The state does not depend on the rate, and the step, weight decay included, is in proportion to it."""
     rates, g = [0.5, 0.25, 0.125], [[1.0], [-0.5], [2.0]]
@@ -216,7 +215,7 @@ def test_what_cannot_be_bounded_is_open_to_any_answer():
         assert np.isinf(first.parameter.radius).tolist() == np.isinf(second.parameter.radius).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
 def test_numbers_that_float32_cannot_go_on_with_are_unknown_and_stay_in_their_element(name, bad):
     """Quietly, as warnings are errors here; and the other elements are what they are without them."""
@@ -247,7 +246,7 @@ def test_the_slack_is_the_one_that_was_proved():
     assert format_of("float32").underflow == 1.5 * 2.0**-126
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_the_interval_is_not_loose(name):
     """Median of radius over error of plain float32, every case, 8 steps: at most 64 in the parameter and each slot."""
     reference, exact = open_backend("reference"), Exact()
