@@ -105,6 +105,7 @@ class Expected:
         row: The row of the table on the page "Optimizers".
         cites: Whether that row cites a paper.
         ranges: What each hyperparameter may be.
+        allowed: Makes hyperparameters that are drawn one by one such as the class takes together.
         slots: The slots of the state, in order.
         lines: The most lines of the module, and of the docstring of the class.
         examples: How many examples the page has at least, and the module.
@@ -128,7 +129,7 @@ class Expected:
         lost: Whether ε rounds to 0 in float16, so that a zero gradient gives 0/0.
         stuck: Whether the decay of v rounds to 1 in bfloat16.
         decay: The default of a decoupled weight decay, 0 where there is none.
-        nan_free: The slots that stay free of NaN under the defaults.
+        idle: The slots that stay 0 under the defaults.
         infinity: What stands in the first two elements after gradients +∞ and −∞, of parameter and slots.
         decays: Hyperparameters, and the parameter and slots after g = 2 and after g = −4, from w = 1 with λ = ½.
         rational: Hyperparameters in tenths, and the first step in rational numbers; None where a root is in the way.
@@ -150,6 +151,7 @@ class Expected:
     row: str
     cites: bool
     ranges: Mapping[str, str]
+    allowed: Callable[[Mapping[str, Any]], dict[str, Any]]
     slots: tuple[str, ...]
     lines: tuple[int, int]
     examples: tuple[int, int]
@@ -171,7 +173,7 @@ class Expected:
     lost: bool
     stuck: bool
     decay: float
-    nan_free: frozenset[str]
+    idle: frozenset[str]
     infinity: Mapping[str, tuple[str, str]]
     decays: tuple[tuple[Mapping[str, Any], tuple[tuple[float, ...] | None, ...]], ...]
     rational: tuple[Mapping[str, Any], Callable[..., Fraction]] | None
@@ -219,6 +221,7 @@ EXPECTED: Mapping[str, Expected] = {
             "dampening": UP_TO_1,
             "nesterov": FLAG,
         },
+        allowed=lambda h: {**h, "momentum": h["momentum"] or 0.5, "dampening": 0.0} if h["nesterov"] else {**h},
         slots=("v",),
         lines=(100, 32),  # five hyperparameters, and three switches in the formula
         examples=(31, 5),
@@ -272,7 +275,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=False,
         stuck=False,
         decay=0.0,
-        nan_free=frozenset({"v"}),
+        idle=frozenset({"v"}),
         infinity={"parameter": ("-inf", "inf"), "v": ("0", "0")},
         decays=(),
         rational=(
@@ -325,6 +328,7 @@ EXPECTED: Mapping[str, Expected] = {
         row="RMSprop(learning_rate[, alpha, eps])",
         cites=True,
         ranges={"learning_rate": AT_LEAST_0, "alpha": UP_TO_1, "eps": ABOVE_0},
+        allowed=dict,
         slots=("v",),
         lines=(80, 25),
         examples=(26, 5),
@@ -353,7 +357,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=True,
         stuck=False,
         decay=0.0,
-        nan_free=frozenset(),
+        idle=frozenset(),
         infinity=_SQUARED,
         decays=(
             ({"alpha": 0.0, "eps": 2.0}, ((0.75, 4.0), (0.75 + 2 / 6, 16.0))),
@@ -381,6 +385,7 @@ EXPECTED: Mapping[str, Expected] = {
         row="Adagrad(learning_rate[, eps])",
         cites=True,
         ranges={"learning_rate": AT_LEAST_0, "eps": ABOVE_0},
+        allowed=dict,
         slots=("v",),
         lines=(80, 25),
         examples=(29, 5),
@@ -402,7 +407,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=True,
         stuck=False,
         decay=0.0,
-        nan_free=frozenset(),
+        idle=frozenset(),
         infinity=_SQUARED,
         decays=(),
         rational=None,
@@ -429,6 +434,7 @@ EXPECTED: Mapping[str, Expected] = {
         row="AdaDelta(learning_rate[, rho, eps])",
         cites=True,
         ranges={"learning_rate": AT_LEAST_0, "rho": UP_TO_1, "eps": ABOVE_0},
+        allowed=dict,
         slots=("v", "u"),
         lines=(80, 25),
         examples=(26, 5),
@@ -462,7 +468,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=False,
         stuck=False,
         decay=0.0,
-        nan_free=frozenset(),
+        idle=frozenset(),
         infinity={**_SQUARED, "u": ("nan", "nan")},
         decays=(
             ({"rho": 1.0, "eps": 1.0}, ((0.0, 0.0, 0.0), (2.0, 0.0, 0.0))),
@@ -488,6 +494,7 @@ EXPECTED: Mapping[str, Expected] = {
         row="Adam(learning_rate[, betas, eps])",
         cites=True,
         ranges={"learning_rate": AT_LEAST_0, "betas": PAIR_BELOW_1, "eps": AT_LEAST_0},
+        allowed=dict,
         slots=("m", "v"),
         lines=(80, 25),
         examples=(28, 5),
@@ -507,7 +514,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=True,
         stuck=True,
         decay=0.0,
-        nan_free=frozenset(),
+        idle=frozenset(),
         infinity=_MOMENTS,
         decays=(
             ({"betas": (0.0, 0.0), "eps": 2.0}, ((0.75, 2.0, 4.0), (0.75 + 2 / 6, -4.0, 16.0))),
@@ -562,6 +569,7 @@ EXPECTED: Mapping[str, Expected] = {
         row="AdamW(learning_rate[, betas, eps, weight_decay])",
         cites=True,
         ranges={"learning_rate": AT_LEAST_0, "betas": PAIR_BELOW_1, "eps": AT_LEAST_0, "weight_decay": AT_LEAST_0},
+        allowed=dict,
         slots=("m", "v"),
         lines=(80, 25),
         examples=(30, 5),
@@ -590,7 +598,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=True,
         stuck=True,
         decay=0.01,
-        nan_free=frozenset(),
+        idle=frozenset(),
         infinity=_MOMENTS,
         decays=(({"betas": (0.0, 0.0), "eps": 2.0, "weight_decay": 0.5}, ((0.5, 2.0, 4.0), None)),),
         rational=None,
@@ -628,6 +636,7 @@ EXPECTED: Mapping[str, Expected] = {
         row="Adamax(learning_rate[, betas, eps])",
         cites=True,
         ranges={"learning_rate": AT_LEAST_0, "betas": PAIR_BELOW_1, "eps": AT_LEAST_0},
+        allowed=dict,
         slots=("m", "v"),
         lines=(80, 25),
         examples=(28, 5),
@@ -651,7 +660,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=True,
         stuck=True,
         decay=0.0,
-        nan_free=frozenset(),
+        idle=frozenset(),
         infinity=_MOMENTS,
         decays=(
             ({"betas": (0.0, 0.0), "eps": 2.0}, ((0.75, 2.0, 2.0), (0.75 + 2 / 6, -4.0, 4.0))),
@@ -691,6 +700,7 @@ EXPECTED: Mapping[str, Expected] = {
         row="Lion(learning_rate[, betas, weight_decay])",
         cites=True,
         ranges={"learning_rate": AT_LEAST_0, "betas": PAIR_BELOW_1, "weight_decay": AT_LEAST_0},
+        allowed=dict,
         slots=("m",),
         lines=(80, 25),
         examples=(26, 5),
@@ -719,7 +729,7 @@ EXPECTED: Mapping[str, Expected] = {
         lost=False,
         stuck=False,
         decay=0.0,
-        nan_free=frozenset(),
+        idle=frozenset(),
         infinity={"m": ("inf", "-inf")},
         decays=(
             ({"betas": (0.0, 0.0)}, ((0.5, 2.0), (1.0, -4.0))),
@@ -754,6 +764,16 @@ EXPECTED: Mapping[str, Expected] = {
 
 EIGHT = tuple(EXPECTED)
 """The names of the optimizers."""
+
+FORMULAS = tuple(
+    dict.fromkeys(
+        formula
+        for name, expected in EXPECTED.items()
+        for formula in (name, *expected.claims.values())
+        if formula is not None
+    )
+)
+"""The formulas of the pages, and those that torch, optax and Keras claim."""
 
 SQUARING = tuple(name for name, expected in EXPECTED.items() if expected.squares)
 """Those whose v holds squares of gradients."""

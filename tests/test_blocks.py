@@ -20,7 +20,7 @@ from mlx_optimizers.execution.blocks import Blocks
 from mlx_optimizers.execution.program import Bound
 from mlx_optimizers.execution.threads import Stopped, set_threads, share, threads
 from mlx_optimizers.execution.tuning import BLOCK, SHARE
-from tests.expected import each_class
+from tests.expected import each_class, record_of
 
 SHAPES = [(), (1,), (7,), (20,), (3, 4), (1, 30), (30, 1), (2, 3, 5), (5, 0, 3), (0,), (9, 1, 4), (2, 11)]
 
@@ -356,7 +356,7 @@ def several(made, seed=0):
 
 @each_class
 def test_no_number_of_threads_and_no_size_of_blocks_changes_a_bit(made, monkeypatch):
-    extra = {"momentum": 0.9} if made is optim.SGD else {}
+    extra = record_of(made).full
     results = []
     for count, size in ((1, BLOCK), (2, BLOCK), (3, 70_000), (8, 65_536), (1, 10**9)):
         monkeypatch.setattr(tuning, "BLOCK", size)

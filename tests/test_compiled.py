@@ -19,7 +19,7 @@ from mlx_optimizers.conformance.vectors import vectors_of
 from mlx_optimizers.execution import compiled, set_compiled, set_threads, tuning
 from mlx_optimizers.execution.tuning import LEAST
 from mlx_optimizers.optimizer import Elementwise
-from tests.expected import each_class
+from tests.expected import ABOVE_0, AT_LEAST_0, FLAG, PAIR_BELOW_1, UP_TO_1, each_class, record_of
 from tests.support import require
 
 require("numba")
@@ -87,22 +87,6 @@ def test_every_published_vector_gives_the_same_bits(made, loops):
     assert set(loops) == {f"{made.__name__}.rule"}
 
 
-SETTINGS = {
-    "SGD": [
-        {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
-        for momentum, dampening, nesterov in [(0, 0, False), (0, 0.5, False), (0.9, 0.3, False), (0.9, 0, True)]
-        for weight_decay in (0, 0.1)
-    ],
-    "RMSprop": [{}, {"alpha": 0.25, "eps": 0.5}, {"alpha": 1}, {"alpha": 0}],
-    "Adagrad": [{}, {"eps": 0.5}],
-    "AdaDelta": [{}, {"rho": 0.25, "eps": 0.5}, {"rho": 1}, {"rho": 0}],
-    "Adam": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "eps": 0.5}],
-    "AdamW": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "weight_decay": 0}],
-    "Adamax": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "eps": 0.5}],
-    "Lion": [{}, {"betas": (0.3, 0.2), "weight_decay": 0.1}, {"betas": (0, 0)}],
-}
-
-
 def every_exponent(dtype, seed, size):
     """Numbers of every exponent, subnormals, both zeros, infinities and NaN among them."""
     rng = np.random.default_rng(seed)
@@ -117,7 +101,7 @@ def every_exponent(dtype, seed, size):
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, loops):
     dtype = np.dtype(dtype)
-    for number, extra in enumerate(SETTINGS[made.__name__]):
+    for number, extra in enumerate(record_of(made).settings):
         for middle in (False, True):
             w, *gradients = (every_exponent(dtype, 10 * number + step, 20_011) for step in range(4))
             if middle:  # near 1, so that every operation rounds and nothing overflows
@@ -131,21 +115,12 @@ def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, loops):
 HARD = [0.0, 1e-320, 1e-60, 1e-45, 1e-30, 1e-8, 0.1, 0.3, 0.5, 0.9, 1 - 1e-12]
 """Coefficients: of subnormals, and of what float32 rounds to 0 or to 1."""
 COEFFICIENT = st.sampled_from(HARD)
-RATE = st.sampled_from([*HARD, 1.0, 1e30, 1e38, 1e300])
-POSITIVE = st.sampled_from([*HARD[1:], 1.0, 1e30, 1e300])
-BETAS = st.tuples(COEFFICIENT, COEFFICIENT)
-HARD_SETTINGS = {
-    "SGD": st.fixed_dictionaries(
-        {"momentum": COEFFICIENT, "dampening": st.sampled_from([*HARD, 1.0]), "weight_decay": RATE}
-    )
-    | st.fixed_dictionaries({"momentum": st.sampled_from(HARD[1:]), "nesterov": st.just(True), "weight_decay": RATE}),
-    "RMSprop": st.fixed_dictionaries({"alpha": COEFFICIENT, "eps": POSITIVE}),
-    "Adagrad": st.fixed_dictionaries({"eps": POSITIVE}),
-    "AdaDelta": st.fixed_dictionaries({"rho": COEFFICIENT, "eps": POSITIVE}),
-    "Adam": st.fixed_dictionaries({"betas": BETAS, "eps": RATE}),
-    "AdamW": st.fixed_dictionaries({"betas": BETAS, "eps": RATE, "weight_decay": RATE}),
-    "Adamax": st.fixed_dictionaries({"betas": BETAS, "eps": RATE}),
-    "Lion": st.fixed_dictionaries({"betas": BETAS, "weight_decay": RATE}),
+HARD_VALUES = {
+    AT_LEAST_0: st.sampled_from([*HARD, 1.0, 1e30, 1e38, 1e300]),
+    ABOVE_0: st.sampled_from([*HARD[1:], 1.0, 1e30, 1e300]),
+    UP_TO_1: st.sampled_from([*HARD, 1.0]),
+    PAIR_BELOW_1: st.tuples(COEFFICIENT, COEFFICIENT),
+    FLAG: st.booleans(),
 }
 
 
@@ -166,14 +141,15 @@ def hard_numbers(dtype, seed, size):
 def test_hard_numbers_give_the_same_bits(made, dtype, data):
     """Under coefficients that are as hard, from a state of any numbers, with and without a rest of the vector width."""
     dtype = np.dtype(dtype)
-    chosen = data.draw(HARD_SETTINGS[made.__name__], "hyperparameters")
-    rate = data.draw(RATE, "learning_rate")
+    expected = record_of(made)
+    drawn = st.fixed_dictionaries({name: HARD_VALUES[kind] for name, kind in expected.ranges.items()})
+    chosen = data.draw(drawn.map(expected.allowed), "hyperparameters")
     size, seed = data.draw(st.integers(1, 70), "size"), data.draw(st.integers(0, 10**6), "seed")
     w, *gradients = (hard_numbers(dtype, (seed, step), size) for step in range(4))
     both = []
     for on in (False, True):
         set_compiled(on)
-        optimizer, model = made(rate, **chosen), w.copy()
+        optimizer, model = made(**chosen), w.copy()
         state = {slot: hard_numbers(dtype, (seed, 9, number), size) for number, slot in enumerate(made.slots)}
         optimizer.state = state
         out = []

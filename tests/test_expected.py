@@ -29,7 +29,7 @@ def test_a_record_fits_the_signature_that_it_states(name):
     assert all(set(setting) <= set(arguments) for setting in settings)
     assert set(expected.scaled) <= {"w", "g", *arguments}
     assert set(expected.scales) == {"w", *expected.slots}
-    assert expected.odd <= {"w", *expected.slots} and expected.nan_free <= set(expected.slots)
+    assert expected.odd <= {"w", *expected.slots} and expected.idle <= set(expected.slots)
     assert set(expected.infinity) <= {"parameter", *expected.slots}
     assert set(expected.claims) == {"torch", "optax", "keras"}
     assert expected.by_hand and expected.labels and expected.bitwise

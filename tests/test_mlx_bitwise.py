@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
-from tests.expected import each_name
+from tests.expected import EXPECTED, each_name
 from tests.support import require
 
 mx = require("mlx.core")
@@ -15,55 +15,7 @@ theirs = require("mlx.optimizers")
 STEPS, ELEMENTS = 20, 20_000
 
 
-def _configurations():
-    rates = (1e-4, 3e-3, 0.1, 0.3)
-    for rate in rates:
-        for momentum, dampening, nesterov in (
-            (0.0, 0.0, False),
-            (0.0, 0.5, False),
-            (0.9, 0.0, False),
-            (0.7, 0.3, False),
-            (0.9, 0.0, True),
-        ):
-            yield (
-                "SGD",
-                {
-                    "learning_rate": rate,
-                    "momentum": momentum,
-                    "dampening": dampening,
-                    "nesterov": nesterov,
-                    "weight_decay": 0.0 if rate == 0.1 else 0.03,
-                },
-            )
-    for rate, alpha, eps in (
-        (0.01, 0.99, 1e-8),
-        (0.3, 0.9, 1e-3),
-        (1e-3, 0.4, 1e-6),
-        (0.1, 0.0, 1e-8),
-        (0.1, 1.0, 1e-5),
-    ):
-        yield "RMSprop", {"learning_rate": rate, "alpha": alpha, "eps": eps}
-    for rate, eps in ((0.01, 1e-8), (0.3, 1e-3), (1e-3, 1e-10), (1.0, 1.0)):
-        yield "Adagrad", {"learning_rate": rate, "eps": eps}
-    for rate, rho, eps in ((1.0, 0.9, 1e-6), (0.3, 0.5, 1e-3), (0.1, 0.95, 1e-8), (1.0, 0.0, 1e-6), (1.0, 1.0, 1e-6)):
-        yield "AdaDelta", {"learning_rate": rate, "rho": rho, "eps": eps}
-    for rate, betas, eps in (
-        (1e-3, (0.9, 0.999), 1e-8),
-        (0.3, (0.6, 0.7), 1e-3),
-        (0.01, (0.3, 0.2), 1e-6),
-        (0.1, (0.0, 0.0), 0.0),
-        (1e-4, (0.95, 0.98), 1e-5),
-    ):
-        yield "Adam", {"learning_rate": rate, "betas": betas, "eps": eps}
-        yield "Adamax", {"learning_rate": rate, "betas": betas, "eps": eps}
-        for weight_decay in (0.0, 0.01, 0.3):
-            yield "AdamW", {"learning_rate": rate, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    for rate, betas in ((1e-4, (0.9, 0.99)), (0.3, (0.6, 0.7)), (0.01, (0.2, 0.0))):
-        for weight_decay in (0.0, 0.1, 0.3):
-            yield "Lion", {"learning_rate": rate, "betas": betas, "weight_decay": weight_decay}
-
-
-CONFIGURATIONS = list(_configurations())
+CONFIGURATIONS = [(name, given) for name, expected in EXPECTED.items() for given in expected.bitwise]
 
 
 def _data(seed):
@@ -81,9 +33,9 @@ def _bits(array):
 
 def test_every_hyperparameter_is_varied():
     assert len(CONFIGURATIONS) >= 64
-    for optimizer in mlx_optimizers.OPTIMIZERS:
-        ours = [given for name, given in CONFIGURATIONS if name == optimizer.__name__]
-        assert all(len({repr(given[name]) for given in ours}) > 1 for name in ours[0])
+    for expected in EXPECTED.values():
+        for argument in expected.ranges:
+            assert len({repr(given[argument]) for given in expected.bitwise}) > 1, argument
 
 
 @pytest.mark.parametrize(("name", "hyperparameters"), CONFIGURATIONS)

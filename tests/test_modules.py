@@ -6,11 +6,7 @@ import ast
 from pathlib import Path
 
 import mlx_optimizers
-from tests.expected import each_name
-
-LINES, DOCSTRING = 80, 25
-LONGER = {"SGD": (100, 32)}
-"""SGD has five hyperparameters and three switches in its formula."""
+from tests.expected import EXPECTED, each_name
 
 
 @each_name
@@ -19,7 +15,7 @@ def test_an_optimizer_stands_on_one_screen(name):
     (found,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
     docstring = found.body[0]
     assert isinstance(docstring, ast.Expr)
-    lines, longest = LONGER.get(name, (LINES, DOCSTRING))
+    lines, longest = EXPECTED[name].lines
     assert len(text.splitlines()) <= lines
     assert docstring.end_lineno - docstring.lineno + 1 <= longest
     assert {"coefficients", "rule", "exact"} <= {node.name for node in found.body if isinstance(node, ast.FunctionDef)}

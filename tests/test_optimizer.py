@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from tests.expected import each_class
+from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, UP_TO_1, each_class, record_of
 
 
 def _f(*values):
@@ -31,16 +31,7 @@ def test_signatures_are_those_of_the_table():
     import re
 
     plain = {name: re.sub(r": (tuple\[[^\]]*\]|\w+)", "", text).replace(" = ", "=") for name, text in names.items()}
-    assert plain == {
-        "SGD": "(learning_rate, momentum=0.0, weight_decay=0.0, dampening=0.0, nesterov=False)",
-        "RMSprop": "(learning_rate, alpha=0.99, eps=1e-08)",
-        "Adagrad": "(learning_rate, eps=1e-08)",
-        "AdaDelta": "(learning_rate, rho=0.9, eps=1e-06)",
-        "Adam": "(learning_rate, betas=(0.9, 0.999), eps=1e-08)",
-        "AdamW": "(learning_rate, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)",
-        "Adamax": "(learning_rate, betas=(0.9, 0.999), eps=1e-08)",
-        "Lion": "(learning_rate, betas=(0.9, 0.99), weight_decay=0.0)",
-    }
+    assert plain == {name: expected.signature for name, expected in EXPECTED.items()}
     assert str(inspect.signature(optim.Optimizer)).split(" ->")[0] == "()"
 
 
@@ -48,7 +39,7 @@ def test_the_names_of_the_table_come_first():
     assert optim.__all__[:10] == [
         "OptimizerState",
         "Optimizer",
-        *(made.__name__ for made in optim.OPTIMIZERS),
+        *EIGHT,
     ]
 
 
@@ -231,26 +222,28 @@ def test_a_bad_learning_rate_is_refused(made, value, error):
     assert optimizer.learning_rate == 0.1
 
 
-BAD = [
-    ("SGD", "momentum", [-0.1, float("nan"), float("inf")]),
-    ("SGD", "weight_decay", [-0.1, float("nan")]),
-    ("SGD", "dampening", [-0.1, 1.1, float("nan")]),
-    ("RMSprop", "alpha", [-0.1, 1.1, float("nan")]),
-    ("RMSprop", "eps", [0.0, -1e-8, float("inf")]),
-    ("Adagrad", "eps", [0.0, -1e-8]),
-    ("AdaDelta", "rho", [-0.1, 1.5]),
-    ("AdaDelta", "eps", [0.0, -1.0]),
-    *((name, "eps", [-1e-8, float("nan")]) for name in ("Adam", "AdamW", "Adamax")),
-    *(
-        (name, "betas", [(0.9,), (0.9, 0.9, 0.9), (1.0, 0.9), (0.9, -0.1), (0.9, float("nan"))])
-        for name in ("Adam", "AdamW", "Adamax", "Lion")
-    ),
-    ("AdamW", "weight_decay", [-0.1]),
-    ("Lion", "weight_decay", [-0.1, float("inf")]),
-]
+RATE = "learning_rate"
+"""Which has tests of its own."""
+
+BAD = {
+    AT_LEAST_0: [-0.1, -1e-8, float("nan"), float("inf")],
+    ABOVE_0: [0.0, -1e-8, float("nan"), float("inf")],
+    UP_TO_1: [-0.1, 1.1, 1.5, float("nan")],
+    PAIR_BELOW_1: [(0.9,), (0.9, 0.9, 0.9), (1.0, 0.9), (0.9, -0.1), (0.9, float("nan"))],
+    FLAG: [],
+}
+ENDS = {
+    AT_LEAST_0: (0, 0.0),
+    ABOVE_0: (1e-300, 1e300),
+    UP_TO_1: (0.0, 1),
+    PAIR_BELOW_1: ([0.0, np.float32(0.5)], (0, 0)),
+}
 
 
-@pytest.mark.parametrize(("name", "argument", "value"), [(n, a, v) for n, a, values in BAD for v in values])
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [(n, a, value) for n in EIGHT for a, kind in EXPECTED[n].ranges.items() if a != RATE for value in BAD[kind]],
+)
 def test_hyperparameters_out_of_range(name, argument, value):
     made = getattr(optim, name)
     with pytest.raises(ValueError, match=argument) as caught:
@@ -275,13 +268,15 @@ def test_hyperparameters_of_the_wrong_type(made):
 
 @each_class
 def test_the_ends_of_the_ranges_are_allowed(made):
-    ends = {"eps": 1e-300, "alpha": 1.0, "rho": 0.0, "betas": [0.0, np.float32(0.5)], "weight_decay": 0, "dampening": 1}
-    given = {name: value for name, value in ends.items() if name in inspect.signature(made).parameters}
-    optimizer = made(0, **given)
-    assert all(type(getattr(optimizer, name)) is (tuple if name == "betas" else float) for name in given)
-    assert optimizer.learning_rate == 0
-    if made in (optim.Adam, optim.AdamW, optim.Adamax):
-        assert made(0.1, eps=0).eps == 0
+    kinds = {name: kind for name, kind in record_of(made).ranges.items() if name != RATE and kind != FLAG}
+    for end in (0, 1):
+        given = {name: ENDS[kind][end] for name, kind in kinds.items()}
+        optimizer = made(0, **given)
+        assert optimizer.learning_rate == 0
+        for name, value in given.items():
+            got = getattr(optimizer, name)
+            assert type(got) is (tuple if kinds[name] == PAIR_BELOW_1 else float)
+            assert np.array_equal(got, value)
 
 
 def test_nesterov_needs_momentum_and_no_dampening():

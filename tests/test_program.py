@@ -14,18 +14,7 @@ from hypothesis import strategies as st
 import mlx_optimizers as optim
 from mlx_optimizers.execution.program import bind, program_of
 from mlx_optimizers.optimizer import Elementwise, Slot, Whole
-from tests.expected import each_class
-
-SGDS = [
-    {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
-    for momentum, dampening, nesterov in [(0, 0, False), (0.9, 0, False), (0.9, 0.3, False), (0.9, 0, True)]
-    for weight_decay in (0, 0.1)
-]
-OTHERS = {"Lion": [{}, {"weight_decay": 0.1}]}
-
-
-def settings_of(made):
-    return SGDS if made is optim.SGD else OTHERS.get(made.__name__, [{}])
+from tests.expected import each_class, record_of
 
 
 def run(rule, c, arrays):
@@ -43,7 +32,7 @@ def run(rule, c, arrays):
 @pytest.mark.parametrize("shape", [(), (1,), (50,), (4, 5)])
 def test_the_program_gives_the_bits_of_the_rule(made, dtype, shape):
     real = np.dtype(dtype).type
-    for number, hyperparameters in enumerate(settings_of(made)):
+    for number, hyperparameters in enumerate(record_of(made).settings):
         rng = np.random.default_rng(number)
         arrays = [np.asarray(np.abs(rng.normal(size=shape)), dtype) for _ in range(2 + len(made.slots))]
         arrays[1] = np.asarray(rng.normal(size=shape), dtype)
@@ -56,10 +45,8 @@ def test_the_program_gives_the_bits_of_the_rule(made, dtype, shape):
 
 @each_class
 def test_a_step_has_no_call_more_than_its_rule_has_operations(made):
-    calls = {"SGD": 6, "RMSprop": 9, "Adagrad": 7, "AdaDelta": 16, "Adam": 12, "AdamW": 13, "Adamax": 10, "Lion": 10}
-    hyperparameters = {"SGD": {"momentum": 0.9, "weight_decay": 0.1}, "Lion": {"weight_decay": 0.1}}
-    c = made(0.1, **hyperparameters.get(made.__name__, {})).coefficients(np.float32)
-    assert len(bind(made.rule, tuple(c), len(made.slots)).program.calls) == calls[made.__name__]
+    c = made(0.1, **record_of(made).full).coefficients(np.float32)
+    assert len(bind(made.rule, tuple(c), len(made.slots)).program.calls) == record_of(made).calls
 
 
 ZERO = np.float32([0, -0.0, np.nan, np.inf, -np.inf, 1, -1])

@@ -12,6 +12,7 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import STEPS
 from mlx_optimizers.testing import assert_conforms
+from tests.expected import EIGHT
 from tests.support import require
 
 
@@ -167,8 +168,6 @@ def test_what_cannot_be_asked_for_is_refused(error, formula, given):
 
 # Every dtype can be passed, and failed.
 
-OWN = [pytest.param(optimizer, id=optimizer.__name__) for optimizer in mlx_optimizers.OPTIMIZERS]
-
 
 def own(optimizer, **changed):
     """A class of the package as a function; ``changed`` makes a wrong one."""
@@ -187,7 +186,7 @@ def own(optimizer, **changed):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-@pytest.mark.parametrize("optimizer", OWN)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_every_dtype_lets_a_right_program_pass_and_no_wrong_one(optimizer, dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")

@@ -8,24 +8,13 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as ours
+from tests.expected import EIGHT, EXPECTED, each_name
 from tests.support import require
 
 mx = require("mlx.core")
 nn = require("mlx.nn")
 theirs = require("mlx.optimizers")
 datasets = require("sklearn.datasets")
-
-SETTINGS = {
-    "SGD": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
-    "RMSprop": {"learning_rate": 1e-3},
-    "Adagrad": {"learning_rate": 1e-2},
-    "AdaDelta": {"learning_rate": 1.0},
-    "Adam": {"learning_rate": 1e-3},
-    "AdamW": {"learning_rate": 1e-3},
-    "Adamax": {"learning_rate": 2e-3},
-    "Lion": {"learning_rate": 1e-4, "weight_decay": 0.1},
-}
-"""What is given; the rest stays at each side's defaults, which are to be the same."""
 
 BATCH = 50
 
@@ -87,9 +76,10 @@ def bits(tree, path=""):
     return {path: np.array(tree).tobytes()}
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@each_name
 def test_an_epoch_of_training_ends_with_the_bits_of_mlx(name, digits):
-    optimizers = [getattr(library, name)(**SETTINGS[name]) for library in (ours, theirs)]
+    """The hyperparameters that a record leaves out stay at each side's defaults, which are to be the same."""
+    optimizers = [getattr(library, name)(**EXPECTED[name].training) for library in (ours, theirs)]
     (mine, losses), (reference, their_losses) = (trained(optimizer, digits) for optimizer in optimizers)
     assert bits(mine.parameters()) == bits(reference.parameters())
     assert losses == their_losses
@@ -98,11 +88,11 @@ def test_an_epoch_of_training_ends_with_the_bits_of_mlx(name, digits):
     assert len(states[0]) == 6 * len(getattr(ours, name).slots), "weights and biases of three layers"
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@each_name
 def test_an_epoch_of_training_reduces_the_loss(name, digits):
-    _, losses = trained(getattr(ours, name)(**SETTINGS[name]), digits)
+    _, losses = trained(getattr(ours, name)(**EXPECTED[name].training), digits)
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
 def test_every_optimizer_is_trained_with():
-    assert list(SETTINGS) == [optimizer.__name__ for optimizer in ours.OPTIMIZERS]
+    assert tuple(optimizer.__name__ for optimizer in ours.OPTIMIZERS) == EIGHT

@@ -9,31 +9,9 @@ import pytest
 from mlx_optimizers.conformance import matching
 from mlx_optimizers.oracle.formulas import axes_of, name_of, parse, split
 from tests.conformance.intervals import apart, passes_as
+from tests.expected import EXPECTED, FORMULAS
 
-BASES = [
-    "SGD",
-    "SGD[dampening=not_first]",
-    "SGD[buffer=scaled,weight_decay=decoupled]",
-    "RMSprop",
-    "RMSprop[eps=inside_sqrt]",
-    "Adagrad",
-    "Adagrad[eps=inside_sqrt,initial=0.1]",
-    "AdaDelta",
-    "Adam",
-    "Adam[bias_correction=first]",
-    "Adam[bias_correction=second]",
-    "Adam[bias_correction=true]",
-    "Adam[bias_correction=true,eps=before_correction]",
-    "AdamW",
-    "AdamW[bias_correction=first]",
-    "AdamW[bias_correction=second]",
-    "AdamW[bias_correction=true]",
-    "AdamW[bias_correction=true,eps=before_correction]",
-    "Adamax",
-    "Adamax[bias_correction=true]",
-    "Adamax[bias_correction=true,eps=inside_max]",
-    "Lion",
-]
+BASES = [*FORMULAS, *(name for expected in EXPECTED.values() for name in expected.corrected)]
 """What the axes are varied around: the pages, the corrected formulas, and whatever a backend claims."""
 
 _AT_THE_START = "Adagrad[eps=inside_sqrt,ignored=eps:{},initial=0.1]"

@@ -15,12 +15,14 @@ from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.human import human
 from mlx_optimizers.oracle.formulas import split, variants
 from tests.conformance.intervals import passes_as
-from tests.expected import EIGHT
+from tests.expected import EIGHT, EXPECTED
 from tests.programs import Evaluated, Program
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
-ADAMS = ["Adam", "AdamW", "Adamax"]
+ADAMS = [name for name in EIGHT if "step" in EXPECTED[name].axes]
+"""Those that count steps, for a bias correction."""
+
 PROFILES = ("double", "float32")
 
 

@@ -14,7 +14,7 @@ from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.oracle import Exact, format_of, trajectory
 from mlx_optimizers.oracle.formats import FORMATS, SLACK
-from tests.expected import each_name
+from tests.expected import EIGHT, EXPECTED, each_name
 from tests.support import require
 
 
@@ -65,38 +65,20 @@ def _fraction(value):
     return int(mantissa) * Fraction(2) ** int(exponent)
 
 
-def _exact_step(name, w, g, h):
-    """One step from zero state in rational numbers, for those without a root of anything but a perfect square."""
-    rate = h["learning_rate"]
-    if name == "SGD":
-        return w - rate * (g + h["weight_decay"] * w)
-    b1, _ = h["betas"]
-    if name == "Lion":
-        return (1 - rate * h["weight_decay"]) * w - rate * (g > 0) + rate * (g < 0)
-    return w - rate * (1 - b1) * g / (abs(g) + h["eps"])  # Adamax
-
-
-TENTHS = {
-    "SGD": {"learning_rate": "0.1", "weight_decay": "0.3"},
-    "Lion": {"learning_rate": "0.1", "betas": ("0.9", "0.7"), "weight_decay": "0.3"},
-    "Adamax": {"learning_rate": "0.1", "betas": ("0.9", "0.7"), "eps": "0.001"},
-}
-
-
-@pytest.mark.parametrize("name", TENTHS)
+@pytest.mark.parametrize("name", [name for name in EIGHT if EXPECTED[name].rational])
 @pytest.mark.parametrize("kind", ["text", "fraction", "double"])
 def test_text_and_fractions_are_exact_and_a_float_is_the_double_it_is(name, kind):
     convert = {"text": str, "fraction": Fraction, "double": float}[kind]
+    tenths, step = EXPECTED[name].rational
     given = {
-        key: tuple(map(convert, value)) if isinstance(value, tuple) else convert(value)
-        for key, value in TENTHS[name].items()
+        key: tuple(map(convert, value)) if isinstance(value, tuple) else convert(value) for key, value in tenths.items()
     }
     meant = {
         key: tuple(map(Fraction, value)) if isinstance(value, tuple) else Fraction(value)
         for key, value in given.items()
     }
     (entry,) = trajectory(name, [1.5], [[-0.75]], bits=400, **given)
-    expected = _exact_step(name, Fraction(3, 2), Fraction(-3, 4), meant)
+    expected = step(Fraction(3, 2), Fraction(-3, 4), meant)
     assert abs(_fraction(entry.parameter.exact[0]) - expected) < Fraction(1, 2**380)
 
 
@@ -145,7 +127,7 @@ def _neighbours(values, index, form):
 def test_a_learning_rate_a_step(name):
     """The state does not depend on the rate, and the step, weight decay included, is in proportion to it."""
     rates, g = [0.5, 0.25, 0.125], [[1.0], [-0.5], [2.0]]
-    decay = {"weight_decay": 0.0} if name == "AdamW" else {}
+    decay = {"weight_decay": 0.0} if EXPECTED[name].decay else {}
     changing = trajectory(name, [1.0], g, learning_rate=rates, **decay)
     constant = trajectory(name, [1.0], g, learning_rate=1.0, **decay)
     w = {"changing": Fraction(1), "constant": Fraction(1)}

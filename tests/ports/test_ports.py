@@ -56,9 +56,7 @@ def _hyperparameters(optimizer, draw):
     }
     rate = draw.choice([0.0, _uniform(draw, -5, 1), [_uniform(draw, -5, 1) for _ in range(STEPS)]])
     h = {name: drawn[kind]() for name, kind in EXPECTED[optimizer].ranges.items()}
-    if h.get("nesterov"):
-        h |= {"nesterov": h["momentum"] > 0, "dampening": h["dampening"] if h["momentum"] == 0 else 0.0}
-    return {**h, "learning_rate": rate}
+    return EXPECTED[optimizer].allowed({**h, "learning_rate": rate})
 
 
 def _data(seed):
