@@ -230,7 +230,7 @@ def main() -> int:
         folders: Queue[Path] = Queue()
         for job in range(arguments.jobs):
             folder = Path(parent) / str(job)
-            for name in ("mlx_optimizers", "tests"):
+            for name in ("mlx_optimizers", "scripts", "tests"):
                 shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             for name in ("conftest.py", "pyproject.toml"):
                 shutil.copy(ROOT / name, folder / name)
