@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from mlx_optimizers.conformance import acceptance, diagnosis
+from mlx_optimizers.conformance import diagnosis, verdict
 from mlx_optimizers.conformance.vectors import write_vectors
 from tests.remembered import trajectory_once, walk_once
 from tests.support import alone
@@ -74,14 +74,14 @@ def vectors(common: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _once() -> tuple[object, object]:
-    return trajectory_once(acceptance.trajectory), walk_once(diagnosis.walk)
+    return trajectory_once(verdict.trajectory), walk_once(diagnosis.walk)
 
 
 @pytest.fixture(scope="module")
 def remembered(_once: tuple[object, object]) -> Iterator[None]:
     """The checks and diagnoses of a module compute no interval twice; see tests/remembered.py."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acceptance, "trajectory", _once[0])
+        patch.setattr(verdict, "trajectory", _once[0])
         patch.setattr(diagnosis, "walk", _once[1])
         yield
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.conformance import Case, Outcome, parse
+from mlx_optimizers.conformance import Case, Run, parse
 from tests.expected import EXPECTED
 
 
@@ -33,7 +33,7 @@ class Program:
     def first(self, case: Case) -> list[Any]:
         return [np.zeros_like(case.parameter) for _ in EXPECTED[case.optimizer].slots]
 
-    def run(self, case: Case) -> Outcome:
+    def run(self, case: Case) -> Run:
         w, slots = case.parameter.copy(), self.first(case)
         rows: list[list[Any]] = []
         real = case.parameter.dtype.type
@@ -44,7 +44,7 @@ class Program:
                 rows.append([np.asarray(x, real).copy() for x in (w, *slots)])
         stacked = [np.stack(column) for column in zip(*rows, strict=True)]
         names = EXPECTED[case.optimizer].slots if self._state else ()
-        return Outcome(stacked[0], dict(zip(names, stacked[1:], strict=False)))
+        return Run(case, stacked[0], dict(zip(names, stacked[1:], strict=False)))
 
 
 class _Numpy:

@@ -16,7 +16,7 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import all_cases
-from mlx_optimizers.conformance.report import schema
+from mlx_optimizers.conformance.schemas import schema
 from tests.expected import EIGHT
 from tests.support import require
 
@@ -64,7 +64,7 @@ def test_every_case_of_the_reference_conforms_in_the_double_profile():
     run = _run("check", "reference", "--format", "json", "--scalars", "double")
     assert (run.returncode, run.stderr) == (0, "")
     report = json.loads(run.stdout)
-    jsonschema.validate(report, schema())
+    jsonschema.validate(report, schema("report"))
     assert report["summary"] == {
         "cases": len(all_cases()),
         "conforms": len(all_cases()),
@@ -104,12 +104,12 @@ def test_a_report_goes_into_a_file(capsys, tmp_path):
         assert capsys.readouterr().out == ""
         assert main(["check", "reference", *ONE, "--format", form]) == 0
         assert path.read_text("utf-8") == capsys.readouterr().out
-    jsonschema.validate(json.loads((tmp_path / "json").read_text()), schema())
+    jsonschema.validate(json.loads((tmp_path / "json").read_text()), schema("report"))
 
 
 def test_the_schema_is_printed(capsys):
     assert main(["check", "--schema"]) == 0
-    assert json.loads(capsys.readouterr().out) == schema()
+    assert json.loads(capsys.readouterr().out) == schema("report")
 
 
 def test_several_processes_print_the_same(capsys):

@@ -20,7 +20,7 @@ import mlx_optimizers as optim
 from mlx_optimizers.backends import open_backend, reference
 from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import check, matching, parse
-from mlx_optimizers.conformance.acceptance import judge
+from mlx_optimizers.conformance.verdict import judge
 from scripts.mutants import changed
 from tests.expected import EIGHT, EXPECTED, each_name
 
@@ -78,7 +78,7 @@ def replaced(monkeypatch):
 def conforms(name):
     """Tell whether every case passes in the wider profile: a step that falls out of it falls out of both."""
     backend = open_backend("reference")
-    return all(judge(case, backend.run(case), parse(name), "float32").conforms for case in matching([name]))
+    return all(judge(backend.run(case), parse(name), "float32").conforms for case in matching([name]))
 
 
 @each_name
@@ -93,7 +93,7 @@ def test_every_optimizer_is_there(name):
 def test_the_step_without_a_change_conforms(replaced, name):
     replaced(name, None)
     report = check(open_backend("reference"), matching([name]))
-    assert {result.verdict for result in report.results} == {"conforms"}
+    assert {result.word for result in report.results} == {"conforms"}
 
 
 @pytest.mark.parametrize(("name", "change"), EACH)

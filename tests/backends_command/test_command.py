@@ -594,7 +594,7 @@ def test_nothing_is_left_running_when_the_command_is_terminated(body, program):
 def test_what_finished_before_the_protocol_broke_is_reported(program):
     backend = Command(program("start()\nfor _ in range(2): send(reply(receive()))\nreceive(); send('?\\n')"))
     report = check(backend, matching(pattern="lion/plain/*"))
-    assert [result.verdict for result in report.results] == ["deviates", "deviates"]
+    assert [result.word for result in report.results] == ["deviates", "deviates"]
     assert report.broken == str(backend.error)
     assert report.status == 4
 

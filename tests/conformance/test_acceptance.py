@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mlx_optimizers.conformance import Case, Outcome, matching, parse
-from mlx_optimizers.conformance.acceptance import judge
+from mlx_optimizers.conformance import Case, Run, matching, parse
+from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.oracle import trajectory
 from tests.expected import FORMULAS
@@ -31,14 +31,14 @@ def _nearest(case, formula=None):
         formula or case.optimizer, case.parameter, case.gradients, dtype=case.dtype, **case.hyperparameters
     )
     state = {name: np.stack([entry.state[name].nearest for entry in entries]) for name in entries[0].state}
-    return entries, Outcome(np.stack([entry.parameter.nearest for entry in entries]), state)
+    return entries, Run(case, np.stack([entry.parameter.nearest for entry in entries]), state)
 
 
 CASE = _case("SGD", SGD, [1.0, -2.0, 3.0], [[0.5, 1.0, -1.5], [0.25, 3.0, 1.0]])
 
 
 def _judge(case, outcome, formula=None, scalars="double"):
-    return judge(case, outcome, parse(formula or case.optimizer), scalars)
+    return judge(Run(case, outcome.parameters, outcome.state), parse(formula or case.optimizer), scalars)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -69,7 +69,7 @@ def test_the_ends_are_accepted_and_the_next_floats_are_not(quantity, end):
 
 
 def test_the_worst_element_is_told_in_full():
-    outcome = Outcome(np.float32([[0.75]]), {})
+    outcome = Run(case, np.float32([[0.75]]), {})
     case = _case("SGD", {**SGD, "learning_rate": 0.5, "momentum": 0.0}, [1.0], [[1.0]])
     worst = _judge(case, outcome).worst
     # λg: ½ with radius ½u + η, times an exact g: ½u(1 + u) + …; then w − λg rounds once more.
@@ -124,7 +124,7 @@ def test_where_nothing_can_be_bounded_any_answer_passes(got):
 def test_where_nothing_at_all_can_be_tested_a_case_does_not_conform(got):
     case = _case("RMSprop", {"learning_rate": 0.1, "alpha": 0.9, "eps": 1e-8}, [1.0, 2.0], [[1e30, -1e30]] * 2)
     values = np.full((2, 2), got, np.float32)
-    judgement = _judge(case, Outcome(values, {"v": values}))
+    judgement = _judge(case, Run(case, values, {"v": values}))
     assert not judgement.conforms
     assert (judgement.worst, judgement.first) == (None, None)
     assert (judgement.tested, judgement.untested) == (0, 8)
@@ -133,9 +133,9 @@ def test_where_nothing_at_all_can_be_tested_a_case_does_not_conform(got):
 def test_where_only_zero_is_accepted_either_zero_is_and_nothing_else():
     case = _case("Adam", ADAM, [0.0], [[0.0]])
     zero = np.float32([[-0.0]])
-    assert _judge(case, Outcome(zero, {"m": zero, "v": zero})).conforms
+    assert _judge(case, Run(case, zero, {"m": zero, "v": zero})).conforms
     smallest = np.float32([[1e-45]])
-    judgement = _judge(case, Outcome(smallest, {}))
+    judgement = _judge(case, Run(case, smallest, {}))
     assert not judgement.conforms
     assert judgement.worst.excess == math.inf
     assert (judgement.worst.low, judgement.worst.high, judgement.worst.got) == ("00000000", "00000000", "00000001")
@@ -143,9 +143,9 @@ def test_where_only_zero_is_accepted_either_zero_is_and_nothing_else():
 
 def test_state_is_held_to_the_interval_where_it_is_given_and_only_there():
     _, outcome = _nearest(CASE)
-    assert _judge(CASE, Outcome(outcome.parameters, {})).tested == 6
+    assert _judge(CASE, Run(CASE, outcome.parameters, {})).tested == 6
     wrong = {"v": outcome.state["v"] * np.float32(1.001)}
-    judgement = _judge(CASE, Outcome(outcome.parameters, wrong))
+    judgement = _judge(CASE, Run(CASE, outcome.parameters, wrong))
     assert not judgement.conforms
     assert judgement.worst.quantity == "v"
 
@@ -164,7 +164,7 @@ def test_state_is_held_to_the_interval_where_it_is_given_and_only_there():
 )
 def test_an_outcome_that_is_not_what_was_asked_for(parameters, state, message):
     with pytest.raises(ValueError, match=message):
-        _judge(CASE, Outcome(parameters, state))
+        _judge(CASE, Run(CASE, parameters, state))
 
 
 def test_another_formula_is_held_to_its_own_interval():
@@ -178,8 +178,8 @@ def test_another_formula_is_held_to_its_own_interval():
 def test_lists_of_numbers_are_as_good_as_arrays():
     case = _case("SGD", SGD, [1.0], [[0.5]], "float64")
     _, outcome = _nearest(case)
-    lists = Outcome(outcome.parameters.tolist(), {"v": outcome.state["v"].tolist()})
-    assert _judge(case, lists) == _judge(case, outcome)
+    lists = Run(CASE, outcome.parameters.tolist(), {"v": outcome.state["v"].tolist()})
+    assert _judge(case, lists).to_json() == _judge(case, outcome).to_json()
 
 
 # The profiles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import Case, parse
-from mlx_optimizers.conformance.acceptance import judge
+from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.conformance.cases import cases_of
 from mlx_optimizers.testing import assert_conforms
 from tests.conformance.combinations import RATE, Table, Unreadable, values_of
@@ -137,8 +138,8 @@ def _deviates(case, name, value):
     if new == old:
         return False
     changed = Case(**{**vars(case), "hyperparameters": {**case.hyperparameters, key: new}})
-    outcome = open_backend("reference").run(changed)
-    return not any(judge(case, outcome, parse(case.optimizer), profile).conforms for profile in ("double", "float32"))
+    run = dataclasses.replace(open_backend("reference").run(changed), case=case)
+    return not any(judge(run, parse(case.optimizer), profile).conforms for profile in ("double", "float32"))
 
 
 def sgd(parameter, gradients, *, wrong="", **h):

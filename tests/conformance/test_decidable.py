@@ -9,11 +9,12 @@ import pytest
 
 import mlx_optimizers
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import Case, Outcome, check, matching, parse
-from mlx_optimizers.conformance.acceptance import can_decide, decidable, is_decidable, judge
+from mlx_optimizers.conformance import Case, Run, check, matching, parse
+from mlx_optimizers.conformance.verdict import can_decide, decidable, is_decidable, judge
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.diagnosis import diagnose
-from mlx_optimizers.conformance.human import details, human, summaries
+from mlx_optimizers.conformance.formats.summary import details, summaries
+from mlx_optimizers.conformance.formats.text import text as human
 from mlx_optimizers.oracle.formulas import variants
 from mlx_optimizers.testing import assert_conforms
 from tests.expected import EIGHT, EXPECTED
@@ -78,7 +79,7 @@ def test_a_claim_of_a_formula_without_a_value_fails():
             return WITHOUT_VALUE[0]
 
         def run(self, case):
-            return Outcome(np.full_like(case.gradients, np.nan), {})
+            return Run(case, np.full_like(case.gradients, np.nan), {})
 
     report = check(Claims(), matching(["Adam"], "*/plain/*"))
     assert report.counts()["failed"] == len(report.results) == 5
@@ -95,24 +96,24 @@ def _of_a_case_without_a_value():
     gradients = np.ones((1, 3), np.float32)
     given = {"learning_rate": 1.0, "momentum": 0.9, "weight_decay": 0.0, "dampening": 0.0, "nesterov": False}
     case = Case("sgd/plain/huge", "SGD", "plain", "huge", "float32", given, w, gradients)
-    return case, Outcome(w[None], {"v": gradients})
+    return Run(case, w[None], {"v": gradients})
 
 
 def test_a_state_alone_does_not_make_a_case_conform():
-    case, outcome = _of_a_case_without_a_value()
+    run = _of_a_case_without_a_value()
     for profile in ("double", "float32"):
-        judgement = judge(case, outcome, parse("SGD"), profile)
+        judgement = judge(run, parse("SGD"), profile)
         assert judgement.tested == 3 and judgement.first is None  # v is right
         assert not judgement.decided and not judgement.conforms
-    assert not can_decide(case, parse("SGD"))
+    assert not can_decide(run.case, parse("SGD"))
 
 
 def test_the_human_report_never_says_conforms_where_nothing_was_tested():
-    case, outcome = _of_a_case_without_a_value()
+    run = _of_a_case_without_a_value()
 
     good = matching(["SGD"], "*/plain/defaults")
-    for cases in ([case], [case, *good]):
-        report = check(_Either(outcome), cases)
+    for cases in ([run.case], [run.case, *good]):
+        report = check(_Either(run), cases)
         assert [row.verdict for row in summaries(report)] == ["deviates"]
         assert "no element of the parameter could be tested" in human(report)
         assert report.status == 1
@@ -145,7 +146,7 @@ def test_nan_everywhere_is_no_evidence_for_a_formula_without_a_value():
 @pytest.mark.parametrize("name", WITHOUT_VALUE)
 def test_what_computes_a_formula_without_a_value_is_given_no_name(name):
     optimizer = parse(name).optimizer.__name__
-    runs = [(case, Evaluated(name).run(case)) for case in matching([optimizer])]
+    runs = [Evaluated(name).run(case) for case in matching([optimizer])]
     found = diagnose(optimizer, runs, ("double", "float32"))
     assert (found.formulas, found.agreeing) == ([], 0)
 

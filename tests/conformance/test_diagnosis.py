@@ -9,10 +9,10 @@ import pytest
 
 import mlx_optimizers
 from mlx_optimizers.conformance import check, matching, parse
-from mlx_optimizers.conformance.acceptance import judge
+from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.conformance.cases import make_case, recast
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
-from mlx_optimizers.conformance.human import human
+from mlx_optimizers.conformance.formats.text import text as human
 from mlx_optimizers.oracle.formulas import split, variants
 from tests.conformance.intervals import passes_as
 from tests.expected import EIGHT, EXPECTED
@@ -28,16 +28,16 @@ PROFILES = ("double", "float32")
 
 def outcomes(name):
     program = Evaluated(name, state=False)
-    return [(case, program.run(case)) for case in matching([split(name)[0]])]
+    return [program.run(case) for case in matching([split(name)[0]])]
 
 
 def conforms(run, name):
-    return any(judge(*run, parse(name), profile).conforms for profile in PROFILES)
+    return any(judge(run, parse(name), profile).conforms for profile in PROFILES)
 
 
 @pytest.mark.parametrize("optimizer", EIGHT)
 def test_every_change_of_one_axis_is_caught_and_named_first(optimizer):
-    names = list(variants(optimizer, 1))
+    names = [formula.name for formula in variants(optimizer, 1)]
     assert len(names) >= 10
     first = 0
     for name in names:
@@ -69,7 +69,8 @@ def named_or_indistinguishable(name):
 
 def _sample(seed, optimizers, axes, size):
     """Draw formulas from those that a program can be held to: 1 − β⁰ = 0 leaves none a value."""
-    names = [name for optimizer in optimizers for name in variants(optimizer, axes) if "step=t-1" not in name]
+    names = [formula.name for optimizer in optimizers for formula in variants(optimizer, axes)]
+    names = [name for name in names if "step=t-1" not in name]
     return random.Random(seed).sample(names, size)
 
 
@@ -98,11 +99,11 @@ def test_of_48_triples_of_axes_of_the_adam_family_nine_in_ten_are_named():
 def test_the_words_name_the_formula_and_where_it_was_first_seen():
     report = check(Evaluated("Adam[eps=inside_sqrt]", state=False), matching(["Adam"]), formula="Adam")
     assert report.counts()["conforms"] < report.counts()["deviates"]
-    assert {tuple(r.diagnosis) for r in report.results if r.verdict == "deviates"} == {("Adam[eps=inside_sqrt]",)}
-    assert {tuple(r.diagnosis) for r in report.results if r.verdict == "conforms"} == {()}
+    assert {tuple(r.diagnosis) for r in report.results if r.word == "deviates"} == {("Adam[eps=inside_sqrt]",)}
+    assert {tuple(r.diagnosis) for r in report.results if r.word == "conforms"} == {()}
     text = " ".join(human(report).split())
     assert "It computes Adam with ε inside the square root: Adam[eps=inside_sqrt]" in text
-    first = next(r for r in report.results if r.verdict == "deviates").first
+    first = next(r for r in report.results if r.word == "deviates").first
     assert first.excess > 1
     assert f"step {first.step}, parameter[{first.index}]: got" in text
     assert f"({first.got}), accepted [" in text
@@ -136,7 +137,7 @@ def test_a_change_in_the_state_alone_is_seen_where_the_state_is_shown():
             outcome = super().run(case)
             shown = outcome.state["v"].copy()
             shown[2:] *= 2
-            return type(outcome)(outcome.parameters, {"v": shown})
+            return type(outcome)(case, outcome.parameters, {"v": shown})
 
     report = check(Doubling(right, "RMSprop"), matching(["RMSprop"], "*/plain/*"))
     assert report.counts()["deviates"] == len(report.results)
@@ -198,7 +199,7 @@ def test_the_nearest_is_first_what_agrees_with_most_cases():
     class Flawed(Program):
         def run(self, case):
             outcome = super().run(case)
-            return type(outcome)(outcome.parameters + (case.regime == "zeros"), {})
+            return type(outcome)(case, outcome.parameters + (case.regime == "zeros"), {})
 
     def step(h, t, w, g, v):
         v = v + g * g

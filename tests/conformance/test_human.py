@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import Report, Result, Unsupported, check, matching
-from mlx_optimizers.conformance.acceptance import Worst
-from mlx_optimizers.conformance.human import HEADER, human, number, summaries
+from mlx_optimizers.conformance import Report, Unsupported, check, matching
+from mlx_optimizers.conformance.verdict import Element
+from mlx_optimizers.conformance.formats.summary import HEADER, number, summaries
+from mlx_optimizers.conformance.formats.text import text as human
 from tests.expected import EXPECTED
-from tests.programs import Evaluated, Program, corrected
+from tests.programs import Evaluated, Program, corrected, verdict
 from tests.support import require
 
 ONE_OF_EACH = ("plain/betas=0.8,0.95", "tiny/defaults", "wide/defaults", "zeros/defaults")
@@ -66,7 +67,7 @@ def test_every_number_of_the_table(drawn, mixed):
 
 def test_what_deviates_is_told_in_words_with_where_and_by_how_much(drawn, mixed):
     text = human(mixed)
-    first = next(result for result in mixed.results if result.verdict == "deviates").first
+    first = next(result for result in mixed.results if result.word == "deviates").first
     got = np.uint32(int(first.got, 16)).view(np.float32)
     assert "Adam deviates in 1 of 4 cases, held to Adam." in text
     assert "It computes Adam with ε inside the square root: Adam[eps=inside_sqrt]" in text
@@ -104,12 +105,12 @@ def test_where_no_formula_agrees_the_nearest_is_named():
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_line_is_wider_than_the_terminal(drawn, mixed, width):
     claims = {name: max(filter(None, known.claims.values()), key=len) for name, known in EXPECTED.items()}
-    worst = Worst("parameter", 8, 23, "bf8f7fbe77000001", *("bf8f7fbe77000001",) * 3, "-0.00378" + "1" * 27, 1e300)
+    worst = Element("parameter", 8, 23, "bf8f7fbe77000001", *("bf8f7fbe77000001",) * 3, "-0.00378" + "1" * 27, 1e300)
     results = [
-        Result(f"{name.lower()}/plain/dampening=0.3/float64", name, claim, "deviates", "float32", worst, worst)
+        verdict(f"{name.lower()}/plain/dampening=0.3/float64", claim, "deviates", worst=worst, first=worst)
         for name, claim in claims.items()
     ]
-    results.append(Result("lion/plain/defaults", "Lion", "Lion", "failed", "double", reason="a long reason " * 30))
+    results.append(verdict("lion/plain/defaults", "Lion", "failed", reason="a long reason " * 30))
     for report in (mixed, Report("a-backend-with-a-name", "1.2.3", "cpu", results)):
         for line in human(report, width=width).split("\n"):
             assert len(line) <= width, line
@@ -135,8 +136,8 @@ def test_colour_is_used_where_it_is_allowed_alone(mixed):
 def test_values_are_shown_in_the_dtype_of_the_case(dtype):
     require("ml_dtypes" if dtype == "bfloat16" else "numpy")
     one = {"float16": "3c00", "bfloat16": "3f80", "float64": "3ff0000000000000"}[dtype]
-    worst = Worst("parameter", 1, 0, one, one, one, one, "1", 2.0)
-    result = Result(f"adam/plain/defaults/{dtype}", "Adam", "Adam", "deviates", "double", worst, worst)
+    worst = Element("parameter", 1, 0, one, one, one, one, "1", 2.0)
+    result = verdict(f"adam/plain/defaults/{dtype}", "Adam", "deviates", worst=worst, first=worst)
     text = human(Report("b", "1", "cpu", [result]))
     assert re.search(rf"got 1(\.0)? \({one}\), accepted \[1(\.0)?, 1(\.0)?\]", text)
 
@@ -150,7 +151,7 @@ def test_an_excess_in_few_characters(excess, text):
 
 def test_an_optimizer_held_to_two_formulas_has_two_rows():
     results = [
-        Result("adam/plain/defaults", "Adam", formula, "conforms", "double")
+        verdict("adam/plain/defaults", formula, "conforms")
         for formula in ("Adam", "Adam[bias_correction=true]")
     ]
     assert [(row.formula, len(row.results)) for row in summaries(Report("b", "1", "cpu", results))] == [

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
-from mlx_optimizers.conformance import Report, Result, Unsupported, check, matching
+from mlx_optimizers.conformance import Report, Unsupported, check, matching
 from mlx_optimizers.conformance.cases import recast
-from mlx_optimizers.conformance.human import human
-from mlx_optimizers.conformance.markdown import markdown
-from mlx_optimizers.conformance.page import page
-from mlx_optimizers.conformance.report import schema
-from tests.programs import Evaluated, Program
+from mlx_optimizers.conformance.formats.text import text as human
+from mlx_optimizers.conformance.formats.markdown import markdown
+from mlx_optimizers.conformance.formats.html import html
+from mlx_optimizers.conformance.schemas import schema
+from tests.programs import Evaluated, Program, verdict
 from tests.support import require
 
 TOP = {"format", "suite", "backend", "summary", "results"}
@@ -45,8 +45,8 @@ class Mixed:
 
 @pytest.fixture(scope="module")
 def validator():
-    jsonschema.Draft202012Validator.check_schema(schema())
-    return jsonschema.Draft202012Validator(schema())
+    jsonschema.Draft202012Validator.check_schema(schema("report"))
+    return jsonschema.Draft202012Validator(schema("report"))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_bit_patterns_are_as_long_as_the_dtype(validator, dtype, digits):
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "status"),
+    ("words", "status"),
     [
         (["conforms"], 0),
         (["conforms", "unsupported"], 0),
@@ -140,12 +140,12 @@ def test_bit_patterns_are_as_long_as_the_dtype(validator, dtype, digits):
         ([], 3),
     ],
 )
-def test_exit_statuses(verdicts, status):
-    results = [Result("adam/plain/defaults", "Adam", "Adam", verdict, "double") for verdict in verdicts]
+def test_exit_statuses(words, status):
+    results = [verdict("adam/plain/defaults", "Adam", word) for word in words]
     report = Report("b", "1", "cpu", results)
     assert report.status == status
     counts = report.to_json()["summary"]
-    assert counts.pop("cases") == len(verdicts) == sum(counts.values())
+    assert counts.pop("cases") == len(words) == sum(counts.values())
 
 
 def _broken(loaded, change):
@@ -185,14 +185,14 @@ def test_the_schema_refuses_what_the_interface_does_not_have(validator, mixed, c
 
 def test_the_schema_is_the_file_that_is_installed_and_has_no_address():
     text = files("mlx_optimizers.conformance").joinpath("schemas", "report.schema.json").read_text("utf-8")
-    assert schema() == json.loads(text)
-    assert schema()["$id"].startswith("urn:")
+    assert schema("report") == json.loads(text)
+    assert schema("report")["$id"].startswith("urn:")
 
 
 def test_a_case_that_could_not_be_tested_has_no_worst():
     """Where any number would do there is none; the schema allows that in a case that deviates."""
-    result = Result("adam/plain/defaults", "Adam", "Adam", "deviates", "float32", reason="no element could be tested")
-    jsonschema.validate(Report("b", "1", "cpu", [result]).to_json(), schema())
+    result = verdict("adam/plain/defaults", "Adam", "deviates", scalars="float32", reason="no element could be tested")
+    jsonschema.validate(Report("b", "1", "cpu", [result]).to_json(), schema("report"))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_backend_newer_than_the_one_that_was_checked_is_said_to_be(validator, 
     sentence = f"torch {version} is newer than {checked}, whose claims were checked."
     assert (sentence in human(report)) == newer
     assert (sentence in markdown(report).replace("\\", "")) == newer
-    assert (sentence in page(report)) == newer
+    assert (sentence in html(report)) == newer
 
 
 def test_what_a_check_reports_is_the_version_that_the_backend_names(mixed):

@@ -10,10 +10,10 @@ import pytest
 
 from mlx_optimizers.backends.reference import Reference
 from mlx_optimizers.cli import FORMATS, main
-from mlx_optimizers.conformance import Outcome, Report, Unsupported, check, matching
-from mlx_optimizers.conformance.junit import junit
-from mlx_optimizers.conformance.markdown import markdown
-from mlx_optimizers.conformance.page import page
+from mlx_optimizers.conformance import Report, Run, Unsupported, check, matching
+from mlx_optimizers.conformance.formats.junit import junit
+from mlx_optimizers.conformance.formats.markdown import markdown
+from mlx_optimizers.conformance.formats.html import html
 
 WORDS = "cannot <b>|this|</b> & ```that```\x00\x1b[31m"
 """What a backend may say: everything that means something in one of the formats."""
@@ -31,7 +31,7 @@ class Mixed(Reference):
             raise Unsupported(WORDS)
         outcome = super().run(case)
         if case.optimizer == "RMSprop":
-            return Outcome(outcome.parameters * outcome.parameters.dtype.type(1.5), outcome.state)
+            return Run(outcome.case, outcome.parameters * outcome.parameters.dtype.type(1.5), outcome.state)
         return outcome
 
 
@@ -80,7 +80,7 @@ def test_junit_counts_and_names_every_case(report):
     root = ET.fromstring(junit(report))  # noqa: S314 – written by the line before
     suites = root.findall("testsuite")
     assert [suite.get("name") for suite in suites] == ["SGD", "RMSprop", "Adagrad", "Lion"]
-    assert [case.get("name") for case in root.iter("testcase")] == [result.case for result in report.results]
+    assert [case.get("name") for case in root.iter("testcase")] == [result.case.id for result in report.results]
     for element in (root, *suites):
         for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             assert int(element.get(attribute)) == len(list(element.iter(tag)))
@@ -95,7 +95,7 @@ def test_junit_counts_and_names_every_case(report):
 
 
 def test_html_is_one_file_that_loads_nothing(report):
-    soup = pytest.importorskip("bs4").BeautifulSoup(page(report), "html.parser")
+    soup = pytest.importorskip("bs4").BeautifulSoup(html(report), "html.parser")
     assert not soup.find_all(["script", "link", "img", "iframe", "b"])
     assert not [tag for tag in soup.find_all(True) if tag.get("src") or tag.get("href")]
     assert "url(" not in soup.style.text and "@import" not in soup.style.text
@@ -104,19 +104,19 @@ def test_html_is_one_file_that_loads_nothing(report):
 
 
 def test_html_shows_every_case_and_a_line_for_every_quantity(report):
-    soup = pytest.importorskip("bs4").BeautifulSoup(page(report), "html.parser")
+    soup = pytest.importorskip("bs4").BeautifulSoup(html(report), "html.parser")
     tables = soup.find_all("table")
     cells = [row.td.text for table in tables[1:] for row in table.tbody.find_all("tr")]
-    assert cells == [result.case for result in report.results]
+    assert cells == [result.case.id for result in report.results]
     titles = [line.title.text for line in soup.find_all("polyline")]
-    assert titles == [f"{result.case}, {name}" for result in report.results for name in result.excesses]
+    assert titles == [f"{result.case.id}, {name}" for result in report.results for name in result.excesses]
     assert len(soup.find_all("svg")) == 2  # nothing was judged of the other two
 
 
 def test_lines_of_html_stay_in_their_plot_whatever_the_excess(report):
     values = [0.0, 1e-300, 0.5, 1.0, None, 1e300, float("inf"), 2.0]
     result = dataclasses.replace(report.results[0], excesses={"parameter": values, "v": [None] * 8})
-    soup = pytest.importorskip("bs4").BeautifulSoup(page(Report("x", "1", "cpu", [result])), "html.parser")
+    soup = pytest.importorskip("bs4").BeautifulSoup(html(Report("x", "1", "cpu", [result])), "html.parser")
     _, _, width, height = map(float, soup.svg["viewbox"].split())
     lines = [[tuple(map(float, point.split(","))) for point in line["points"].split()] for line in soup.svg("polyline")]
     assert [len(line) for line in lines] == [4, 3]  # interrupted where nothing was tested
@@ -129,11 +129,11 @@ def test_what_a_broken_backend_finished_is_reported(report):
     assert broken.status == 4
     root = ET.fromstring(junit(broken))  # noqa: S314 – written by the same line
     assert (root.get("tests"), root.get("errors")) == ("2", "1")
-    for write in (page, markdown):
+    for write in (html, markdown):
         assert "could not go on" in write(broken)
     assert WORDS[:20] in next(token.content for token in parsed(markdown(broken)) if token.type == "fence")
     for write in FORMATS.values():
-        assert report.results[0].optimizer in write(broken)
+        assert report.results[0].case.optimizer in write(broken)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -38,7 +38,7 @@ EXAMPLES = {
     "mlx_optimizers/backends/__init__.py": 2,
     "mlx_optimizers/backends/command.py": 3,
     "mlx_optimizers/cli.py": 2,
-    "mlx_optimizers/conformance/acceptance.py": 2,
+    "mlx_optimizers/conformance/verdict.py": 2,
     "mlx_optimizers/execution/blocks.py": 7,
     "mlx_optimizers/execution/compiled.py": 3,
     "mlx_optimizers/execution/program.py": 8,

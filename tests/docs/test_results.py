@@ -12,7 +12,7 @@ import pytest
 from mlx_optimizers import __version__
 from mlx_optimizers.backends import BACKENDS, open_backend
 from mlx_optimizers.conformance import all_cases, check
-from mlx_optimizers.conformance.report import schema
+from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.oracle.formulas import AXES
 from tests.docs.copies import ROOT
 from tests.expected import EIGHT
@@ -37,7 +37,7 @@ def test_there_is_a_report_of_every_backend():
 def test_a_report_is_of_todays_suite_and_of_the_pinned_version(backend):
     """Run scripts/write_reports.py when this fails: the suite or a pin has moved on."""
     report = load(backend)
-    jsonschema.validate(report, schema())
+    jsonschema.validate(report, schema("report"))
     assert report["backend"]["name"] == backend
     assert report["suite"]["version"] == __version__
     assert [result["case"] for result in report["results"]] == [case.id for case in all_cases()]

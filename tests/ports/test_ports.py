@@ -33,7 +33,7 @@ def port(adapter):
 def test_a_port_conforms_in_every_case(optimizer, port):
     cases = [case for case in all_cases() if case.optimizer == optimizer]
     report = check(port, cases)
-    assert {(result.verdict, result.scalars) for result in report.results} == {("conforms", "double")}
+    assert {(result.word, result.scalars) for result in report.results} == {("conforms", "double")}
     assert len(report.results) == len(cases)
     assert report.broken is None
 

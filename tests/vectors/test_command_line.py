@@ -10,6 +10,7 @@ import pytest
 
 from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import vectors
+from mlx_optimizers.conformance.schemas import schema
 from tests.expected import EIGHT
 
 
@@ -49,7 +50,7 @@ def test_a_folder_without_vectors_is_wrong(few, tmp_path, capsys):
 def test_the_schema_is_printed(capsys):
     assert main(["vectors", "--schema"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == vectors.schema()
+    assert printed == schema("vectors")
     jsonschema.Draft202012Validator.check_schema(printed)
 
 

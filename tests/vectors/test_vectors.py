@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 import mlx_optimizers
 from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import Case, all_cases
+from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.vectors import (
     DTYPES,
@@ -23,7 +24,6 @@ from mlx_optimizers.conformance.vectors import (
     changes,
     derive,
     last_changes,
-    schema,
     vectors_of,
 )
 from mlx_optimizers.oracle import format_of
@@ -115,12 +115,12 @@ def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, ca
 
 @pytest.mark.parametrize("name", [*(name.lower() for name in EIGHT), "MANIFEST"])
 def test_a_file_is_what_the_schema_says(name, folder):
-    Draft202012Validator(schema()).validate(json.loads((folder / f"{name}.json").read_text("utf-8")))
+    Draft202012Validator(schema("vectors")).validate(json.loads((folder / f"{name}.json").read_text("utf-8")))
 
 
 def test_the_schema_refuses_what_it_does_not_name(folder):
-    Draft202012Validator.check_schema(schema())
-    validator = Draft202012Validator(schema())
+    Draft202012Validator.check_schema(schema("vectors"))
+    validator = Draft202012Validator(schema("vectors"))
     file = json.loads((folder / "sgd.json").read_text("utf-8"))
     file["cases"] = file["cases"][:1]
     case = file["cases"][0]
