@@ -17,24 +17,17 @@ from mlx_optimizers.conformance.formats.text import text as human
 from mlx_optimizers.conformance.verdict import can_decide, decidable, is_decidable, judge
 from mlx_optimizers.oracle.formulas import variants
 from mlx_optimizers.testing import assert_conforms
+from tests.expected import EIGHT, EXPECTED
 from tests.programs import Evaluated, Program, adam
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
-WITHOUT_VALUE = [
-    *(f"{name}[bias_correction={kind},step=t-1]" for name in ("Adam", "AdamW") for kind in ("true", "first", "second")),
-    "Adamax[bias_correction=true,step=t-1]",
-]
+WITHOUT_VALUE = [name for expected in EXPECTED.values() for name in expected.without_value]
 """1 − β⁰ = 0 is a divisor."""
 
 
 def test_seven_formulas_of_up_to_two_axes_have_no_value():
-    formulas = [
-        formula
-        for optimizer in mlx_optimizers.OPTIMIZERS
-        for count in (0, 1, 2)
-        for formula in variants(optimizer.__name__, count)
-    ]
+    formulas = [formula for optimizer in EIGHT for count in (0, 1, 2) for formula in variants(optimizer, count)]
     assert sorted(formula.name for formula in formulas if not is_decidable(formula)) == sorted(WITHOUT_VALUE)
 
 
@@ -127,7 +120,7 @@ def test_the_human_report_never_says_conforms_where_nothing_was_tested():
 
 
 class _Either(Program):
-    """Right where a case is one of the suite's, otherwise an outcome given."""
+    """Right where a case is one of the suite's, otherwise with a fixed outcome."""
 
     def __init__(self, outcome):
         super().__init__(Evaluated("SGD")._evaluate)
@@ -178,6 +171,6 @@ def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():
 # A case of the suite can always decide, under the formula of the page.
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_every_case_of_float32_tells_something(optimizer):
     assert all(can_decide(case, parse(optimizer.__name__)) for case in matching([optimizer.__name__]))
