@@ -81,7 +81,7 @@ class Optimizer:
 
     @property
     def state(self) -> OptimizerState:
-        """The state: the step, the learning rate, and the slots of every parameter. The next update changes it.
+        """The state with the step, the learning rate, and the slots of every parameter. The next update changes it.
 
         Assigning a tree of NumPy's or MLX's arrays copies it. A step or a learning rate that is not in it keeps its
         value, and comes back with the next update, or when :attr:`step` or :attr:`learning_rate` is read; slots that
