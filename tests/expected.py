@@ -1,4 +1,4 @@
-"""What the tests know of each optimizer by its name: one record an optimizer, and every field of it is required.
+"""All that the tests know of each optimizer by its name: one record an optimizer, and every field of it is required.
 
 Everything here is written by hand: from the papers, from MLX, from torch, optax and Keras, or worked out on paper. The
 steps take part in that: they state the order of the float32 operations a second time, in plain NumPy. Nothing here is
@@ -98,31 +98,31 @@ def lion(real, h, w, g, m):
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What the tests expect of one optimizer.
+    """All that the tests expect of one optimizer.
 
     The class and its page:
         signature: The signature, with the defaults.
         row: The row of the table on the page "Optimizers".
         cites: Whether that row cites a paper.
-        ranges: What each hyperparameter may be.
-        allowed: Makes hyperparameters that are drawn one by one such as the class takes together.
+        ranges: The range of each hyperparameter.
+        allowed: Turns hyperparameters that are drawn one by one into ones that the class takes together.
         slots: The slots of the state, in order.
         lines: The most lines of the module, and of the docstring of the class.
         examples: How many examples the page has at least, and the module.
 
     The step:
         step: The order of its operations: ``step(real, h, w, g, *slots) -> (w, *slots)``.
-        changes: Wrong steps by name, each as replacements in the source of `step`; what a mutator makes is left out.
+        changes: Wrong steps by name, each as replacements in the source of `step`; those of the mutator are left out.
         unnoticed: The mutants of `step` that compute what `step` does.
         calls: The calls of NumPy that a step needs under `full`.
         full: Hyperparameters under which every term plays a part.
         settings: Hyperparameters that reach every branch and the ends of the ranges.
         bitwise: Hyperparameters under which a run is compared with MLX's, bit for bit; each takes two values.
         training: Hyperparameters with which a network learns.
-        switched: What is set by hand after drawing hyperparameters, so that every branch is taken.
+        switched: Hyperparameters that replace drawn ones, so that every branch is taken.
 
     Properties of the mathematics and of floats:
-        odd: What changes its sign with w and g; the rest keeps it.
+        odd: The parameter and slots that change their signs with w and g; the others keep them.
         scaled: The powers of 2ᵏ by which w, g and hyperparameters are scaled.
         scales: The powers of 2ᵏ by which the parameter and the slots are then scaled.
         squares: Whether v holds squares of gradients, which overflow and underflow.
@@ -130,7 +130,7 @@ class Expected:
         stuck: Whether the decay of v rounds to 1 in bfloat16.
         decay: The default of a decoupled weight decay, 0 where there is none.
         idle: The slots that stay 0 under the defaults.
-        infinity: What stands in the first two elements after gradients +∞ and −∞, of parameter and slots.
+        infinity: The first two elements of parameter and slots, after gradients +∞ and −∞.
         decays: Hyperparameters, and the parameter and slots after g = 2 and after g = −4, from w = 1 with λ = ½.
         rational: Hyperparameters in tenths, and the first step in rational numbers; None where a root is in the way.
 
@@ -141,10 +141,10 @@ class Expected:
         without_value: The formulas of at most two axes in which a divisor is always 0.
         regimes: The regimes of its cases.
         labels: Settings that a review found sufficient.
-        claims: What torch, optax and Keras say they compute; None where a library has no such optimizer.
-        fused: Whether torch has it fused.
+        claims: The formulas that torch, optax and Keras claim; None where a library has no such optimizer.
+        fused: Whether torch has a fused one.
         single: The libraries that form a coefficient in float32.
-        beyond: What a library cannot express, by library: a pattern of cases and the reason.
+        beyond: The cases that a library cannot express, by library: their pattern and the reason.
     """
 
     signature: str
@@ -776,7 +776,7 @@ FORMULAS = tuple(
 """The formulas of the pages, and those that torch, optax and Keras claim."""
 
 SQUARING = tuple(name for name, expected in EXPECTED.items() if expected.squares)
-"""Those whose v holds squares of gradients."""
+"""Those with squares of gradients in v."""
 
 each_name = pytest.mark.parametrize("name", EIGHT)
 each_class = pytest.mark.parametrize("made", [getattr(mlx_optimizers, name) for name in EIGHT], ids=EIGHT)

@@ -74,7 +74,7 @@ class Evaluated(Program):
 
 
 def plain(optimizer: str) -> Program:
-    """The order of operations that tests/expected.py states, in float32."""
+    """Run the order of operations that tests/expected.py states, in float32."""
     step = EXPECTED[optimizer].step
     return Program(lambda h, t, w, g, *slots: step(np.float32, h, w, g, *slots))
 
@@ -83,7 +83,7 @@ def plain(optimizer: str) -> Program:
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
-    """a·b + c in one rounding, but for double rounding: the product of two float32 is exact in float64."""
+    """Compute a·b + c in one rounding, double rounding apart: the product of two float32 is exact in float64."""
     return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
 
 
@@ -147,7 +147,7 @@ def adamw(decay: str, tail: str = "(λa)/d") -> Program:
 
 
 def corrected(way: str, optimizer: str = "Adam") -> Program:
-    """Five ways of bias correction."""
+    """Adam with bias correction, in one of five ways."""
 
     def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         b1, b2 = h.betas
@@ -252,11 +252,11 @@ TAILED: dict[str, Callable[[str], Program]] = {
     "Adagrad": lambda tail: adagrad(tail, fused=tail == "fma"),
     "Adamax": adamax,
 }
-"""Those whose step is λa/d and nothing else."""
+"""The programs of those with the step λa/d alone."""
 
 
 def right_programs() -> dict[str, tuple[str, Program]]:
-    """Correct programs by name: the optimizer whose cases they run, and the program."""
+    """Collect correct programs by name: the optimizer whose cases they run, and the program."""
     out: dict[str, tuple[str, Program]] = {f"plain {name}": (name, plain(name)) for name in EXPECTED}
     for tail in TAILS:
         for name, program in TAILED.items():
@@ -285,7 +285,7 @@ def right_programs() -> dict[str, tuple[str, Program]]:
 
 
 def truncated(x: Any, ulps: int) -> Any:
-    """A float32 result that is some ulps too small, as that of an approximate instruction may be."""
+    """Make a float32 result some ulps too small, as that of an approximate instruction may be."""
     return (np.asarray(x, np.float32).view(np.int32) - ulps).view(np.float32)
 
 
@@ -333,7 +333,7 @@ HALF_WAY = 1 - ((1 + 12345.49 * 2.0**-23) / 8) ** 2
 
 
 def not_covered() -> dict[str, tuple[str, dict[str, Any], Program]]:
-    """Orders that are not covered, by name: optimizer, hyperparameters under which they show it, and the program."""
+    """Collect orders that are not covered, by name: optimizer, hyperparameters that show it, and the program."""
     return {
         "interpolation with β = 1/8": ("Adam", {"betas": (0.125, 0.125)}, adam_by("interpolation")),
         "interpolation with β = 1/32": ("Adam", {"betas": (1 / 32, 1 / 32)}, adam_by("interpolation")),

@@ -1,4 +1,4 @@
-"""The benchmark measures what is there, and its tables and the page of speed say what it measured."""
+"""The benchmark measures every contender that is there, and its tables and the page of speed say its numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def script(name):
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """A short run of two optimizers beside MLX, and what it printed."""
+    """Run two optimizers and MLX for a short time: the JSON, and the printed text."""
     require("mlx.core")
     output = tmp_path_factory.mktemp("bench") / "run.json"
     arguments = [

@@ -48,7 +48,7 @@ def threads_found_anew(monkeypatch):
 
 
 def shapes_of(array):
-    """The shapes of the blocks of one parameter."""
+    """List the shapes of the blocks of one parameter."""
     seen = []
     set_threads(1)  # in order
     run_blocks([[array], [array]], [array.flags.c_contiguous], 0, lambda w, g: seen.append(w.shape))
@@ -65,7 +65,7 @@ def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape
         x = np.zeros((*shape, 2), np.float32)[..., 0]
     else:
         x = np.zeros(shape, np.float32, order="C" if order == "strided" else order)
-    slot = np.zeros(shape, np.float32)  # C-contiguous beside one that may not be
+    slot = np.zeros(shape, np.float32)  # C-contiguous, next to one that may not be
     names = np.arange(count, dtype=np.float32).reshape(shape)
     seen = []
 
@@ -122,7 +122,7 @@ KIB = 1024
     [
         ((512 * KIB, 1), (512 * KIB, 1), 16384),  # the least, and where the system does not tell
         ((2048 * KIB, 1), (1536 * KIB, 1), 65536),  # as much as eight arrays of it are large: 4·8·65536
-        ((2048 * KIB, 2), (8192 * KIB, 8), 32768),  # a core's share of what is shared
+        ((2048 * KIB, 2), (8192 * KIB, 8), 32768),  # a core's share of a shared cache
         ((1024 * KIB, 1), (32768 * KIB, 2), 262144),  # the most: half of 16 MiB holds eight arrays
         ((256 * KIB, 1), (512 * 1024 * KIB, 1), 262144),
     ],
@@ -154,7 +154,7 @@ def test_a_step_needs_no_memory_but_state_and_two_blocks_a_thread(made, count):
     set_threads(count)
     w, g = np.ones(6 * BLOCK + 7, np.float32), np.ones(6 * BLOCK + 7, np.float32)
     optimizer = made(0.1)
-    made(0.1).update(w[:3].copy(), g[:3])  # what is imported at a first step is not counted
+    made(0.1).update(w[:3].copy(), g[:3])  # imports of a first step are not counted
     tracemalloc.start()
     try:
         for _ in range(3):
@@ -202,7 +202,7 @@ def each(run):
 
 
 def run_by(count, parts=40):
-    """The threads that take part in running some parts, each of which waits until all have begun."""
+    """List the threads that take part in running some parts, each of which waits until all have begun."""
     seen, numbers, all_there = set(), set(), threading.Barrier(count)
 
     def run(thread, part):
@@ -347,7 +347,7 @@ def test_error_handling_of_numpy_is_the_callers_on_every_thread():
 
 
 def several(made, seed=0):
-    """A tree that is large enough to be shared out, with a transposed and a small array, and a gradient."""
+    """Make a tree that is large enough to be shared out, with a transposed and a small array, and a gradient."""
     rng = np.random.default_rng(seed)
     shapes = {"large": (5 * SHARE + 11,), "matrix": (600, 700), "small": (3,)}
     tree = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}

@@ -38,7 +38,7 @@ def by_itself(monkeypatch):
 
 @pytest.fixture
 def loops(monkeypatch):
-    """The rules whose loops ran."""
+    """List the rules that ran as loops."""
     ran, real = [], compiled.Rows.run
 
     def run(self, *given):
@@ -50,7 +50,7 @@ def loops(monkeypatch):
 
 
 def same_bits(left, right):
-    """Equal bits, or NaN for NaN, whose payload and sign IEEE 754 leaves to the processor."""
+    """Compare bits, and NaN with NaN: IEEE 754 leaves its payload and sign to the processor."""
     left, right = (np.asarray(array) for array in (left, right))
     bits = np.dtype(f"u{left.dtype.itemsize}")
     return left.dtype == right.dtype and bool(
@@ -59,7 +59,7 @@ def same_bits(left, right):
 
 
 def run(made, hyperparameters, w, gradients, on):
-    """The parameter and the slots after every step, on one path."""
+    """Run one path: the parameter and the slots after every step."""
     set_compiled(on)
     optimizer, model = made(**hyperparameters), w.copy()
     out = []
@@ -88,7 +88,7 @@ def test_every_published_vector_gives_the_same_bits(made, loops):
 
 
 def every_exponent(dtype, seed, size):
-    """Numbers of every exponent, subnormals, both zeros, infinities and NaN among them."""
+    """Draw numbers of every exponent, subnormals, both zeros, infinities and NaN among them."""
     rng = np.random.default_rng(seed)
     bits = rng.integers(0, 2 ** (8 * dtype.itemsize), size, dtype=f"u{dtype.itemsize}", endpoint=False)
     out = bits.view(dtype)
@@ -113,7 +113,7 @@ def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, loops):
 
 
 HARD = [0.0, 1e-320, 1e-60, 1e-45, 1e-30, 1e-8, 0.1, 0.3, 0.5, 0.9, 1 - 1e-12]
-"""Coefficients: of subnormals, and of what float32 rounds to 0 or to 1."""
+"""Coefficients: subnormals, and numbers that float32 rounds to 0 or to 1."""
 COEFFICIENT = st.sampled_from(HARD)
 HARD_VALUES = {
     AT_LEAST_0: st.sampled_from([*HARD, 1.0, 1e30, 1e38, 1e300]),
@@ -125,7 +125,7 @@ HARD_VALUES = {
 
 
 def hard_numbers(dtype, seed, size):
-    """Few different ones, so that they meet: both zeros, both infinities, NaN, the ends of the range, its middle."""
+    """Draw few different ones, so that they meet: both zeros and infinities, NaN, the ends of the range, its middle."""
     info = np.finfo(dtype)
     ends = [0, 1, 0.1, 3, np.inf, np.nan, info.max, info.max / 2, info.tiny, info.smallest_subnormal, info.eps]
     pool = np.array([*ends, info.tiny - info.smallest_subnormal, np.sqrt(info.max), np.sqrt(info.tiny)], dtype)
@@ -166,7 +166,7 @@ def test_the_tests_of_the_fast_path_pass_on_the_compiled_one():
     names = ["properties", "mlx_bitwise", "plan", "inputs", "optimizer", "wrong_steps"]
     files = [f"tests/test_{name}.py" for name in names]
     environment = {**os.environ, "MLX_OPTIMIZERS_COMPILED": "1"}
-    # What the command says of a wrong step depends on the step's numbers, and those another test there looks at.
+    # The command's words on a wrong step depend on the step's numbers, and another test there looks at those.
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "0", *files]
     command += ["-k", "not the_command_says_so"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -293,7 +293,7 @@ def helped(x):
 @pytest.mark.parametrize(
     "rule",
     [
-        lambda c, w, g: (w - np.tanh(g) * c[0],),  # whose bits are not known to be NumPy's
+        lambda c, w, g: (w - np.tanh(g) * c[0],),  # its bits may differ from NumPy's
         lambda c, w, g: (w - helped(g) * c[0],),
         lambda c, w, g: (w - max([g]) * c[0],),
     ],

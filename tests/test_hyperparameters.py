@@ -1,4 +1,4 @@
-"""Hyperparameters: what each check lets through, as which type, and that a refused value changes nothing."""
+"""Hyperparameters: the values that each check lets through, their types, and that a refused value changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each kind of input gets, for every optimizer.
+"""Each kind of input and its answer, for every optimizer.
 
 The values in each dtype come from the steps of tests/expected.py, which are independent of the package: they share no
 line with `rule`, `coefficients` or the executors. Elsewhere a class is compared with itself, on other inputs.
@@ -36,7 +36,7 @@ def _same(left, right):
 
 
 def _refused(made, error, match, model, gradients, method="update"):
-    """The update is refused with this message; parameters and state stay bit for bit."""
+    """Check that the update is refused with this message, and that parameters and state stay bit for bit."""
     optimizer = made(0.1)
     optimizer.init({"other": _f(1)})
     state, rate = copy.deepcopy(dict(optimizer.state)), float(optimizer.learning_rate)
@@ -135,7 +135,7 @@ CONTAINERS = [
 
 
 def _refused_everywhere(odd, kind, how, inner="x"):
-    """As the tree of gradients or parameters, within one, and where gradients go on into it."""
+    """Check it as the tree of gradients or parameters, within one, and where gradients go on into it."""
     words = rf"a [\w.]*{kind}, but trees are made of dictionaries, lists and tuples of NumPy or MLX arrays; .*{how}"
     for method in ("update", "apply_gradients"):
         for made in (optim.SGD, optim.Adam):
@@ -164,7 +164,7 @@ def test_arrays_of_torch_are_refused_with_how_to_convert_them():
     linear = torch.nn.Linear(1, 1)
     with pytest.raises(TypeError, match=r"the parameter is a torch.*Linear, but trees.*x\.named_parameters\(\)"):
         optim.SGD(0.1).update(linear, {"weight": np.ones((1, 1), np.float32)})
-    # What the message says to do: the arrays share the tensors' memory.
+    # The message's advice: the arrays share the tensors' memory.
     expected = linear.weight.detach().numpy() - np.float32(0.5)
     model = {name: w.detach().numpy() for name, w in linear.named_parameters()}
     optim.SGD(0.5).update(model, {"weight": np.ones((1, 1), np.float32)})
@@ -214,7 +214,7 @@ def test_every_float_dtype_is_computed_in_and_kept(made, dtype):
 
 
 def _stepwise(optimizer, w, g, *state):
-    """One step by tests/expected.py, every operation rounded to the dtype on its own, scalars included."""
+    """Take one step by tests/expected.py, every operation rounded to the dtype on its own, scalars included."""
     return record_of(type(optimizer)).step(w.dtype.type, optimizer, w, g, *state)
 
 

@@ -1,4 +1,4 @@
-"""Bit for bit what MLX computes on the CPU: parameters and state, every hyperparameter varied."""
+"""The bits of MLX on the CPU: parameters and state, every hyperparameter varied."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_parameters_and_state_are_bitwise_equal(name, hyperparameters):
 
 
 def _canonical(array):
-    """Bits, with one pattern for every NaN: the sign of 0/0 is the processor's choice."""
+    """Read the bits, with one pattern for every NaN: the sign of 0/0 is the processor's choice."""
     values = np.array(array)
     return np.where(np.isnan(values), np.uint32(0x7FC00000), values.view(np.uint32))
 

@@ -32,7 +32,7 @@ def _f(*values):
 
 
 def _kinds(optimizer):
-    """The class and the dtype of every leaf of the state."""
+    """Read the class and the dtype of every leaf of the state."""
     leaves = dict(utils.tree_flatten(optimizer.state))
     return {
         key: ("mlx" if isinstance(leaf, mx.array) else type(leaf).__name__, leaf.dtype) for key, leaf in leaves.items()
@@ -57,7 +57,7 @@ def _model():
 
 
 def _train(optimizer, model, steps, seed=0):
-    """Some steps with gradients that depend on the model and the step."""
+    """Take some steps with gradients that depend on the model and the step."""
     x, y = (mx.array(np.random.default_rng(seed).standard_normal((8, n)).astype(np.float32)) for n in (4, 2))
     step = nn.value_and_grad(model, lambda model: ((model(x) - y) ** 2).mean())
     for _ in range(steps):
@@ -315,7 +315,7 @@ def test_a_module_that_is_updated_inside_compile_is_said_to_be_traced():
     with pytest.raises(TypeError, match=rf"gradient layers\.0\.weight {TRACED}"):
         step(mx.ones((1, 4)))
     assert _bits(model.parameters()) == before
-    # What the message says: the compiled function returns the gradients.
+    # The message's advice: the compiled function returns the gradients.
     _, gradients = mx.compile(partial(loss, model))(mx.ones((1, 4)))
     optimizer.update(model, gradients)
     assert optimizer.step == 1

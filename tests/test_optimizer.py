@@ -223,7 +223,7 @@ def test_a_bad_learning_rate_is_refused(made, value, error):
 
 
 RATE = "learning_rate"
-"""Which has tests of its own."""
+"""It has tests of its own."""
 
 BAD = {
     AT_LEAST_0: [-0.1, -1e-8, float("nan"), float("inf")],

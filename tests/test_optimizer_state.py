@@ -31,7 +31,7 @@ def _trained(made, model, steps=1):
 
 
 def _refused(optimizer, model, match, error=ValueError, gradients=None):
-    """Both methods refuse the step, twice, and parameters and state stay bit for bit."""
+    """Check that both methods refuse the step, twice, and that parameters and state stay bit for bit."""
     slots, before = {key: value for key, value in optimizer.state.items() if key != "step"}, _bits(model)
     kept, step = _bits(slots), optimizer.state["step"]
     gradients = copy.deepcopy(model) if gradients is None else gradients
@@ -130,7 +130,7 @@ def test_a_failing_step_leaves_a_counter_that_is_then_deleted():
 
 
 def test_a_state_reads_back_as_it_was_assigned():
-    """As MLX's own test has it; what is missing comes back when it is needed."""
+    """As MLX's own test has it; missing counters come back when they are needed."""
     optimizer, model = optim.SGD(0.1), {"w": _f(1)}
     optimizer.state["hello"] = "world"
     assert optimizer.state["hello"] == "world"

@@ -1,4 +1,4 @@
-"""A plan is kept while a tree is the same, and whatever changes in between, the step is that of a new optimizer."""
+"""A plan is kept while a tree is the same; after any change in between, the step is that of a new optimizer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gradients(scale=1.0):
 
 
 class Counted(Plan):
-    """Counts the plans that are made."""
+    """Count the plans that are built."""
 
     made = 0
 

@@ -112,7 +112,7 @@ def test_results_stand_where_they_belong_wherever_they_come_from(rule):
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 99), st.integers(0, 99)), max_size=14), st.integers(0, 10**6)
 )
 def test_any_rule_has_its_own_bits_as_a_program(lines, seed):
-    """Of random lines; each reads any values that are there, and any three of all are the results."""
+    """Write a rule of random lines; each reads any values that are there, and any three of all are the results."""
     kinds = [np.add, np.subtract, np.multiply, np.maximum, np.absolute, np.sign]
 
     def rule(c, w, g, u, v):

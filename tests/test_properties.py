@@ -61,14 +61,14 @@ VALUES = {
 
 
 def _settings(made, draw):
-    """Hyperparameters of an optimizer, from everything that it takes."""
+    """Draw hyperparameters of an optimizer, from everything that it takes."""
     expected = record_of(made)
     return expected.allowed({name: draw(VALUES[kind]) for name, kind in expected.ranges.items()})
 
 
 @st.composite
 def runs(draw, made, elements=ANY, most=12):
-    """Hyperparameters, a parameter, the gradients of some steps."""
+    """Draw hyperparameters, a parameter, the gradients of some steps."""
     n = draw(st.integers(1, most))
     floats = st.lists(elements, min_size=n, max_size=n)
     w = np.array(draw(floats), np.float32)
@@ -77,7 +77,7 @@ def runs(draw, made, elements=ANY, most=12):
 
 
 def _run(made, h, w, g):
-    """The parameter and every slot after the last step, by name."""
+    """Take the steps: the parameter and every slot after the last one, by name."""
     optimizer, model = made(**h), {"w": w.copy(order="K")}
     with np.errstate(all="ignore"):
         for gradient in g:
@@ -86,7 +86,7 @@ def _run(made, h, w, g):
 
 
 def _same(left, right):
-    """Equal bits, or NaN for NaN: which NaN a processor gives may depend on the lane."""
+    """Compare bits, and NaN with NaN: which NaN a processor gives may depend on the lane."""
     assert left.keys() == right.keys()
     for name in left:
         a, b = np.asarray(left[name]), np.asarray(right[name])
@@ -151,7 +151,7 @@ def test_an_array_split_into_leaves_gives_the_same_elements(made, data):
 
 
 def _unaligned(a):
-    """A writable copy that starts one byte off."""
+    """Make a writable copy that starts one byte off."""
     out = np.frombuffer(bytearray(a.nbytes + 1), a.dtype, offset=1).reshape(a.shape)
     out[...] = a
     return out
@@ -210,7 +210,7 @@ def test_the_negated_problem_has_the_negated_result(made, data):
 
 
 def _ordinary(kind, value):
-    """A coefficient of ordinary size, so that nothing becomes subnormal; 0 stays 0 where it may."""
+    """Bring a coefficient to ordinary size, so that nothing becomes subnormal; 0 stays 0 where it may."""
     if kind == AT_LEAST_0:
         return value if value >= 2.0**-20 else 0.0
     if kind == ABOVE_0:
@@ -257,7 +257,7 @@ def test_the_fast_path_lies_in_the_interval_of_the_oracle(made, data):
 
 
 def _one(made, w, g, dtype="float32", **h):
-    """One element over the steps: its values as Python floats."""
+    """Follow one element over the steps: its values as Python floats."""
     optimizer, model, out = made(**h), {"w": np.array([w], dtype)}, []
     with np.errstate(all="ignore"):
         for gradient in g:
@@ -272,13 +272,13 @@ def test_decays_of_0_of_a_quarter_and_of_1_by_hand(name, h, steps):
     got = _one(getattr(optim, name), 1.0, [2.0, -4.0], learning_rate=0.5, **h)
     for values, wanted in zip(got, steps, strict=True):
         if wanted is not None:
-            # Exact in binary but for a quotient or root, which are rounded, and so is what they are added to.
+            # Exact in binary; a quotient or a root is rounded, and so is the sum it stands in.
             assert values[1:] == pytest.approx(wanted[1:], rel=2.0**-23, abs=0)
             assert values[0] == pytest.approx(wanted[0], abs=2.0**-22)
 
 
 LARGEST = 1.8446743e19
-"""The largest float32 whose square is finite; the next one is 2⁶⁴."""
+"""The largest float32 with a finite square; the next one is 2⁶⁴."""
 
 
 @pytest.mark.parametrize("name", SQUARING)

@@ -1,4 +1,4 @@
-"""`assert_conforms`: silent for what is right, and its message is the diagnosis of what is not."""
+"""`assert_conforms`: silent for a right function, and its message is the diagnosis of a wrong one."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_asked_for_is_refused(error, formula, given):
 
 
 def own(optimizer, **changed):
-    """A class of the package as a function; ``changed`` makes a wrong one."""
+    """Wrap a class of the package as a function; ``changed`` makes a wrong one."""
 
     def step(parameter, gradients, *, learning_rate, **h):
         rate = (lambda done: learning_rate[int(done)]) if isinstance(learning_rate, list) else learning_rate
@@ -219,7 +219,7 @@ def test_a_case_that_a_dtype_cannot_decide_is_not_run():
 
 @pytest.mark.parametrize("formula", ["SGD", "Adam", "Lion"])
 def test_where_nothing_can_be_decided_nothing_runs(formula):
-    """A learning rate beyond the range of float16: what it rounds to is infinite."""
+    """A learning rate beyond the range of float16 rounds to infinity."""
     with pytest.raises(
         ValueError, match=rf"with learning_rate=1000000.0 nothing of {formula} can be tested in float16"
     ):
@@ -232,7 +232,7 @@ def never(*data, **h):
     raise AssertionError("my_step was called")
 
 
-# What may be given, and what is refused before the function is called.
+# Arguments that are allowed, and those that are refused before the function is called.
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), "float16", np.dtype(">f2")])

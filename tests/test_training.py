@@ -1,4 +1,4 @@
-"""The training loop of the page with each optimizer, beside MLX's own: the same bits after an epoch of the digits."""
+"""The training loop of the page with each optimizer and with MLX's own: the same bits after an epoch of the digits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def digits():
 
 
 def trained(optimizer, digits):
-    """The model after one epoch, and the loss of each batch."""
+    """Train for one epoch: the model, and the loss of each batch."""
     mx.random.seed(0)
     images, labels = digits
     model = MLP(2, images.shape[-1], 32, 10)
@@ -69,7 +69,7 @@ def trained(optimizer, digits):
 
 
 def bits(tree, path=""):
-    """The bit pattern of every float array in a tree, by path."""
+    """Read the bit pattern of every float array in a tree, by path."""
     if isinstance(tree, dict | list):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         return {place: found for key, child in items for place, found in bits(child, f"{path}.{key}").items()}
@@ -78,7 +78,7 @@ def bits(tree, path=""):
 
 @each_name
 def test_an_epoch_of_training_ends_with_the_bits_of_mlx(name, digits):
-    """The hyperparameters that a record leaves out stay at each side's defaults, which are to be the same."""
+    """The hyperparameters that a record leaves out stay at each side's defaults, which must be the same."""
     optimizers = [getattr(library, name)(**EXPECTED[name].training) for library in (ours, theirs)]
     (mine, losses), (reference, their_losses) = (trained(optimizer, digits) for optimizer in optimizers)
     assert bits(mine.parameters()) == bits(reference.parameters())

@@ -32,7 +32,7 @@ def source_of(name):
 
 
 def rewritten(name):
-    """The wrong steps that the record states, by name."""
+    """Yield the wrong steps that the record states, by name."""
     for change, replacements in EXPECTED[name].changes.items():
         text = source_of(name)
         for old, new in replacements:
@@ -42,7 +42,7 @@ def rewritten(name):
 
 
 def mutated(name):
-    """The mutants of the step, by line, column and kind; not those that leave a name without a value."""
+    """Yield the mutants of the step, by line, column and kind; not those that leave a name without a value."""
     arguments = inspect.signature(EXPECTED[name].step).parameters
     for node, what, text in changed(source_of(name)):
         if what != "statement dropped" or ast.unparse(node.targets[0]) in arguments:
@@ -55,7 +55,7 @@ EACH = [(name, change) for name in EIGHT for change in WRONG[name] if change not
 
 @pytest.fixture
 def replaced(monkeypatch):
-    """Puts a step in the place of an optimizer's own."""
+    """Put a step in the place of an optimizer's own."""
 
     def replace(name, change):
         names = {"np": np}
@@ -76,14 +76,14 @@ def replaced(monkeypatch):
 
 
 def conforms(name):
-    """Whether the cases of an optimizer pass in the wider profile: what falls out of it falls out of both."""
+    """Tell whether every case passes in the wider profile: a step that falls out of it falls out of both."""
     backend = open_backend("reference")
     return all(judge(case, backend.run(case), parse(name), "float32").conforms for case in matching([name]))
 
 
 @each_name
 def test_every_optimizer_is_there(name):
-    """Each has mutants of many kinds, and what is unnoticed is one of them."""
+    """Each has mutants of many kinds, and those that are unnoticed are among them."""
     kinds = {change.partition(" ")[2].partition(":")[0] for change in WRONG[name]}
     assert len(WRONG[name]) >= 15 and len(kinds) >= 5
     assert EXPECTED[name].unnoticed <= set(WRONG[name])

@@ -42,13 +42,13 @@ PAGES = ("reference", "mlx")
 
 
 def claimed(name, optimizer):
-    """The formula that a backend says it computes: the page's, if the library does not say another."""
+    """Look up the formula that a backend says it computes: the page's, unless the library says another."""
     claims = {} if name in PAGES else EXPECTED[optimizer].claims
     return claims.get(name.partition("-")[0]) or optimizer
 
 
 def lacking(name, optimizer):
-    """Why a library has no such optimizer, or None."""
+    """Say why a library has no such optimizer, or None."""
     if name in PAGES:
         return None
     library, there = name.partition("-")[0], EXPECTED[optimizer]
@@ -59,7 +59,7 @@ def lacking(name, optimizer):
 
 
 def unsupported(name):
-    """Everything that a library cannot express in float32, by the identifiers of the cases."""
+    """List everything that a library cannot express in float32, by the identifiers of the cases."""
     lacks = {f"{optimizer.lower()}/*": lacking(name, optimizer) for optimizer in EIGHT}
     beyond = dict(EXPECTED[optimizer].beyond[name] for optimizer in EIGHT if name in EXPECTED[optimizer].beyond)
     return {**{pattern: reason for pattern, reason in lacks.items() if reason}, **beyond}
@@ -187,7 +187,7 @@ def test_low_precision_in_optax(dtype):
 
 @pytest.mark.parametrize("dtype", LOW)
 def test_fused_sgd_of_torch_leaves_full_vectors_of_low_precision_where_they_are(dtype):
-    """A bug of torch 2.13.0 on the CPU, pytorch issue 191763: what is wrong in fact deviates; the others conform."""
+    """A bug of torch 2.13.0 on the CPU, pytorch issue 191763: the wrong ones deviate, the others conform."""
     results = by_dtype("torch-fused", dtype, "*/plain/*").results
     assert {r.optimizer for r in results if r.verdict == "deviates"} == {"SGD"}
     assert {r.optimizer for r in results if r.verdict == "conforms"} == {"Adagrad", "Adam", "AdamW"}

@@ -1,4 +1,4 @@
-"""Which numbers are accepted: the interval to its ends, what is not tested, what a NaN is."""
+"""Which numbers are accepted: the interval to its ends, which elements are not tested, and NaN."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _case(optimizer, hyperparameters, w, g, dtype="float32"):
 
 
 def _nearest(case, formula=None):
-    """The correctly rounded outcome."""
+    """Make the correctly rounded outcome."""
     entries = trajectory(
         formula or case.optimizer, case.parameter, case.gradients, dtype=case.dtype, **case.hyperparameters
     )

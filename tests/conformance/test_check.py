@@ -276,7 +276,7 @@ def test_a_bad_program_of_another_optimizer_leaves_the_others_alone():
 
 
 def test_cases_are_the_same_after_a_backend_has_run():
-    """A backend that works in place on what it is given must not change what it is held to."""
+    """A backend that works in place on what it is given must not change the case that it is held to."""
 
     class InPlace:
         name, version, device = "in place", "1", "cpu"

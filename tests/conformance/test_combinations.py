@@ -26,7 +26,7 @@ def test_every_combination_has_cases_with_two_values_of_each_number(optimizer):
     assert table(optimizer).gaps(cases_of(optimizer.__name__)) == []
 
 
-# The table comes from the formula: what a class has more than its cases reach is found.
+# The table comes from the formula: a branch or a term that the cases do not reach is seen.
 
 
 class Clipped(mlx_optimizers.Adam):

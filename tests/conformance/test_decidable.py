@@ -119,7 +119,7 @@ def test_the_human_report_never_says_conforms_where_nothing_was_tested():
 
 
 class _Either(Program):
-    """Right where a case is one of the suite's, otherwise an outcome given."""
+    """Right where a case is one of the suite's, otherwise with a fixed outcome."""
 
     def __init__(self, outcome):
         super().__init__(Evaluated("SGD")._evaluate)

@@ -50,7 +50,7 @@ def drawn(request, monkeypatch):
 
 
 def _cells(text, optimizer):
-    """The row of an optimizer: its columns are two or more spaces apart."""
+    """Read the row of an optimizer: its columns are two or more spaces apart."""
     (line,) = (line for line in text.split("\n") if re.match(rf"{optimizer} {{2,}}", line))
     return re.split(r" {2,}", line.strip())
 

@@ -1,4 +1,4 @@
-"""No false alarm: correct programs conform, whatever their order of evaluation; what the orders not covered cost."""
+"""No false alarm: correct programs conform, in any order of evaluation; the cost of the orders not covered."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ SIZES = {
     "√ 16 ulp off": 2.81,
     "(2⁶⁰g)²·2⁻¹²⁰": float("inf"),
 }
-"""Greatest error over the accepted distance that was found in an order that is not covered: above 1 it is outside.
-Nesterov in two roundings was not found outside by these data; the model grants it nothing all the same."""
+"""The greatest error ratio seen in an order that is not covered: above 1 it lies outside. These data show no Nesterov
+in two roundings outside; the model grants it nothing all the same."""
 
 ELEMENTS = 20_000
 
@@ -108,7 +108,7 @@ def searched(optimizer, given):
 
 
 def size(optimizer, given, program):
-    """The greatest error over radius, of the parameter and of every slot."""
+    """Compute the greatest error over radius, of the parameter and of every slot."""
     case = searched(optimizer, given)
     outcome = program.run(case)
     n = Rounded(format_of("float32"), Double(), "double", Exact())

@@ -42,7 +42,7 @@ SHOWN = {
     "guides/interval.html",
 }
 SHOWN |= {f"generated/mlx_optimizers.{name}.html" for name in ("SGD", "Adam", "Lion", "Optimizer")}
-"""The pages of which screenshots are kept."""
+"""Screenshots of these pages are kept."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def server(site: Path) -> Iterator[str]:
 
 
 def left(request) -> bool:
-    """Whether a request ended as its page was left: that of the tab's icon, which comes after the page has loaded.
+    """Tell whether a request ended as its page was left: that of the tab's icon, which comes after the page has loaded.
 
     An icon that is not there fails in another way.
     """
@@ -137,7 +137,7 @@ def test_every_page_opens_without_an_error_and_fits_every_screen(visit, site):
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", "desktop"), ("dark", "phone")])
 def test_no_page_keeps_anybody_out(from_disk, site, scheme, size):
-    """axe-core finds no serious or critical fault. Contrast depends on the scheme, and what is shown on the size."""
+    """axe-core finds no serious or critical fault. Contrast depends on the scheme, and the visible parts on size."""
     program, found = axe.script(), {}
     sources = [name for name in pages_of(site) if name.startswith("_modules/")]  # all of one kind: one is enough
     for name in [name for name in pages_of(site) if name not in sources[1:]]:

@@ -44,7 +44,7 @@ class Page:
 
 
 def formulas(tag: Tag) -> list[str]:
-    """The LaTeX that KaTeX keeps beside each formula it sets."""
+    """Read the LaTeX that KaTeX keeps with each formula it sets."""
     return [found.get_text() for found in tag.select('annotation[encoding="application/x-tex"]')]
 
 
@@ -81,7 +81,7 @@ DRAWN: dict[str, Callable[[np.random.Generator], Any]] = {
 
 
 def settings(optimizer: type[mlx_optimizers.Optimizer]) -> Iterator[dict[str, Any]]:
-    """The defaults, then drawn hyperparameters."""
+    """Yield the defaults, then drawn hyperparameters."""
     rng = np.random.default_rng(0)
     yield {"learning_rate": 0.1}
     for switched in ({}, *record_of(optimizer).switched):
@@ -91,7 +91,7 @@ def settings(optimizer: type[mlx_optimizers.Optimizer]) -> Iterator[dict[str, An
 def difference(
     optimizer: type[mlx_optimizers.Optimizer], page: Page, tree: latex.Tree, taken: set[latex.Tree] | None = None
 ) -> str | None:
-    """Where the displayed formula first differs from the exact step, in words that name the optimizer, or None."""
+    """Say where the displayed formula first differs from the exact step, and in which optimizer; None if nowhere."""
     rng = np.random.default_rng(1)
     for hyperparameters in settings(optimizer):
         w, gradients = rng.normal(size=ELEMENTS), rng.normal(size=(STEPS, ELEMENTS))

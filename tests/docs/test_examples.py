@@ -1,7 +1,7 @@
 """Examples are run, all of them, and a wrong digit is noticed.
 
-Run as a program, ``python -m tests.docs.test_examples``, this prints the counts as they are now, those of the optimizers
-too, which stand in tests/expected.py.
+Run as a program, ``python -m tests.docs.test_examples``, this prints the counts as they are now, among them those of
+the optimizers, which stand in tests/expected.py.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def test_every_prompt_is_an_example(counts):
 
 FENCE = re.compile(r"^[ \t]*(`{3,})(\w[\w+-]*)[ \t]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 RUN = {"pycon", "python", "console"}
-"""What conftest.py runs wherever it stands."""
+"""conftest.py runs these in every file."""
 
 NOT_RUN = "not run here: "
 SHOWN = {

@@ -12,7 +12,7 @@ from tests.expected import EIGHT
 
 @pytest.fixture(scope="module")
 def listed(site) -> dict[str, str]:
-    """What is said of each page, by its address."""
+    """Read the line of each page, by its address."""
     lines = (site / "llms.txt").read_text("utf-8").splitlines()
     assert lines[0] == "# mlx-optimizers"
     assert lines[2].startswith("> ")

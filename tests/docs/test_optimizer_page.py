@@ -1,4 +1,4 @@
-"""What the build computes for the page of an optimizer: its numbers are those of other derivations."""
+"""The build computes numbers for the page of an optimizer, and other derivations give the same."""
 
 from __future__ import annotations
 

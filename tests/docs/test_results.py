@@ -1,4 +1,4 @@
-"""The page of results, the table of what is unsupported and that of the axes: they say what is so today."""
+"""The page of results, the table of what is unsupported and that of the axes: they hold today."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.support import require
 
 @cache
 def _by_mpmath(name):
-    """Every case of an optimizer with mpmath at 200 bits, which is the authority."""
+    """Compute every case of an optimizer with mpmath at 200 bits, which is the authority."""
     return [(case, _computed(case, 200, "mpmath")) for case in matching([name])]
 
 
@@ -31,7 +31,7 @@ def _computed(case, bits, library):
 
 
 def _pairs(left, right):
-    """Every quantity of two trajectories side by side."""
+    """Yield every quantity of two trajectories side by side."""
     for a, b in zip(left, right, strict=True):
         for (name, x), (other, y) in zip(a.quantities(), b.quantities(), strict=True):
             assert name == other
@@ -57,7 +57,7 @@ def test_mpfr_gives_the_bits_of_mpmath(name):
 
 
 def _fraction(value):
-    """What a number of either library is worth, without a rounding."""
+    """Turn a number of either library into a fraction, without a rounding."""
     if hasattr(value, "_mpf_"):
         sign, mantissa, exponent, _ = value._mpf_
         return (-1) ** sign * int(mantissa) * Fraction(2) ** int(exponent)
@@ -114,7 +114,7 @@ def test_in_every_dtype_values_are_of_it_and_correctly_rounded(name, dtype):
 
 
 def _neighbours(values, index, form):
-    """The floats below and above a float of a format, as fractions."""
+    """Return the floats below and above a float of a format, as fractions."""
     value = Fraction(float(values[index]))
     size = max(math.frexp(float(abs(value)))[1] - 1, form.emin) if value else form.emin
     ulp = Fraction(2) ** (size - form.precision + 1)
@@ -200,7 +200,7 @@ def test_what_cannot_be_bounded_is_open_to_any_answer():
 @each_name
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
 def test_numbers_that_float32_cannot_go_on_with_are_unknown_and_stay_in_their_element(name, bad):
-    """Quietly, as warnings are errors here; and the other elements are what they are without them."""
+    """Quietly, as warnings are errors here; and the other elements are as without them."""
     data = [[0.5, bad], [0.25, 1.0], [bad, 1.0]]
     entries = trajectory(name, [1.0, 1.0], data, learning_rate=0.1)
     alone = trajectory(name, [1.0], [[0.5], [0.25]], learning_rate=0.1)
@@ -257,7 +257,7 @@ def test_every_case_of_the_suite_can_be_bounded():
 
 @pytest.mark.parametrize("second", ["-0.09000001", "-0.08999999"])
 def test_where_the_sign_in_lion_is_uncertain_the_exact_value_is_still_exact(second):
-    """The interval holds what either sign leads to; the exact value is what the exact sign leads to."""
+    """The interval holds the results of either sign; the exact value is the result of the exact sign."""
     g, (b1, b2) = np.float32([1.0, second]), (Fraction(0.9), Fraction(0.99))
     c = b1 * (1 - b2) * Fraction(1) + (1 - b1) * Fraction(float(g[1]))
     expected = Fraction(1) - Fraction("0.5") - (Fraction("0.5") if c > 0 else -Fraction("0.5"))

@@ -39,12 +39,12 @@ def test_a_port_conforms_in_every_case(optimizer, port):
 
 
 def _uniform(draw, low, high):
-    """A number between two powers of ten."""
+    """Draw a number between two powers of ten."""
     return 10 ** draw.uniform(low, high)
 
 
 def _hyperparameters(optimizer, draw):
-    """Hyperparameters all over what the classes accept, the ends included."""
+    """Draw hyperparameters from everything that the classes accept, the ends included."""
     small = [1e-8, _uniform(draw, -12, 0)]
     drawn = {
         # 1e-60 is 0 in float32
@@ -60,7 +60,7 @@ def _hyperparameters(optimizer, draw):
 
 
 def _data(seed):
-    """Ordinary numbers, and every bit pattern at random: subnormal, huge, infinite, ±0, NaN."""
+    """Draw ordinary numbers, and every bit pattern at random: subnormal, huge, infinite, ±0, NaN."""
     rng = np.random.default_rng(seed)
     ordinary = rng.standard_normal((STEPS + 1, ELEMENTS)).astype(np.float32)
     patterns = rng.integers(0, 2**32, (STEPS + 1, ELEMENTS), np.uint32).view(np.float32)
@@ -70,7 +70,7 @@ def _data(seed):
 
 
 def _bits(array):
-    """Bit patterns, every NaN as the same one: which NaN an operation gives is the processor's choice."""
+    """Read the bit patterns, every NaN as the same one: which NaN an operation gives is the processor's choice."""
     return np.where(np.isnan(array), np.float32(np.nan), array).view(np.uint32)
 
 
@@ -131,7 +131,7 @@ RUN = {
 
 
 def _answers(command, text):
-    """What a program prints for lines that are written by hand, and its exit status."""
+    """Run a program on lines that are written by hand: its lines, and its exit status."""
     run = subprocess.run(
         shlex.split(command), input=text, capture_output=True, text=True, encoding="utf-8", check=False, timeout=60
     )
@@ -227,7 +227,7 @@ def test_the_javascript_module_needs_nothing_of_node():
 
 
 def _seconds_of_processors():
-    """Those that this process and all that it has waited for have used."""
+    """Add up those of this process and of all that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

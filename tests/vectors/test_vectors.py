@@ -1,4 +1,4 @@
-"""What the published files hold, and that it changes only with a line in the list of changes."""
+"""The published files: their contents, which change only with a line in the list of changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUANTITIES = ("exact", "high", "low", "nearest")
 
 
 def quantities(case):
-    """Step, name and the four lists of every expected quantity."""
+    """Yield step, name and the four lists of every expected quantity."""
     for step, expected in enumerate(case["expected"]):
         yield step, "parameter", expected["parameter"]
         for name, quantity in expected["state"].items():
@@ -44,7 +44,7 @@ def quantities(case):
 
 
 def values(case, patterns):
-    """The float64 values of bit patterns, read without the package."""
+    """Read the float64 values of bit patterns, without the package."""
     raw = np.array([int(pattern, 16) for pattern in patterns], np.uint64)
     if case["dtype"] == "bfloat16":
         return (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
@@ -53,7 +53,7 @@ def values(case, patterns):
 
 
 def accepted(case, got, quantity):
-    """The rule of the guide."""
+    """Apply the rule of the guide."""
     low, high = values(case, quantity["low"]), values(case, quantity["high"])
     anything = (low == -np.inf) & (high == np.inf)
     return np.where(np.isnan(low), np.isnan(got), anything | ((low <= got) & (got <= high)))
