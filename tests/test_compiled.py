@@ -1,4 +1,8 @@
-"""The compiled path gives the bits of NumPy's, is used by itself where numba is, and is never in the way."""
+"""The compiled path gives the bits of NumPy's, is used by itself where numba is, and is never in the way.
+
+Both paths run one rule, so that these tests see the executors and not the rule. At the end of the first part the tests
+of the rule, whose values are independent of it, run on the compiled path.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The bits of MLX on the CPU: parameters and state, every hyperparameter varied."""
+"""The bits of MLX on the CPU: parameters and state, every hyperparameter varied.
+
+MLX is installed and run, and shares nothing with the package; the settings of the runs come from tests/expected.py.
+"""
 
 from __future__ import annotations
 

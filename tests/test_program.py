@@ -1,4 +1,8 @@
-"""A recorded rule gives the bits of the rule itself, in the places and with the calls that one by hand would have."""
+"""A recorded rule gives the bits of the rule itself, in the places and with the calls that one by hand would have.
+
+The results are compared with the same rule on plain arrays, so that these tests see the recorder and not the rule. The
+numbers of calls are counted by hand from the steps of tests/expected.py.
+"""
 
 from __future__ import annotations
 

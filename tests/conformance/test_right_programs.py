@@ -1,4 +1,8 @@
-"""No false alarm: correct programs conform, in any order of evaluation; the cost of the orders not covered."""
+"""No false alarm: correct programs conform, in any order of evaluation; the cost of the orders not covered.
+
+The programs of tests/programs.py and the steps of tests/expected.py are written by hand in plain NumPy, and share
+nothing with the package; the intervals that they are held to come from `exact`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Formula names, and formulas as axes."""
+"""Formula names, and formulas as axes.
+
+The step of an entry of the catalog and the `exact` of a class are written apart, and compared bit for bit. The values
+of the axes and their lists in tests/expected.py are written by hand, and are independent of both.
+"""
 
 from __future__ import annotations
 
