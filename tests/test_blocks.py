@@ -122,7 +122,7 @@ KIB = 1024
     [
         ((512 * KIB, 1), (512 * KIB, 1), 16384),  # the least, and where the system does not tell
         ((2048 * KIB, 1), (1536 * KIB, 1), 65536),  # as much as eight arrays of it are large: 4·8·65536
-        ((2048 * KIB, 2), (8192 * KIB, 8), 32768),  # a core's share of a shared cache
+        ((2048 * KIB, 2), (8192 * KIB, 8), 32768),  # a core's share of what is shared
         ((1024 * KIB, 1), (32768 * KIB, 2), 262144),  # the most: half of 16 MiB holds eight arrays
         ((256 * KIB, 1), (512 * 1024 * KIB, 1), 262144),
     ],
