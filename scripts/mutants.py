@@ -2,10 +2,10 @@
 
 Usage: python scripts/mutants.py [MODULE]… [--seconds N] [-j N]
 
-A module is a path below mlx_optimizers/, such as adam.py or oracle/rounded.py; by default the eight optimizers. Each
-mutant is a copy of the package in a temporary folder with one change: an operator, a root or a sign dropped, a
-constant, two decays swapped, a statement left out, a number scaled by 1 + 1e-5. A mutant that `check` and the tests
-named below let pass has survived, and is printed with its line. Exits with 1 if any has.
+A module is a path below mlx_optimizers/, such as adam.py or oracle/rounded.py; the optimizers if none is named. Each is
+changed in a copy of the package, one thing at a time: an operator, a root or a sign dropped, a constant, two
+decays swapped, ε moved into or out of a root, a statement left out, a number scaled by 1 + 1e-5. A mutant that `check`
+and the tests named below let pass has survived, and is printed with its line. Exits with 1 if any has.
 """
 
 from __future__ import annotations
@@ -91,6 +91,10 @@ def changes(node: ast.AST) -> Iterator[tuple[str, Change]]:
         yield "power dropped", lambda n: n.left  # type: ignore[attr-defined]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in DROPPED:
         yield f"{node.func.attr} dropped", _without_call
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _is_root(node.left):
+        yield "into the root", _into_the_root
+    if _is_root(node) and isinstance(node.args[0], ast.BinOp) and isinstance(node.args[0].op, ast.Add):  # type: ignore[attr-defined]
+        yield "out of the root", _out_of_the_root
     if isinstance(node, ast.Attribute) and node.attr in RENAMED:
         yield f"{node.attr} → {RENAMED[node.attr]}", _setting("attr", RENAMED[node.attr])
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in RENAMED:
@@ -117,6 +121,23 @@ def _setting(field: str, value: object) -> Change:
 def _without_call(node: ast.AST) -> ast.AST:
     assert isinstance(node, ast.Call)
     return node.args[0]
+
+
+def _is_root(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "sqrt"
+
+
+def _into_the_root(node: ast.AST) -> ast.AST:
+    assert isinstance(node, ast.BinOp)
+    assert isinstance(node.left, ast.Call)
+    return ast.Call(node.left.func, [ast.BinOp(node.left.args[0], node.op, node.right)], [])
+
+
+def _out_of_the_root(node: ast.AST) -> ast.AST:
+    assert isinstance(node, ast.Call)
+    assert isinstance(node.args[0], ast.BinOp)
+    within = node.args[0]
+    return ast.BinOp(ast.Call(node.func, [within.left], []), within.op, within.right)
 
 
 def _scaled(place: int) -> Change:
@@ -148,10 +169,18 @@ class _At(ast.NodeTransformer):
 
 def mutants(module: str) -> Iterator[Mutant]:
     """Every mutant of a module."""
-    tree = ast.parse((ROOT / "mlx_optimizers" / module).read_text("utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    chosen = [node for node in functions if module not in EIGHT or node.name in FUNCTIONS]
-    inside = {id(node): node for function in chosen for statement in function.body for node in ast.walk(statement)}
+    text = (ROOT / "mlx_optimizers" / module).read_text("utf-8")
+    for node, what, source in changed(text, FUNCTIONS if module in EIGHT else None):
+        line = ast.unparse(node).split("\n")[0]
+        yield module, f"{module}:{getattr(node, 'lineno', '?')}: {what}: {line}", source
+
+
+def changed(text: str, functions: set[str] | None = None) -> Iterator[tuple[ast.AST, str, str]]:
+    """Change one thing inside the functions with these names, or inside every one: the node, what, the new source."""
+    tree = ast.parse(text)
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    chosen = [node for node in found if functions is None or node.name in functions]
+    inside = {id(node) for function in chosen for statement in function.body for node in ast.walk(statement)}
     places = [index for index, node in enumerate(ast.walk(tree)) if id(node) in inside]
     for place in places:
         original = list(ast.walk(tree))[place]
@@ -159,9 +188,7 @@ def mutants(module: str) -> Iterator[Mutant]:
             fresh = copy.deepcopy(tree)
             node = list(ast.walk(fresh))[place]
             change = list(changes(node))[number][1]
-            line = ast.unparse(original).split("\n")[0]
-            source = ast.unparse(ast.fix_missing_locations(_At(node, change).visit(fresh)))
-            yield module, f"{module}:{getattr(original, 'lineno', '?')}: {what}: {line}", source
+            yield original, what, ast.unparse(ast.fix_missing_locations(_At(node, change).visit(fresh)))
 
 
 def survives(folder: Path, mutant: Mutant) -> bool:
@@ -203,7 +230,7 @@ def main() -> int:
         folders: Queue[Path] = Queue()
         for job in range(arguments.jobs):
             folder = Path(parent) / str(job)
-            for name in ("mlx_optimizers", "tests"):
+            for name in ("mlx_optimizers", "scripts", "tests"):
                 shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             for name in ("conftest.py", "pyproject.toml"):
                 shutil.copy(ROOT / name, folder / name)

@@ -21,7 +21,7 @@ NO_SKIPS = bool(os.environ.get("CI")) and not os.environ.get("CORE_ONLY")
 """In CI everything is installed. CORE_ONLY marks the runs without the optional libraries: their skips are meant."""
 
 os.environ.setdefault("MLX_OPTIMIZERS_COMPILED", "0")
-"""NumPy's path is what the tests run, and ``test_compiled.py`` compares the compiled one; with 1, all run that."""
+"""The tests run NumPy's path, and ``test_compiled.py`` compares the compiled one; with 1, all run that."""
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
@@ -55,7 +55,7 @@ def pytest_make_collect_report(
 
 @pytest.fixture(scope="session")
 def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of one run share, for what is made once; see ``alone`` in tests/support.py."""
+    """Make a folder that all workers of one run share, for things built once; see ``alone`` in tests/support.py."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 

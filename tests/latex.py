@@ -1,4 +1,4 @@
-r"""Reads the displayed formulas of the optimizers and evaluates them: LaTeX in, numbers out.
+r"""Read the displayed formulas of the optimizers and evaluate them: LaTeX in, numbers out.
 
 A formula is an ``aligned`` list of assignments, read by a grammar that knows what our pages write and refuses the rest.
 The tree is made of tuples, each with its kind first: ``("-", ("symbol", "w", "t-1"), …)``.
@@ -93,12 +93,12 @@ _GRAMMAR = Lark(GRAMMAR, start=["formula", "names"], parser="lalr", maybe_placeh
 
 
 def parse(latex: str) -> Tree:
-    """The tree of a displayed formula; lark's error where the grammar does not know it."""
+    """Parse a displayed formula into a tree; lark's error where the grammar does not know it."""
     return _Tuples().transform(_GRAMMAR.parse(latex, start="formula"))
 
 
 def parse_names(latex: str) -> list[str]:
-    r"""The names in a formula that only names symbols: ``\lambda``, ``v_t`` or ``(\beta_1, \beta_2)``."""
+    r"""Read the names in a formula that only names symbols: ``\lambda``, ``v_t`` or ``(\beta_1, \beta_2)``."""
     _, *named = _Tuples().transform(_GRAMMAR.parse(latex, start="names"))
     return [name for _, name, _ in named]
 
@@ -111,12 +111,12 @@ def _nodes(tree: Tree) -> Iterator[Tree]:
 
 
 def symbols(tree: Tree) -> set[str]:
-    """The names of all symbols and switches, without their indices."""
+    """Collect the names of all symbols and switches, without their indices."""
     return {node[1] for node in _nodes(tree) if node[0] in ("symbol", "switch")}
 
 
 def branches(tree: Tree) -> set[Tree]:
-    """Every branch of every list of cases."""
+    """Collect every branch of every list of cases."""
     return {node for node in _nodes(tree) if node[0] == "branch"}
 
 
@@ -124,7 +124,7 @@ def branches(tree: Tree) -> set[Tree]:
 
 
 def numbers(bits: int) -> Any:
-    """A context of mpmath of its own, so that no global precision is read or changed."""
+    """Make a context of mpmath of its own, so that no global precision is read or changed."""
     context = mpmath.MPContext()
     context.prec = bits
     return context
@@ -134,13 +134,13 @@ def evaluate(tree: Tree, given: dict[Any, Number], context: Any, taken: set[Tree
     """Run the assignments of a formula in order.
 
     Args:
-        tree: What `parse` made.
+        tree: The result of `parse`.
         given: A number for each pair of a name and an index, ``("w", "t-1")``; a bool for a switch, ``("nesterov",)``.
-        context: What `numbers` made.
+        context: The result of `numbers`.
         taken: Gets each branch that was taken.
 
     Returns:
-        What was given and assigned.
+        All values, those passed in and those assigned.
 
     Raises:
         KeyError: for a symbol that has no value by then.
@@ -208,7 +208,7 @@ Path = tuple[int, ...]
 
 
 def written(node: Tree) -> str:
-    """A part of a formula as text, for messages."""
+    """Write a part of a formula as text, for messages."""
     kind, *parts = node
     if kind == "symbol":
         name, index = parts
@@ -226,7 +226,7 @@ def mutants(tree: Tree) -> Iterator[tuple[str, Tree]]:
     """Every formula that differs in one sign, one subscript, one function or power left out, or the place of one ε.
 
     Yields:
-        What was changed, in words, and the changed tree.
+        The change, in words, and the changed tree.
     """
     for path in _paths(tree):
         old = _at(tree, path)

@@ -1,7 +1,8 @@
 """Programs to be checked: plain float32 NumPy, right ones in every published evaluation order, and wrong ones.
 
 Nothing here calls the package's own fast path or its exact steps, except `Evaluated`, which runs a named formula in
-NumPy numbers to make the wrong programs of the axes.
+NumPy numbers to make the wrong programs of the axes. `plain` runs the steps of tests/expected.py, the rest is written
+out here.
 """
 
 from __future__ import annotations
@@ -13,17 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlx_optimizers.conformance import Case, Outcome, parse
-
-SLOTS = {
-    "SGD": ("v",),
-    "RMSprop": ("v",),
-    "Adagrad": ("v",),
-    "AdaDelta": ("v", "u"),
-    "Adam": ("m", "v"),
-    "AdamW": ("m", "v"),
-    "Adamax": ("m", "v"),
-    "Lion": ("m",),
-}
+from tests.expected import EXPECTED
 
 
 class Program:
@@ -40,7 +31,7 @@ class Program:
         return self._claim or optimizer
 
     def first(self, case: Case) -> list[Any]:
-        return [np.zeros_like(case.parameter) for _ in SLOTS[case.optimizer]]
+        return [np.zeros_like(case.parameter) for _ in EXPECTED[case.optimizer].slots]
 
     def run(self, case: Case) -> Outcome:
         w, slots = case.parameter.copy(), self.first(case)
@@ -52,7 +43,7 @@ class Program:
                 w, *slots = self._step(h, index + 1, w, gradient.copy(), *slots)
                 rows.append([np.asarray(x, real).copy() for x in (w, *slots)])
         stacked = [np.stack(column) for column in zip(*rows, strict=True)]
-        names = SLOTS[case.optimizer] if self._state else ()
+        names = EXPECTED[case.optimizer].slots if self._state else ()
         return Outcome(stacked[0], dict(zip(names, stacked[1:], strict=False)))
 
 
@@ -82,11 +73,17 @@ class Evaluated(Program):
         return tuple(np.float32(x) for x in out)
 
 
+def plain(optimizer: str) -> Program:
+    """Run the order of operations that tests/expected.py states, in float32."""
+    step = EXPECTED[optimizer].step
+    return Program(lambda h, t, w, g, *slots: step(np.float32, h, w, g, *slots))
+
+
 # The evaluation orders. Each function below takes float32 arrays and Python floats and is one way to write one thing.
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
-    """a·b + c in one rounding, but for double rounding: the product of two float32 is exact in float64."""
+    """Compute a·b + c in one rounding, double rounding apart: the product of two float32 is exact in float64."""
     return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
 
 
@@ -150,7 +147,7 @@ def adamw(decay: str, tail: str = "(λa)/d") -> Program:
 
 
 def corrected(way: str, optimizer: str = "Adam") -> Program:
-    """Five ways of bias correction."""
+    """Adam with bias correction, in one of five ways."""
 
     def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         b1, b2 = h.betas
@@ -249,14 +246,21 @@ def sgd(way: str) -> Program:
     return Program(step)
 
 
+TAILED: dict[str, Callable[[str], Program]] = {
+    "Adam": adam,
+    "RMSprop": rmsprop,
+    "Adagrad": lambda tail: adagrad(tail, fused=tail == "fma"),
+    "Adamax": adamax,
+}
+"""The programs of those with the step λa/d alone."""
+
+
 def right_programs() -> dict[str, tuple[str, Program]]:
-    """Correct programs by name: the optimizer whose cases they run, and the program."""
-    out: dict[str, tuple[str, Program]] = {}
+    """Collect correct programs by name: the optimizer whose cases they run, and the program."""
+    out: dict[str, tuple[str, Program]] = {f"plain {name}": (name, plain(name)) for name in EXPECTED}
     for tail in TAILS:
-        out[f"Adam {tail}"] = "Adam", adam(tail=tail)
-        out[f"RMSprop {tail}"] = "RMSprop", rmsprop(tail=tail)
-        out[f"Adagrad {tail}"] = "Adagrad", adagrad(tail=tail, fused=tail == "fma")
-        out[f"Adamax {tail}"] = "Adamax", adamax(tail=tail)
+        for name, program in TAILED.items():
+            out[f"{name} {tail}"] = name, program(tail)
     for mean in MEANS:
         out[f"Adam m by {mean}"] = "Adam", adam(mean=mean)
         out[f"Adamax m by {mean}"] = "Adamax", adamax(mean=mean)
@@ -281,7 +285,7 @@ def right_programs() -> dict[str, tuple[str, Program]]:
 
 
 def truncated(x: Any, ulps: int) -> Any:
-    """A float32 result that is some ulps too small, as that of an approximate instruction may be."""
+    """Make a float32 result some ulps too small, as that of an approximate instruction may be."""
     return (np.asarray(x, np.float32).view(np.int32) - ulps).view(np.float32)
 
 
@@ -329,7 +333,7 @@ HALF_WAY = 1 - ((1 + 12345.49 * 2.0**-23) / 8) ** 2
 
 
 def not_covered() -> dict[str, tuple[str, dict[str, Any], Program]]:
-    """Orders that are not covered, by name: optimizer, hyperparameters under which they show it, and the program."""
+    """Collect orders that are not covered, by name: optimizer, hyperparameters that show it, and the program."""
     return {
         "interpolation with β = 1/8": ("Adam", {"betas": (0.125, 0.125)}, adam_by("interpolation")),
         "interpolation with β = 1/32": ("Adam", {"betas": (1 / 32, 1 / 32)}, adam_by("interpolation")),

@@ -1,4 +1,4 @@
-"""What the oracle gives for a case under a formula, computed once for all tests of a module.
+"""The oracle's answers for a case under a formula, computed once for all tests of a module.
 
 Many programs are held to the same formulas in the same cases, and the intervals are those of the case and the formula
 alone. A test module asks for it with ``pytestmark = pytest.mark.usefixtures("remembered")``; the oracle's own tests do
@@ -22,7 +22,7 @@ __all__ = ["trajectory_once", "walk_once"]
 
 
 def _of_formula(formula: Formula) -> tuple[Any, ...]:
-    """A formula as a key: by its functions, as one of the same name may compute something else."""
+    """Turn a formula into a key: by its functions, as one of the same name may compute something else."""
     functions = [
         (part.func, repr((part.args, part.keywords))) if isinstance(part, partial) else part
         for part in (formula.exact, formula.initial)
@@ -36,7 +36,7 @@ def _of_data(parameter: Any, gradients: Sequence[Any], given: Mapping[str, Any])
 
 
 def trajectory_once(real: Callable[..., list[Entry]]) -> Callable[..., list[Entry]]:
-    """``trajectory``, which computes nothing twice."""
+    """Wrap ``trajectory`` so that it computes nothing twice."""
     made: dict[tuple[Any, ...], list[Entry]] = {}
 
     def trajectory(
@@ -51,7 +51,7 @@ def trajectory_once(real: Callable[..., list[Entry]]) -> Callable[..., list[Entr
 
 
 def walk_once(real: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """``walk``, which takes no step twice, and none that is not asked for."""
+    """Wrap ``walk`` so that it takes no step twice, and none that is not asked for."""
     made: dict[tuple[Any, ...], tuple[list[Any], Iterator[Any]]] = {}
 
     def walk(

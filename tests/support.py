@@ -1,4 +1,4 @@
-"""What tests share: libraries and programs that may be missing here, and must not be in CI."""
+"""Helpers of many tests: libraries and programs that may be missing here, and must not be in CI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["alone", "chromium", "hearing", "program", "require"]
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep the other workers of pytest-xdist from what stands at a path, until the block is over."""
+    """Keep the other workers of pytest-xdist from a path, until the block is over."""
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # which ends with the process, however that ends
         yield
@@ -34,7 +34,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def hearing(*command: str) -> list[str]:
-    """The command that runs another one which hears signals; tests may run where they are ignored, as under nohup."""
+    """Wrap a command so that it hears signals; tests may run where they are ignored, as under nohup."""
     return [sys.executable, "-c", _HEARING, *command]
 
 
@@ -52,7 +52,7 @@ def require(module: str) -> ModuleType:
 
 
 def program(*names: str) -> str:
-    """The path of the first of these programs that is installed, or skip."""
+    """Find the first of these programs that is installed, or skip."""
     for name in names:
         if path := shutil.which(name):
             return path
@@ -60,5 +60,5 @@ def program(*names: str) -> str:
 
 
 def chromium() -> str:
-    """The path of a Chromium, or skip."""
+    """Find a Chromium, or skip."""
     return program("chromium", "chromium-browser", "google-chrome")

@@ -20,6 +20,7 @@ from mlx_optimizers.execution.blocks import Blocks
 from mlx_optimizers.execution.program import Bound
 from mlx_optimizers.execution.threads import Stopped, set_threads, share, threads
 from mlx_optimizers.execution.tuning import BLOCK, SHARE
+from tests.expected import each_class, record_of
 
 SHAPES = [(), (1,), (7,), (20,), (3, 4), (1, 30), (30, 1), (2, 3, 5), (5, 0, 3), (0,), (9, 1, 4), (2, 11)]
 
@@ -47,7 +48,7 @@ def threads_found_anew(monkeypatch):
 
 
 def shapes_of(array):
-    """The shapes of the blocks of one parameter."""
+    """List the shapes of the blocks of one parameter."""
     seen = []
     set_threads(1)  # in order
     run_blocks([[array], [array]], [array.flags.c_contiguous], 0, lambda w, g: seen.append(w.shape))
@@ -64,7 +65,7 @@ def test_every_element_is_visited_once_in_all_arrays_together(monkeypatch, shape
         x = np.zeros((*shape, 2), np.float32)[..., 0]
     else:
         x = np.zeros(shape, np.float32, order="C" if order == "strided" else order)
-    slot = np.zeros(shape, np.float32)  # C-contiguous beside one that may not be
+    slot = np.zeros(shape, np.float32)  # C-contiguous, next to one that may not be
     names = np.arange(count, dtype=np.float32).reshape(shape)
     seen = []
 
@@ -147,13 +148,13 @@ def test_where_the_system_tells_no_cache_half_a_megabyte_is_taken(monkeypatch, t
     assert tuning._cache(2) == (512 * KIB, 1)
 
 
-@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+@each_class
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_step_needs_no_memory_but_state_and_two_blocks_a_thread(made, count):
     set_threads(count)
     w, g = np.ones(6 * BLOCK + 7, np.float32), np.ones(6 * BLOCK + 7, np.float32)
     optimizer = made(0.1)
-    made(0.1).update(w[:3].copy(), g[:3])  # what is imported at a first step is not counted
+    made(0.1).update(w[:3].copy(), g[:3])  # imports of a first step are not counted
     tracemalloc.start()
     try:
         for _ in range(3):
@@ -201,7 +202,7 @@ def each(run):
 
 
 def run_by(count, parts=40):
-    """The threads that take part in running some parts, each of which waits until all have begun."""
+    """List the threads that take part in running some parts, each of which waits until all have begun."""
     seen, numbers, all_there = set(), set(), threading.Barrier(count)
 
     def run(thread, part):
@@ -346,16 +347,16 @@ def test_error_handling_of_numpy_is_the_callers_on_every_thread():
 
 
 def several(made, seed=0):
-    """A tree that is large enough to be shared out, with a transposed and a small array, and a gradient."""
+    """Make a tree that is large enough to be shared out, with a transposed and a small array, and a gradient."""
     rng = np.random.default_rng(seed)
     shapes = {"large": (5 * SHARE + 11,), "matrix": (600, 700), "small": (3,)}
     tree = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     return {**tree, "turned": np.asfortranarray(tree["matrix"])}
 
 
-@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+@each_class
 def test_no_number_of_threads_and_no_size_of_blocks_changes_a_bit(made, monkeypatch):
-    extra = {"momentum": 0.9} if made is optim.SGD else {}
+    extra = record_of(made).full
     results = []
     for count, size in ((1, BLOCK), (2, BLOCK), (3, 70_000), (8, 65_536), (1, 10**9)):
         monkeypatch.setattr(tuning, "BLOCK", size)

@@ -1,4 +1,4 @@
-"""The command line: what is printed where, what it exits with, and that it never ends in a traceback."""
+"""The command line: its output, its errors and its status; it never ends in a traceback."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ import mlx_optimizers
 from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import all_cases
 from mlx_optimizers.conformance.report import schema
+from tests.expected import EIGHT
 from tests.support import require
 
 ONE = ("--case", "adam/plain/defaults")
 
 
 def _run(*arguments, **environment):
-    """The command in a process of its own, as a user runs it."""
+    """Run the command in a process of its own, as a user runs it."""
     return subprocess.run(
         [sys.executable, "-m", "mlx_optimizers", *arguments],
         capture_output=True,
@@ -35,7 +36,7 @@ def _run(*arguments, **environment):
 
 
 def _usage_error(capsys, *arguments):
-    """The one line of an error of usage, after the lines that show the usage."""
+    """Read the one line of an error of usage, after the lines that show the usage."""
     try:
         status = main(arguments)
     except SystemExit as error:  # argparse's own errors
@@ -54,9 +55,8 @@ def _usage_error(capsys, *arguments):
 def test_check_the_reference(capsys):
     assert main(["check", "reference", "--case", "*/plain/defaults"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"reference {mlx_optimizers.__version__} on cpu: 8 cases, 8 conforms\n")
-    names = [made.__name__ for made in mlx_optimizers.OPTIMIZERS]
-    assert [line.split()[0] for line in out.split("\n") if line.partition(" ")[0] in names] == names
+    assert out.startswith(f"reference {mlx_optimizers.__version__} on cpu: {len(EIGHT)} cases, {len(EIGHT)} conforms\n")
+    assert [line.split()[0] for line in out.split("\n") if line.partition(" ")[0] in EIGHT] == list(EIGHT)
     assert err == ""  # progress is for a terminal
 
 
@@ -302,7 +302,7 @@ def test_a_learning_rate_a_step(capsys):
 
 
 def _in_a_terminal(columns, *arguments, **environment):
-    """What a terminal of so many columns is sent."""
+    """Run the command in a terminal of so many columns, and read its output."""
     pty, fcntl, termios = map(require, ("pty", "fcntl", "termios"))
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -369,7 +369,7 @@ def rmsprop(parameter, gradients, *, learning_rate, alpha, eps):
 
 
 def test_output_is_the_same_in_a_locale_of_ascii(tmp_path):
-    """The table and the diagnosis have characters beyond ASCII; a file or a pipe gets UTF-8 whatever the locale."""
+    """The table and the diagnosis have characters beyond ASCII; a file or a pipe gets UTF-8 under any locale."""
     path = tmp_path / "report"
     (tmp_path / "wrong.py").write_text(EPSILON_INSIDE, encoding="utf-8")
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(tmp_path)}

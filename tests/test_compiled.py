@@ -1,4 +1,8 @@
-"""The compiled path gives the bits of NumPy's, is used by itself where numba is, and is never in the way."""
+"""The compiled path gives the bits of NumPy's, is used by itself where numba is, and is never in the way.
+
+Both paths run one rule, so that these tests see the executors and not the rule. At the end of the first part the tests
+of the rule, whose values are independent of it, run on the compiled path.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,12 @@ from mlx_optimizers.conformance.vectors import vectors_of
 from mlx_optimizers.execution import compiled, set_compiled, set_threads, tuning
 from mlx_optimizers.execution.tuning import LEAST
 from mlx_optimizers.optimizer import Elementwise
+from tests.expected import ABOVE_0, AT_LEAST_0, FLAG, PAIR_BELOW_1, UP_TO_1, each_class, record_of
 from tests.support import require
 
 require("numba")
 
 ROOT = Path(__file__).parents[1]
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ def by_itself(monkeypatch):
 
 @pytest.fixture
 def loops(monkeypatch):
-    """The rules whose loops ran."""
+    """List the rules that ran as loops."""
     ran, real = [], compiled.Rows.run
 
     def run(self, *given):
@@ -50,7 +54,7 @@ def loops(monkeypatch):
 
 
 def same_bits(left, right):
-    """Equal bits, or NaN for NaN, whose payload and sign IEEE 754 leaves to the processor."""
+    """Compare bits, and NaN with NaN: IEEE 754 leaves its payload and sign to the processor."""
     left, right = (np.asarray(array) for array in (left, right))
     bits = np.dtype(f"u{left.dtype.itemsize}")
     return left.dtype == right.dtype and bool(
@@ -59,7 +63,7 @@ def same_bits(left, right):
 
 
 def run(made, hyperparameters, w, gradients, on):
-    """The parameter and the slots after every step, on one path."""
+    """Run one path: the parameter and the slots after every step."""
     set_compiled(on)
     optimizer, model = made(**hyperparameters), w.copy()
     out = []
@@ -70,7 +74,7 @@ def run(made, hyperparameters, w, gradients, on):
     return out
 
 
-@EIGHT
+@each_class
 def test_every_published_vector_gives_the_same_bits(made, loops):
     count = 0
     for vector in vectors_of(made.__name__):
@@ -87,24 +91,8 @@ def test_every_published_vector_gives_the_same_bits(made, loops):
     assert set(loops) == {f"{made.__name__}.rule"}
 
 
-SETTINGS = {
-    "SGD": [
-        {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
-        for momentum, dampening, nesterov in [(0, 0, False), (0, 0.5, False), (0.9, 0.3, False), (0.9, 0, True)]
-        for weight_decay in (0, 0.1)
-    ],
-    "RMSprop": [{}, {"alpha": 0.25, "eps": 0.5}, {"alpha": 1}, {"alpha": 0}],
-    "Adagrad": [{}, {"eps": 0.5}],
-    "AdaDelta": [{}, {"rho": 0.25, "eps": 0.5}, {"rho": 1}, {"rho": 0}],
-    "Adam": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "eps": 0.5}],
-    "AdamW": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "weight_decay": 0}],
-    "Adamax": [{}, {"betas": (0.3, 0.2), "eps": 0}, {"betas": (0, 0), "eps": 0.5}],
-    "Lion": [{}, {"betas": (0.3, 0.2), "weight_decay": 0.1}, {"betas": (0, 0)}],
-}
-
-
 def every_exponent(dtype, seed, size):
-    """Numbers of every exponent, subnormals, both zeros, infinities and NaN among them."""
+    """Draw numbers of every exponent, subnormals, both zeros, infinities and NaN among them."""
     rng = np.random.default_rng(seed)
     bits = rng.integers(0, 2 ** (8 * dtype.itemsize), size, dtype=f"u{dtype.itemsize}", endpoint=False)
     out = bits.view(dtype)
@@ -112,12 +100,12 @@ def every_exponent(dtype, seed, size):
     return rng.permutation(out)
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", compiled.DTYPES)
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, loops):
     dtype = np.dtype(dtype)
-    for number, extra in enumerate(SETTINGS[made.__name__]):
+    for number, extra in enumerate(record_of(made).settings):
         for middle in (False, True):
             w, *gradients = (every_exponent(dtype, 10 * number + step, 20_011) for step in range(4))
             if middle:  # near 1, so that every operation rounds and nothing overflows
@@ -129,28 +117,19 @@ def test_numbers_of_every_exponent_give_the_same_bits(made, dtype, loops):
 
 
 HARD = [0.0, 1e-320, 1e-60, 1e-45, 1e-30, 1e-8, 0.1, 0.3, 0.5, 0.9, 1 - 1e-12]
-"""Coefficients: of subnormals, and of what float32 rounds to 0 or to 1."""
+"""Coefficients: subnormals, and numbers that float32 rounds to 0 or to 1."""
 COEFFICIENT = st.sampled_from(HARD)
-RATE = st.sampled_from([*HARD, 1.0, 1e30, 1e38, 1e300])
-POSITIVE = st.sampled_from([*HARD[1:], 1.0, 1e30, 1e300])
-BETAS = st.tuples(COEFFICIENT, COEFFICIENT)
-HARD_SETTINGS = {
-    "SGD": st.fixed_dictionaries(
-        {"momentum": COEFFICIENT, "dampening": st.sampled_from([*HARD, 1.0]), "weight_decay": RATE}
-    )
-    | st.fixed_dictionaries({"momentum": st.sampled_from(HARD[1:]), "nesterov": st.just(True), "weight_decay": RATE}),
-    "RMSprop": st.fixed_dictionaries({"alpha": COEFFICIENT, "eps": POSITIVE}),
-    "Adagrad": st.fixed_dictionaries({"eps": POSITIVE}),
-    "AdaDelta": st.fixed_dictionaries({"rho": COEFFICIENT, "eps": POSITIVE}),
-    "Adam": st.fixed_dictionaries({"betas": BETAS, "eps": RATE}),
-    "AdamW": st.fixed_dictionaries({"betas": BETAS, "eps": RATE, "weight_decay": RATE}),
-    "Adamax": st.fixed_dictionaries({"betas": BETAS, "eps": RATE}),
-    "Lion": st.fixed_dictionaries({"betas": BETAS, "weight_decay": RATE}),
+HARD_VALUES = {
+    AT_LEAST_0: st.sampled_from([*HARD, 1.0, 1e30, 1e38, 1e300]),
+    ABOVE_0: st.sampled_from([*HARD[1:], 1.0, 1e30, 1e300]),
+    UP_TO_1: st.sampled_from([*HARD, 1.0]),
+    PAIR_BELOW_1: st.tuples(COEFFICIENT, COEFFICIENT),
+    FLAG: st.booleans(),
 }
 
 
 def hard_numbers(dtype, seed, size):
-    """Few different ones, so that they meet: both zeros, both infinities, NaN, the ends of the range, its middle."""
+    """Draw few different ones, so that they meet: both zeros and infinities, NaN, the ends of the range, its middle."""
     info = np.finfo(dtype)
     ends = [0, 1, 0.1, 3, np.inf, np.nan, info.max, info.max / 2, info.tiny, info.smallest_subnormal, info.eps]
     pool = np.array([*ends, info.tiny - info.smallest_subnormal, np.sqrt(info.max), np.sqrt(info.tiny)], dtype)
@@ -158,7 +137,7 @@ def hard_numbers(dtype, seed, size):
     return np.copysign(rng.choice(pool, size), rng.choice([-1, 1], size)).astype(dtype)
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", compiled.DTYPES)
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @settings(max_examples=60)
@@ -166,14 +145,15 @@ def hard_numbers(dtype, seed, size):
 def test_hard_numbers_give_the_same_bits(made, dtype, data):
     """Under coefficients that are as hard, from a state of any numbers, with and without a rest of the vector width."""
     dtype = np.dtype(dtype)
-    chosen = data.draw(HARD_SETTINGS[made.__name__], "hyperparameters")
-    rate = data.draw(RATE, "learning_rate")
+    expected = record_of(made)
+    drawn = st.fixed_dictionaries({name: HARD_VALUES[kind] for name, kind in expected.ranges.items()})
+    chosen = data.draw(drawn.map(expected.allowed), "hyperparameters")
     size, seed = data.draw(st.integers(1, 70), "size"), data.draw(st.integers(0, 10**6), "seed")
     w, *gradients = (hard_numbers(dtype, (seed, step), size) for step in range(4))
     both = []
     for on in (False, True):
         set_compiled(on)
-        optimizer, model = made(rate, **chosen), w.copy()
+        optimizer, model = made(**chosen), w.copy()
         state = {slot: hard_numbers(dtype, (seed, 9, number), size) for number, slot in enumerate(made.slots)}
         optimizer.state = state
         out = []
@@ -190,7 +170,7 @@ def test_the_tests_of_the_fast_path_pass_on_the_compiled_one():
     names = ["properties", "mlx_bitwise", "plan", "inputs", "optimizer", "wrong_steps"]
     files = [f"tests/test_{name}.py" for name in names]
     environment = {**os.environ, "MLX_OPTIMIZERS_COMPILED": "1"}
-    # What the command says of a wrong step depends on the step's numbers, and those another test there looks at.
+    # The command's words on a wrong step depend on the step's numbers, and another test there looks at those.
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "0", *files]
     command += ["-k", "not the_command_says_so"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -317,7 +297,7 @@ def helped(x):
 @pytest.mark.parametrize(
     "rule",
     [
-        lambda c, w, g: (w - np.tanh(g) * c[0],),  # whose bits are not known to be NumPy's
+        lambda c, w, g: (w - np.tanh(g) * c[0],),  # its bits may differ from NumPy's
         lambda c, w, g: (w - helped(g) * c[0],),
         lambda c, w, g: (w - max([g]) * c[0],),
     ],

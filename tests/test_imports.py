@@ -15,7 +15,7 @@ import mlx_optimizers
 
 PACKAGE = Path(mlx_optimizers.__file__).parent
 LAYERS = ["catalog", "oracle", "conformance", "backends", "audit", "testing", "cli", "__main__"]
-"""From the bottom up; the optimizers and what they are made of lie below."""
+"""From the bottom up; the optimizers and their parts lie below."""
 
 OPTIONAL = ["gmpy2", "jax", "keras", "ml_dtypes", "mlx", "numba", "optax", "rich", "torch"]
 
@@ -29,7 +29,7 @@ MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The modules of our own that a module imports, anywhere in it."""
+    """List the modules of our own that a module imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)

@@ -28,7 +28,7 @@ PACKAGE = str(Path(optim.__file__).parent)
 
 
 class Ended(BaseException):
-    """What a signal's handler of somebody's own may raise, or another thread."""
+    """A signal's handler of somebody's own may raise this, or another thread."""
 
 
 class InPlace(optim.Optimizer):
@@ -110,7 +110,7 @@ PATHS = {
 
 @pytest.fixture(params=PATHS)
 def made(request, monkeypatch):
-    """A function that makes an optimizer, a model and its gradients, of which all move by whole numbers."""
+    """Return a function that makes an optimizer, a model and its gradients; all numbers are whole."""
     rule, how = PATHS[request.param]
     convert = pytest.importorskip("mlx.core").array if "mlx" in how else np.asarray
     if "compiled" in how:
@@ -312,7 +312,7 @@ def test_an_exception_that_is_kept_undoes_nothing_later():
     assert number > 10
 
 
-# What holds the signal
+# Holding the signal back
 
 
 def test_a_second_interrupt_is_not_held_for_long(monkeypatch):
@@ -373,7 +373,7 @@ def test_an_update_within_a_rule_is_held_with_it():
     done = []
 
     def work():
-        def generate():  # whose frame has none below it when the inner block is over
+        def generate():  # its frame has none below it when the inner block is over
             interrupt()
             yield
             yield

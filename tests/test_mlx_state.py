@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
+from tests.expected import each_class
 from tests.support import require
 
 mx = require("mlx.core")
 nn = require("mlx.nn")
 theirs = require("mlx.optimizers")
 utils = require("mlx.utils")
-
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ def _f(*values):
 
 
 def _kinds(optimizer):
-    """The class and the dtype of every leaf of the state."""
+    """Read the class and the dtype of every leaf of the state."""
     leaves = dict(utils.tree_flatten(optimizer.state))
     return {
         key: ("mlx" if isinstance(leaf, mx.array) else type(leaf).__name__, leaf.dtype) for key, leaf in leaves.items()
@@ -58,7 +57,7 @@ def _model():
 
 
 def _train(optimizer, model, steps, seed=0):
-    """Some steps with gradients that depend on the model and the step."""
+    """Take some steps with gradients that depend on the model and the step."""
     x, y = (mx.array(np.random.default_rng(seed).standard_normal((8, n)).astype(np.float32)) for n in (4, 2))
     step = nn.value_and_grad(model, lambda model: ((model(x) - y) ** 2).mean())
     for _ in range(steps):
@@ -66,7 +65,7 @@ def _train(optimizer, model, steps, seed=0):
         mx.eval(model.parameters(), optimizer.state)
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_leaves_are_mlxs_where_the_parameters_are(made, dtype):
     if dtype == "bfloat16":
@@ -86,7 +85,7 @@ def test_leaves_are_mlxs_where_the_parameters_are(made, dtype):
     assert all(leaf.dtype == real for _, leaf in utils.tree_flatten(new)), "float64 too, which mx.array makes float32"
 
 
-@EIGHT
+@each_class
 def test_numpy_parameters_have_numpy_state_as_ever(made):
     optimizer, model = made(0.1), {"w": _f(1, 2)}
     for _ in range(3):
@@ -97,7 +96,7 @@ def test_numpy_parameters_have_numpy_state_as_ever(made):
     assert optimizer._plan is not None
 
 
-@EIGHT
+@each_class
 def test_state_follows_the_kind_of_the_parameters_from_step_to_step(made):
     optimizer, same = made(0.1), made(0.1)
     model, plain = {"w": _f(1, 2)}, {"w": _f(1, 2)}
@@ -121,7 +120,7 @@ def test_a_tree_of_both_kinds_has_both():
     assert (model["a"].item(), model["b"].item()) == (0.5, 0.5)
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_run_resumes_bit_for_bit_from_what_mlx_saved(made, dtype, tmp_path):
     if dtype == "bfloat16":
@@ -145,7 +144,7 @@ def test_a_run_resumes_bit_for_bit_from_what_mlx_saved(made, dtype, tmp_path):
     mx.save_safetensors(path, dict(utils.tree_flatten(second.state)))
 
 
-@EIGHT
+@each_class
 def test_a_state_goes_to_mlxs_optimizer_and_back(made):
     """Ours, theirs, ours: the bits of a run that is ours throughout."""
     model, same = _model(), _model()
@@ -208,7 +207,7 @@ def test_counters_of_mlx_are_read_and_set_as_numpys_are():
             optimizer.learning_rate = wrong
 
 
-@EIGHT
+@each_class
 def test_a_schedule_drives_mlx_parameters_as_it_drives_mlx(made):
     schedule = theirs.exponential_decay(0.1, 0.5)
     optimizers, models = (made(schedule), getattr(theirs, made.__name__)(schedule)), (_model(), _model())
@@ -221,7 +220,7 @@ def test_a_schedule_drives_mlx_parameters_as_it_drives_mlx(made):
     assert optimizers[0].learning_rate == 0.5
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, _pickled])
 def test_copies_go_on_alike_and_apart(made, duplicate):
     optimizer, model = made(0.1), _model()
@@ -281,7 +280,7 @@ TRACED = (
 )
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("transform", [mx.compile, mx.vmap, partial(mx.compile, shapeless=True)])
 def test_an_array_that_is_traced_has_no_value(made, transform):
     w = mx.array([1.0])
@@ -316,13 +315,13 @@ def test_a_module_that_is_updated_inside_compile_is_said_to_be_traced():
     with pytest.raises(TypeError, match=rf"gradient layers\.0\.weight {TRACED}"):
         step(mx.ones((1, 4)))
     assert _bits(model.parameters()) == before
-    # What the message says: the compiled function returns the gradients.
+    # The message's advice: the compiled function returns the gradients.
     _, gradients = mx.compile(partial(loss, model))(mx.ones((1, 4)))
     optimizer.update(model, gradients)
     assert optimizer.step == 1
 
 
-@EIGHT
+@each_class
 def test_one_mlx_array_under_two_paths(made):
     w, model = mx.array([1.0, 2.0]), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model.layers[1].weight = model.layers[0].weight

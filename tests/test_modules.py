@@ -5,22 +5,17 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 import mlx_optimizers
-
-LINES, DOCSTRING = 80, 25
-LONGER = {"SGD": (100, 32)}
-"""SGD has five hyperparameters and three switches in its formula."""
+from tests.expected import EXPECTED, each_name
 
 
-@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+@each_name
 def test_an_optimizer_stands_on_one_screen(name):
     text = (Path(mlx_optimizers.__file__).parent / f"{name.lower()}.py").read_text(encoding="utf-8")
     (found,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
     docstring = found.body[0]
     assert isinstance(docstring, ast.Expr)
-    lines, longest = LONGER.get(name, (LINES, DOCSTRING))
+    lines, longest = EXPECTED[name].lines
     assert len(text.splitlines()) <= lines
     assert docstring.end_lineno - docstring.lineno + 1 <= longest
     assert {"coefficients", "rule", "exact"} <= {node.name for node in found.body if isinstance(node, ast.FunctionDef)}

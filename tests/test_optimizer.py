@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, UP_TO_1, each_class, record_of
 
 
 def _f(*values):
@@ -32,16 +31,7 @@ def test_signatures_are_those_of_the_table():
     import re
 
     plain = {name: re.sub(r": (tuple\[[^\]]*\]|\w+)", "", text).replace(" = ", "=") for name, text in names.items()}
-    assert plain == {
-        "SGD": "(learning_rate, momentum=0.0, weight_decay=0.0, dampening=0.0, nesterov=False)",
-        "RMSprop": "(learning_rate, alpha=0.99, eps=1e-08)",
-        "Adagrad": "(learning_rate, eps=1e-08)",
-        "AdaDelta": "(learning_rate, rho=0.9, eps=1e-06)",
-        "Adam": "(learning_rate, betas=(0.9, 0.999), eps=1e-08)",
-        "AdamW": "(learning_rate, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)",
-        "Adamax": "(learning_rate, betas=(0.9, 0.999), eps=1e-08)",
-        "Lion": "(learning_rate, betas=(0.9, 0.99), weight_decay=0.0)",
-    }
+    assert plain == {name: expected.signature for name, expected in EXPECTED.items()}
     assert str(inspect.signature(optim.Optimizer)).split(" ->")[0] == "()"
 
 
@@ -49,11 +39,11 @@ def test_the_names_of_the_table_come_first():
     assert optim.__all__[:10] == [
         "OptimizerState",
         "Optimizer",
-        *(made.__name__ for made in optim.OPTIMIZERS),
+        *EIGHT,
     ]
 
 
-@EIGHT
+@each_class
 def test_a_schedule_is_asked_once_at_construction_and_before_every_update(made):
     asked = []
 
@@ -71,7 +61,7 @@ def test_a_schedule_is_asked_once_at_construction_and_before_every_update(made):
     assert optimizer.learning_rate == 0.1 / 3
 
 
-@EIGHT
+@each_class
 def test_a_schedule_gives_what_setting_the_rate_gives(made):
     rates = [0.1, 0.05, 0.3]
     left, right = made(lambda step: np.array(rates[step])), made(rates[0])
@@ -96,7 +86,7 @@ def test_a_schedule_that_goes_wrong_leaves_everything_as_it_was(value):
     assert optimizer.state["w"]["m"].tobytes() == before[1]["w"]["m"].tobytes()
 
 
-@EIGHT
+@each_class
 def test_the_learning_rate_is_kept_as_a_double(made):
     optimizer = made(0.1)
     assert optimizer.learning_rate == 0.1
@@ -209,7 +199,7 @@ def test_a_double_rate_acts_as_one_on_float64():
     assert model["w"][0] == -0.1
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize(
     ("value", "error"),
     [
@@ -232,26 +222,28 @@ def test_a_bad_learning_rate_is_refused(made, value, error):
     assert optimizer.learning_rate == 0.1
 
 
-BAD = [
-    ("SGD", "momentum", [-0.1, float("nan"), float("inf")]),
-    ("SGD", "weight_decay", [-0.1, float("nan")]),
-    ("SGD", "dampening", [-0.1, 1.1, float("nan")]),
-    ("RMSprop", "alpha", [-0.1, 1.1, float("nan")]),
-    ("RMSprop", "eps", [0.0, -1e-8, float("inf")]),
-    ("Adagrad", "eps", [0.0, -1e-8]),
-    ("AdaDelta", "rho", [-0.1, 1.5]),
-    ("AdaDelta", "eps", [0.0, -1.0]),
-    *((name, "eps", [-1e-8, float("nan")]) for name in ("Adam", "AdamW", "Adamax")),
-    *(
-        (name, "betas", [(0.9,), (0.9, 0.9, 0.9), (1.0, 0.9), (0.9, -0.1), (0.9, float("nan"))])
-        for name in ("Adam", "AdamW", "Adamax", "Lion")
-    ),
-    ("AdamW", "weight_decay", [-0.1]),
-    ("Lion", "weight_decay", [-0.1, float("inf")]),
-]
+RATE = "learning_rate"
+"""It has tests of its own."""
+
+BAD = {
+    AT_LEAST_0: [-0.1, -1e-8, float("nan"), float("inf")],
+    ABOVE_0: [0.0, -1e-8, float("nan"), float("inf")],
+    UP_TO_1: [-0.1, 1.1, 1.5, float("nan")],
+    PAIR_BELOW_1: [(0.9,), (0.9, 0.9, 0.9), (1.0, 0.9), (0.9, -0.1), (0.9, float("nan"))],
+    FLAG: [],
+}
+ENDS = {
+    AT_LEAST_0: (0, 0.0),
+    ABOVE_0: (1e-300, 1e300),
+    UP_TO_1: (0.0, 1),
+    PAIR_BELOW_1: ([0.0, np.float32(0.5)], (0, 0)),
+}
 
 
-@pytest.mark.parametrize(("name", "argument", "value"), [(n, a, v) for n, a, values in BAD for v in values])
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [(n, a, value) for n in EIGHT for a, kind in EXPECTED[n].ranges.items() if a != RATE for value in BAD[kind]],
+)
 def test_hyperparameters_out_of_range(name, argument, value):
     made = getattr(optim, name)
     with pytest.raises(ValueError, match=argument) as caught:
@@ -265,7 +257,7 @@ def test_hyperparameters_out_of_range(name, argument, value):
     assert getattr(optimizer, argument) == before
 
 
-@EIGHT
+@each_class
 def test_hyperparameters_of_the_wrong_type(made):
     for argument, parameter in inspect.signature(made).parameters.items():
         for value in ("0.9", None, 1j, object()):
@@ -274,15 +266,17 @@ def test_hyperparameters_of_the_wrong_type(made):
         assert argument in dir(made(0.1)) and parameter.name == argument
 
 
-@EIGHT
+@each_class
 def test_the_ends_of_the_ranges_are_allowed(made):
-    ends = {"eps": 1e-300, "alpha": 1.0, "rho": 0.0, "betas": [0.0, np.float32(0.5)], "weight_decay": 0, "dampening": 1}
-    given = {name: value for name, value in ends.items() if name in inspect.signature(made).parameters}
-    optimizer = made(0, **given)
-    assert all(type(getattr(optimizer, name)) is (tuple if name == "betas" else float) for name in given)
-    assert optimizer.learning_rate == 0
-    if made in (optim.Adam, optim.AdamW, optim.Adamax):
-        assert made(0.1, eps=0).eps == 0
+    kinds = {name: kind for name, kind in record_of(made).ranges.items() if name != RATE and kind != FLAG}
+    for end in (0, 1):
+        given = {name: ENDS[kind][end] for name, kind in kinds.items()}
+        optimizer = made(0, **given)
+        assert optimizer.learning_rate == 0
+        for name, value in given.items():
+            got = getattr(optimizer, name)
+            assert type(got) is (tuple if kinds[name] == PAIR_BELOW_1 else float)
+            assert np.array_equal(got, value)
 
 
 def test_nesterov_needs_momentum_and_no_dampening():
@@ -298,7 +292,7 @@ def test_nesterov_needs_momentum_and_no_dampening():
         optim.SGD(0.1, momentum=0.9, nesterov=1)
 
 
-@EIGHT
+@each_class
 def test_state_has_the_layout_of_mlx(made):
     optimizer = made(0.1)
     assert set(optimizer.state) == {"step", "learning_rate"}
@@ -314,7 +308,7 @@ def test_state_has_the_layout_of_mlx(made):
         assert all(slots[slot].shape == shape and not slots[slot].any() for slot in made.slots)
 
 
-@EIGHT
+@each_class
 def test_a_list_can_be_the_whole_tree(made):
     optimizer, model = made(0.1), [_f(1), [_f(2)]]
     optimizer.update(model, [_f(1), [_f(1)]])
@@ -323,7 +317,7 @@ def test_a_list_can_be_the_whole_tree(made):
     assert model[0] != 1
 
 
-@EIGHT
+@each_class
 def test_init_changes_nothing_that_follows(made):
     left, right = made(0.1), made(0.1)
     models = {"a": _f(1, 2), "b": _f(3)}, {"a": _f(1, 2), "b": _f(3)}
@@ -334,7 +328,7 @@ def test_init_changes_nothing_that_follows(made):
     assert all(models[0][name].tobytes() == models[1][name].tobytes() for name in models[0])
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_run_resumes_bit_for_bit_from_its_state(made, dtype):
     def fresh():
@@ -354,7 +348,7 @@ def test_a_run_resumes_bit_for_bit_from_its_state(made, dtype):
     assert {name: array.tobytes() for name, array in saved["a"].items()} == before  # the checkpoint is not touched
 
 
-@EIGHT
+@each_class
 def test_a_state_that_does_not_fit_is_refused(made):
     slot = made.slots[-1]
     for change, error, match in (
@@ -485,7 +479,7 @@ def test_the_base_class_has_no_rule_and_no_rate():
         optimizer.update({"a": _f(1)}, {"a": _f(1)})
 
 
-@EIGHT
+@each_class
 def test_repr_and_copies(made):
     optimizer = made(0.1)
     assert repr(optimizer).startswith(f"{made.__name__}(learning_rate=0.1")

@@ -1,4 +1,4 @@
-"""What is installed says what the package is."""
+"""The installed files say which package this is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan is kept while a tree is the same, and whatever changes in between, the step is that of a new optimizer."""
+"""A plan is kept while a tree is the same; after any change in between, the step is that of a new optimizer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import mlx_optimizers as optim
 from mlx_optimizers.execution import compiled, plan
 from mlx_optimizers.execution.plan import Plan
+from tests.expected import each_class
 from tests.support import require
 
 
@@ -29,7 +30,7 @@ def gradients(scale=1.0):
 
 
 class Counted(Plan):
-    """Counts the plans that are made."""
+    """Count the plans that are built."""
 
     made = 0
 
@@ -53,7 +54,7 @@ def same(left, right):
     return left.dtype == right.dtype and np.array_equal(left, right)
 
 
-@pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+@each_class
 def test_one_plan_serves_all_steps_of_a_tree(made, plans):
     optimizer, w = made(0.1), tree()
     for scale in (1, 2, 3):

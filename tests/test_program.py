@@ -1,4 +1,8 @@
-"""A recorded rule gives the bits of the rule itself, in the places and with the calls that one by hand would have."""
+"""A recorded rule gives the bits of the rule itself, in the places and with the calls that one by hand would have.
+
+The results are compared with the same rule on plain arrays, so that these tests see the recorder and not the rule. The
+numbers of calls are counted by hand from the steps of tests/expected.py.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,7 @@ from hypothesis import strategies as st
 import mlx_optimizers as optim
 from mlx_optimizers.execution.program import bind, program_of
 from mlx_optimizers.optimizer import Elementwise, Slot, Whole
-
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
-SGDS = [
-    {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
-    for momentum, dampening, nesterov in [(0, 0, False), (0.9, 0, False), (0.9, 0.3, False), (0.9, 0, True)]
-    for weight_decay in (0, 0.1)
-]
-OTHERS = {"Lion": [{}, {"weight_decay": 0.1}]}
-
-
-def settings_of(made):
-    return SGDS if made is optim.SGD else OTHERS.get(made.__name__, [{}])
+from tests.expected import each_class, record_of
 
 
 def run(rule, c, arrays):
@@ -38,12 +31,12 @@ def run(rule, c, arrays):
     return [copies[0], *copies[2:]], bound.program
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(), (1,), (50,), (4, 5)])
 def test_the_program_gives_the_bits_of_the_rule(made, dtype, shape):
     real = np.dtype(dtype).type
-    for number, hyperparameters in enumerate(settings_of(made)):
+    for number, hyperparameters in enumerate(record_of(made).settings):
         rng = np.random.default_rng(number)
         arrays = [np.asarray(np.abs(rng.normal(size=shape)), dtype) for _ in range(2 + len(made.slots))]
         arrays[1] = np.asarray(rng.normal(size=shape), dtype)
@@ -54,12 +47,10 @@ def test_the_program_gives_the_bits_of_the_rule(made, dtype, shape):
         assert program.scratch <= 2
 
 
-@EIGHT
+@each_class
 def test_a_step_has_no_call_more_than_its_rule_has_operations(made):
-    calls = {"SGD": 6, "RMSprop": 9, "Adagrad": 7, "AdaDelta": 16, "Adam": 12, "AdamW": 13, "Adamax": 10, "Lion": 10}
-    hyperparameters = {"SGD": {"momentum": 0.9, "weight_decay": 0.1}, "Lion": {"weight_decay": 0.1}}
-    c = made(0.1, **hyperparameters.get(made.__name__, {})).coefficients(np.float32)
-    assert len(bind(made.rule, tuple(c), len(made.slots)).program.calls) == calls[made.__name__]
+    c = made(0.1, **record_of(made).full).coefficients(np.float32)
+    assert len(bind(made.rule, tuple(c), len(made.slots)).program.calls) == record_of(made).calls
 
 
 ZERO = np.float32([0, -0.0, np.nan, np.inf, -np.inf, 1, -1])
@@ -125,7 +116,7 @@ def test_results_stand_where_they_belong_wherever_they_come_from(rule):
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 99), st.integers(0, 99)), max_size=14), st.integers(0, 10**6)
 )
 def test_any_rule_has_its_own_bits_as_a_program(lines, seed):
-    """Of random lines; each reads any values that are there, and any three of all are the results."""
+    """Write a rule of random lines; each reads any values that are there, and any three of all are the results."""
     kinds = [np.add, np.subtract, np.multiply, np.maximum, np.absolute, np.sign]
 
     def rule(c, w, g, u, v):

@@ -1,4 +1,4 @@
-"""`assert_conforms`: silent for what is right, and its message is the diagnosis of what is not."""
+"""`assert_conforms`: silent for a right function, and its message is the diagnosis of a wrong one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import STEPS
 from mlx_optimizers.testing import assert_conforms
+from tests.expected import EIGHT
 from tests.support import require
 
 
@@ -167,11 +168,9 @@ def test_what_cannot_be_asked_for_is_refused(error, formula, given):
 
 # Every dtype can be passed, and failed.
 
-OWN = [pytest.param(optimizer, id=optimizer.__name__) for optimizer in mlx_optimizers.OPTIMIZERS]
-
 
 def own(optimizer, **changed):
-    """A class of the package as a function; ``changed`` makes a wrong one."""
+    """Wrap a class of the package as a function; ``changed`` makes a wrong one."""
 
     def step(parameter, gradients, *, learning_rate, **h):
         rate = (lambda done: learning_rate[int(done)]) if isinstance(learning_rate, list) else learning_rate
@@ -187,7 +186,7 @@ def own(optimizer, **changed):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-@pytest.mark.parametrize("optimizer", OWN)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_every_dtype_lets_a_right_program_pass_and_no_wrong_one(optimizer, dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")
@@ -220,7 +219,7 @@ def test_a_case_that_a_dtype_cannot_decide_is_not_run():
 
 @pytest.mark.parametrize("formula", ["SGD", "Adam", "Lion"])
 def test_where_nothing_can_be_decided_nothing_runs(formula):
-    """A learning rate beyond the range of float16: what it rounds to is infinite."""
+    """A learning rate beyond the range of float16 rounds to infinity."""
     with pytest.raises(
         ValueError, match=rf"with learning_rate=1000000.0 nothing of {formula} can be tested in float16"
     ):
@@ -233,7 +232,7 @@ def never(*data, **h):
     raise AssertionError("my_step was called")
 
 
-# What may be given, and what is refused before the function is called.
+# Arguments that are allowed, and those that are refused before the function is called.
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), "float16", np.dtype(">f2")])

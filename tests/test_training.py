@@ -1,4 +1,4 @@
-"""The training loop of the page with each optimizer, beside MLX's own: the same bits after an epoch of the digits."""
+"""The training loop of the page with each optimizer and with MLX's own: the same bits after an epoch of the digits."""
 
 from __future__ import annotations
 
@@ -8,24 +8,13 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as ours
+from tests.expected import EIGHT, EXPECTED, each_name
 from tests.support import require
 
 mx = require("mlx.core")
 nn = require("mlx.nn")
 theirs = require("mlx.optimizers")
 datasets = require("sklearn.datasets")
-
-SETTINGS = {
-    "SGD": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
-    "RMSprop": {"learning_rate": 1e-3},
-    "Adagrad": {"learning_rate": 1e-2},
-    "AdaDelta": {"learning_rate": 1.0},
-    "Adam": {"learning_rate": 1e-3},
-    "AdamW": {"learning_rate": 1e-3},
-    "Adamax": {"learning_rate": 2e-3},
-    "Lion": {"learning_rate": 1e-4, "weight_decay": 0.1},
-}
-"""What is given; the rest stays at each side's defaults, which are to be the same."""
 
 BATCH = 50
 
@@ -62,7 +51,7 @@ def digits():
 
 
 def trained(optimizer, digits):
-    """The model after one epoch, and the loss of each batch."""
+    """Train for one epoch: the model, and the loss of each batch."""
     mx.random.seed(0)
     images, labels = digits
     model = MLP(2, images.shape[-1], 32, 10)
@@ -80,16 +69,17 @@ def trained(optimizer, digits):
 
 
 def bits(tree, path=""):
-    """The bit pattern of every float array in a tree, by path."""
+    """Read the bit pattern of every float array in a tree, by path."""
     if isinstance(tree, dict | list):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         return {place: found for key, child in items for place, found in bits(child, f"{path}.{key}").items()}
     return {path: np.array(tree).tobytes()}
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@each_name
 def test_an_epoch_of_training_ends_with_the_bits_of_mlx(name, digits):
-    optimizers = [getattr(library, name)(**SETTINGS[name]) for library in (ours, theirs)]
+    """The hyperparameters that a record leaves out stay at each side's defaults, which must be the same."""
+    optimizers = [getattr(library, name)(**EXPECTED[name].training) for library in (ours, theirs)]
     (mine, losses), (reference, their_losses) = (trained(optimizer, digits) for optimizer in optimizers)
     assert bits(mine.parameters()) == bits(reference.parameters())
     assert losses == their_losses
@@ -98,11 +88,11 @@ def test_an_epoch_of_training_ends_with_the_bits_of_mlx(name, digits):
     assert len(states[0]) == 6 * len(getattr(ours, name).slots), "weights and biases of three layers"
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@each_name
 def test_an_epoch_of_training_reduces_the_loss(name, digits):
-    _, losses = trained(getattr(ours, name)(**SETTINGS[name]), digits)
+    _, losses = trained(getattr(ours, name)(**EXPECTED[name].training), digits)
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
 def test_every_optimizer_is_trained_with():
-    assert list(SETTINGS) == [optimizer.__name__ for optimizer in ours.OPTIMIZERS]
+    assert tuple(optimizer.__name__ for optimizer in ours.OPTIMIZERS) == EIGHT

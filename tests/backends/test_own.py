@@ -105,7 +105,7 @@ TRANSFORMATIONS = """
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """Writes a module into the current folder, which is not on the path beforehand, and forgets it afterwards."""
+    """Write a module into the current folder, which is not on the path beforehand, and forgets it afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     names = []

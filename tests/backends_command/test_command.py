@@ -77,7 +77,7 @@ def program(tmp_path):
 
 
 def is_running(pid):
-    """Whether there is such a process; one that has ended but was not waited for by its parent does not count."""
+    """Tell whether there is such a process; one that has ended but was not waited for by its parent does not count."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -88,7 +88,7 @@ def is_running(pid):
 
 
 def ends(pid):
-    """Whether a process that was killed is gone; the kernel may take a moment for it."""
+    """Tell whether a process that was killed is gone; the kernel may take a moment for it."""
     deadline = time.monotonic() + 10
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -497,7 +497,7 @@ def test_an_endless_stream_takes_bounded_memory(stream, program):
     assert program.running() == []
 
 
-# What is left running: nothing.
+# Nothing is left running.
 
 
 def test_a_child_that_stays_is_ended_with_a_right_adapter(program, monkeypatch):

@@ -2,8 +2,8 @@
 
 A combination is a path through the branches of `exact`, together with the numbers that are 0 among those whose zero
 takes a term away: a number that is a factor, as κ in κw, or whose difference to 1 is one, as τ in (1 − τ)g. A number
-that is both is the weight of a mean, and above ½ in the domain of the interval. What this reader does not understand
-is an error, so that no branch is overlooked.
+that is both is the weight of a mean, and above ½ in the domain of the interval. This reader raises an error
+where it does not understand, so that no branch is overlooked.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Walk(ast.NodeVisitor):
         self.run(ast.parse(textwrap.dedent(inspect.getsource(function))).body[0].body)
 
     def run(self, statements):
-        """Whether a return was met."""
+        """Run statements; tell whether one of them was a return."""
         for statement in statements:
             match statement:
                 case ast.If():
@@ -80,11 +80,11 @@ class Walk(ast.NodeVisitor):
             self.local[names[0]] = value
 
     def inlined(self, value):
-        """An expression with the coefficients that its names stand for."""
+        """Put the coefficients that its names stand for into an expression."""
         return _Inline(self.local).visit(ast.parse(ast.unparse(value), mode="eval").body)
 
     def holds(self, test):
-        """Whether a condition on the hyperparameters and the step holds."""
+        """Tell whether a condition on the hyperparameters and the step holds."""
         text = ast.unparse(self.inlined(test))
         if {x.id for x in ast.walk(ast.parse(text)) if isinstance(x, ast.Name)} - {"h", "t"}:
             raise Unreadable(text)
@@ -142,7 +142,7 @@ class Walk(ast.NodeVisitor):
 
 
 def _name(node):
-    """``momentum`` for ``h.momentum``, ``betas[0]`` for ``h.betas[0]``, otherwise None."""
+    """Return ``momentum`` for ``h.momentum``, ``betas[0]`` for ``h.betas[0]``, otherwise None."""
     text = ast.unparse(node)
     is_one = isinstance(node, ast.Attribute | ast.Subscript) and text.startswith("h.")
     return text.removeprefix("h.") if is_one else None
@@ -192,7 +192,7 @@ class Table:
         return way.path, tuple(f"{name} = 0" for name in self._removable if self._is_removed(h, name))
 
     def _settings(self, constants):
-        """Settings on either side of every constant that the class accepts."""
+        """Yield the settings on either side of every constant that the class accepts."""
         numbers = sorted({x for c in constants for x in (c / 2, c, (1 + c) / 2, 2 * c)})
         choices = []
         for name, default in self._defaults.items():
@@ -214,7 +214,7 @@ class Table:
         return sorted({1, STEPS, *(int(c) + more for c in constants for more in (0, 1) if c >= 1)})
 
     def cases(self, cases):
-        """The cases of every combination; those in which a factor 1 − τ is 0 show little, and belong to none."""
+        """Sort the cases by combination; those in which a factor 1 − τ is 0 show little, and belong to none."""
         found = {combination: [] for combination in self.parts}
         for case in cases:
             h = SimpleNamespace(**case.at_step(0))
@@ -225,7 +225,7 @@ class Table:
         return found
 
     def gaps(self, cases):
-        """What is missing, in words: combinations without a case, numbers of one value."""
+        """Say which combinations have no case, and which numbers have one value alone."""
         missing = []
         for combination, those in self.cases(cases).items():
             text = " and ".join((*combination[0], *combination[1])) or "always"
@@ -240,7 +240,7 @@ class Table:
 
 
 def values_of(cases, name):
-    """The values that a number takes in cases."""
+    """Collect the values that a number takes in cases."""
     if name == RATE:
         return {rate for case in cases for rate in case.rates()}
     key, _, index = name.rstrip("]").partition("[")

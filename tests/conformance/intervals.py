@@ -19,7 +19,7 @@ _SLACK = 1 + 2.0**-40  # for the float64 arithmetic of the comparison itself
 
 @cache
 def intervals(name: str, case: Case) -> tuple[Any, Any]:
-    """Centre and radius of the parameter after each step, each of shape (steps, n)."""
+    """Compute centre and radius of the parameter after each step, each of shape (steps, n)."""
     with _MODEL.active(), np.errstate(all="ignore"):
         steps = walk(parse(name), _MODEL, case.parameter, list(case.gradients), case.hyperparameters)
         balls = [np.broadcast_arrays(w.centre.values, w.radius) for w, *_ in steps]
@@ -28,7 +28,7 @@ def intervals(name: str, case: Case) -> tuple[Any, Any]:
 
 
 def apart(one: str, other: str, case: Case) -> bool:
-    """Whether no program lies in the intervals of both: two are disjoint, or one of the formulas alone has a value."""
+    """Tell whether no program lies in the intervals of both: two are disjoint, or only one formula has a value."""
     (a, reach_a), (b, reach_b) = intervals(one, case), intervals(other, case)
     with np.errstate(all="ignore"):
         disjoint = abs(a - b) > (reach_a + reach_b) * _SLACK
@@ -38,7 +38,7 @@ def apart(one: str, other: str, case: Case) -> bool:
 
 
 def passes_as(one: str, other: str, case: Case) -> bool:
-    """Whether the exact values of one formula lie in the intervals of the other."""
+    """Tell whether the exact values of one formula lie in the intervals of the other."""
     (a, _), (b, reach) = intervals(one, case), intervals(other, case)
     with np.errstate(all="ignore"):
         inside = (abs(a - b) <= reach) | np.isinf(reach)

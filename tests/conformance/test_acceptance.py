@@ -1,4 +1,4 @@
-"""Which numbers are accepted: the interval to its ends, what is not tested, what a NaN is."""
+"""Which numbers are accepted: the interval to its ends, which elements are not tested, and NaN."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-import mlx_optimizers
 from mlx_optimizers.conformance import Case, Outcome, matching, parse
 from mlx_optimizers.conformance.acceptance import judge
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.oracle import trajectory
+from tests.expected import FORMULAS
 from tests.support import require
 
 SGD = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.0, "dampening": 0.0, "nesterov": False}
@@ -26,7 +26,7 @@ def _case(optimizer, hyperparameters, w, g, dtype="float32"):
 
 
 def _nearest(case, formula=None):
-    """The correctly rounded outcome."""
+    """Make the correctly rounded outcome."""
     entries = trajectory(
         formula or case.optimizer, case.parameter, case.gradients, dtype=case.dtype, **case.hyperparameters
     )
@@ -185,23 +185,8 @@ def test_lists_of_numbers_are_as_good_as_arrays():
 # The profiles
 
 
-CLAIMED = (
-    "SGD[dampening=not_first]",
-    "SGD[buffer=scaled,weight_decay=decoupled]",
-    "RMSprop[eps=inside_sqrt]",
-    "Adagrad[eps=inside_sqrt,initial=0.1]",
-    "Adam[bias_correction=true]",
-    "Adam[bias_correction=true,eps=before_correction]",
-    "AdamW[bias_correction=true]",
-    "AdamW[bias_correction=true,eps=before_correction]",
-    "Adamax[bias_correction=true]",
-    "Adamax[bias_correction=true,eps=inside_max]",
-)
-"""What torch, optax and Keras compute."""
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("name", [*(made.__name__ for made in mlx_optimizers.OPTIMIZERS), *CLAIMED])
+@pytest.mark.parametrize("name", FORMULAS)
 def test_the_interval_of_the_float32_profile_holds_the_one_of_double(name, dtype):
     """So that a case that passes under the first profile tried would pass under the second: nothing passes by turns."""
     if dtype == "bfloat16":

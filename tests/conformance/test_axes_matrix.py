@@ -1,4 +1,4 @@
-"""The cases tell apart every two formulas that differ in one axis, by the parameter alone and whatever the rounding."""
+"""The cases tell apart every two formulas that differ in one axis, by the parameter alone and under any rounding."""
 
 from __future__ import annotations
 
@@ -9,32 +9,10 @@ import pytest
 from mlx_optimizers.conformance import matching
 from mlx_optimizers.oracle.formulas import axes_of, name_of, parse, split
 from tests.conformance.intervals import apart, passes_as
+from tests.expected import EXPECTED, FORMULAS
 
-BASES = [
-    "SGD",
-    "SGD[dampening=not_first]",
-    "SGD[buffer=scaled,weight_decay=decoupled]",
-    "RMSprop",
-    "RMSprop[eps=inside_sqrt]",
-    "Adagrad",
-    "Adagrad[eps=inside_sqrt,initial=0.1]",
-    "AdaDelta",
-    "Adam",
-    "Adam[bias_correction=first]",
-    "Adam[bias_correction=second]",
-    "Adam[bias_correction=true]",
-    "Adam[bias_correction=true,eps=before_correction]",
-    "AdamW",
-    "AdamW[bias_correction=first]",
-    "AdamW[bias_correction=second]",
-    "AdamW[bias_correction=true]",
-    "AdamW[bias_correction=true,eps=before_correction]",
-    "Adamax",
-    "Adamax[bias_correction=true]",
-    "Adamax[bias_correction=true,eps=inside_max]",
-    "Lion",
-]
-"""What the axes are varied around: the pages, the corrected formulas, and whatever a backend claims."""
+BASES = [*FORMULAS, *(name for expected in EXPECTED.values() for name in expected.corrected)]
+"""The axes are varied around these: the pages, the formulas that backends claim, and the other corrected ones."""
 
 _AT_THE_START = "Adagrad[eps=inside_sqrt,ignored=eps:{},initial=0.1]"
 LOST_IN_ROUNDING = {
@@ -47,7 +25,7 @@ v + ε (half of each, under the root), √, λ, λg and ÷ let a correct program
 
 
 def formulas_along(base: str, axis: str) -> list[str]:
-    """The base with every value of one axis that means something beside the others."""
+    """Give one axis of the base every value that means something with the others."""
     optimizer, choice = split(base)
     default = axes_of(optimizer)[axis][0]
     out = []

@@ -12,6 +12,7 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.conformance.cases import CHANGING, DOMAIN, ELEMENTS, STEPS, make_case, recast
+from tests.expected import EIGHT, EXPECTED, each_name
 
 CASES = {case.id: case for case in all_cases()}
 
@@ -20,27 +21,11 @@ def test_there_are_enough_and_no_two_share_an_identifier():
     assert len(CASES) == len(all_cases()) >= 150
 
 
-@pytest.mark.parametrize("name", [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS])
+@each_name
 def test_the_settings_that_a_review_found_sufficient_are_there(name):
-    changing = "learning_rate=changing"
-    required = {
-        "SGD": (
-            f"{changing},momentum=0.9",
-            "momentum=0.9,nesterov=true,weight_decay=0.1",
-            "dampening=0.3,learning_rate=0.05,momentum=0.6,weight_decay=0.01",
-            "dampening=0.5,weight_decay=0.1",
-        ),
-        "RMSprop": (f"alpha=0.6,eps=0.001,{changing}",),
-        "Adagrad": (f"eps=0.001,{changing}",),
-        "AdaDelta": (f"eps=0.0001,{changing},rho=0.6",),
-        "Adam": (f"betas=0.6,0.7,eps=0.001,{changing}",),
-        "AdamW": (f"betas=0.6,0.7,eps=0.001,{changing},weight_decay=0.3",),
-        "Adamax": (f"betas=0.6,0.7,eps=0.001,{changing}",),
-        "Lion": (f"betas=0.6,0.7,{changing},weight_decay=0.3",),
-    }[name]
-    regimes = ["plain", "tiny", "wide", "zeros", *(["edge"] if name == "Lion" else [])]
+    regimes = EXPECTED[name].regimes
     for regime in regimes:
-        for label in ("defaults", *required):
+        for label in ("defaults", *EXPECTED[name].labels):
             assert f"{name.lower()}/{regime}/{label}" in CASES
     assert {case.regime for case in CASES.values() if case.optimizer == name} == set(regimes)
 
@@ -118,7 +103,7 @@ def test_the_data_do_not_depend_on_the_hash_seed():
 
 def test_a_pattern_matches_the_whole_identifier_and_crosses_slashes():
     assert [case.id for case in matching(pattern="adam/tiny/defaults")] == ["adam/tiny/defaults"]
-    assert {case.optimizer for case in matching(pattern="*/tiny/*")} == {o.__name__ for o in mlx_optimizers.OPTIMIZERS}
+    assert {case.optimizer for case in matching(pattern="*/tiny/*")} == set(EIGHT)
     assert matching(pattern="adam") == []
     assert len(matching(pattern="*changing*")) == len([i for i in CASES if "changing" in i])
     assert {case.optimizer for case in matching(["Adam", "Lion"])} == {"Adam", "Lion"}

@@ -14,18 +14,19 @@ from mlx_optimizers.conformance.acceptance import judge
 from mlx_optimizers.conformance.cases import cases_of
 from mlx_optimizers.testing import assert_conforms
 from tests.conformance.combinations import RATE, Table, Unreadable, values_of
+from tests.expected import EIGHT
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
 table = cache(Table)
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_every_combination_has_cases_with_two_values_of_each_number(optimizer):
     assert table(optimizer).gaps(cases_of(optimizer.__name__)) == []
 
 
-# The table comes from the formula: what a class has more than its cases reach is found.
+# The table comes from the formula: a branch or a term that the cases do not reach is seen.
 
 
 class Clipped(mlx_optimizers.Adam):
@@ -121,7 +122,7 @@ def test_what_the_reader_does_not_understand_is_an_error(optimizer):
 # The two values differ where it shows.
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_a_program_that_takes_another_value_in_one_combination_deviates(optimizer):
     for combination, cases in table(optimizer).cases(cases_of(optimizer.__name__)).items():
         for name in table(optimizer).parts[combination]:

@@ -16,24 +16,17 @@ from mlx_optimizers.conformance.diagnosis import diagnose
 from mlx_optimizers.conformance.human import details, human, summaries
 from mlx_optimizers.oracle.formulas import variants
 from mlx_optimizers.testing import assert_conforms
+from tests.expected import EIGHT, EXPECTED
 from tests.programs import Evaluated, Program, adam
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
-WITHOUT_VALUE = [
-    *(f"{name}[bias_correction={kind},step=t-1]" for name in ("Adam", "AdamW") for kind in ("true", "first", "second")),
-    "Adamax[bias_correction=true,step=t-1]",
-]
+WITHOUT_VALUE = [name for expected in EXPECTED.values() for name in expected.without_value]
 """1 − β⁰ = 0 is a divisor."""
 
 
 def test_seven_formulas_of_up_to_two_axes_have_no_value():
-    names = [
-        name
-        for optimizer in mlx_optimizers.OPTIMIZERS
-        for count in (0, 1, 2)
-        for name in variants(optimizer.__name__, count)
-    ]
+    names = [name for optimizer in EIGHT for count in (0, 1, 2) for name in variants(optimizer, count)]
     assert sorted(name for name in names if not is_decidable(name)) == sorted(WITHOUT_VALUE)
 
 
@@ -126,7 +119,7 @@ def test_the_human_report_never_says_conforms_where_nothing_was_tested():
 
 
 class _Either(Program):
-    """Right where a case is one of the suite's, otherwise an outcome given."""
+    """Right where a case is one of the suite's, otherwise with a fixed outcome."""
 
     def __init__(self, outcome):
         super().__init__(Evaluated("SGD")._evaluate)
@@ -177,6 +170,6 @@ def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():
 # A case of the suite can always decide, under the formula of the page.
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_every_case_of_float32_tells_something(optimizer):
     assert all(can_decide(case, parse(optimizer.__name__)) for case in matching([optimizer.__name__]))

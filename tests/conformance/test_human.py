@@ -12,6 +12,7 @@ from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import Report, Result, Unsupported, check, matching
 from mlx_optimizers.conformance.acceptance import Worst
 from mlx_optimizers.conformance.human import HEADER, human, number, summaries
+from tests.expected import EXPECTED
 from tests.programs import Evaluated, Program, corrected
 from tests.support import require
 
@@ -49,7 +50,7 @@ def drawn(request, monkeypatch):
 
 
 def _cells(text, optimizer):
-    """The row of an optimizer: its columns are two or more spaces apart."""
+    """Read the row of an optimizer: its columns are two or more spaces apart."""
     (line,) = (line for line in text.split("\n") if re.match(rf"{optimizer} {{2,}}", line))
     return re.split(r" {2,}", line.strip())
 
@@ -102,11 +103,7 @@ def test_where_no_formula_agrees_the_nearest_is_named():
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_line_is_wider_than_the_terminal(drawn, mixed, width):
-    claims = {
-        "SGD": "SGD[dampening=not_first]",
-        "AdamW": "AdamW[bias_correction=true,eps=before_correction]",
-        "Adamax": "Adamax[bias_correction=true,eps=inside_max]",
-    }
+    claims = {name: max(filter(None, known.claims.values()), key=len) for name, known in EXPECTED.items()}
     worst = Worst("parameter", 8, 23, "bf8f7fbe77000001", *("bf8f7fbe77000001",) * 3, "-0.00378" + "1" * 27, 1e300)
     results = [
         Result(f"{name.lower()}/plain/dampening=0.3/float64", name, claim, "deviates", "float32", worst, worst)
@@ -119,8 +116,8 @@ def test_no_line_is_wider_than_the_terminal(drawn, mixed, width):
 
 
 def test_a_line_that_was_folded_keeps_its_words_and_formulas():
-    claims = "Adamax[bias_correction=true,eps=inside_max]"
-    results = [Result("adamax/plain/defaults", "Adamax", claims, "failed", "double", reason="one two-three " * 20)]
+    claims = "AdamW[bias_correction=true,eps=before_correction]"
+    results = [Result("adamw/plain/defaults", "AdamW", claims, "failed", "double", reason="one two-three " * 20)]
     text = human(Report("b", "1", "cpu", results), width=60)
     assert text.count("two-three") == 20
     assert claims in text

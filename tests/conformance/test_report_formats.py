@@ -59,7 +59,7 @@ def test_markdown_has_a_row_an_optimizer(report):
 
 
 def parsed(text):
-    """What the parser of the site makes of Markdown."""
+    """Convert Markdown by the parser of the site."""
     return pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table").parse(text)
 
 
@@ -140,7 +140,7 @@ def test_what_a_broken_backend_finished_is_reported(report):
 def test_nothing_finished_is_still_a_report(name):
     written = FORMATS[name](Report("x", "1", "cpu", [], broken="why"))
     assert written
-    if name in ("junit", "markdown", "html"):  # the others are written beside standard error, or have no field for it
+    if name in ("junit", "markdown", "html"):  # the others stand next to standard error, or have no field for it
         assert "why" in written
 
 

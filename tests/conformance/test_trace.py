@@ -11,8 +11,7 @@ import mlx_optimizers as optim
 from mlx_optimizers.conformance.cases import default_rate
 from mlx_optimizers.conformance.trace import trace
 from mlx_optimizers.oracle import trajectory
-
-EIGHT = pytest.mark.parametrize("made", optim.OPTIMIZERS, ids=lambda made: made.__name__)
+from tests.expected import each_class
 
 
 def _rows(text):
@@ -34,7 +33,7 @@ def test_a_trace_by_hand():
     assert v[:3] == ["1.0", "3f800000", "1"]
 
 
-@EIGHT
+@each_class
 def test_every_number_of_a_trace(made):
     w, g, rates = 0.75, [-1.0, 1e-8, 0.0], [0.1, 0.1, 0.05]
     text = trace(made, w, g, {"learning_rate": rates})
@@ -55,7 +54,7 @@ def test_every_number_of_a_trace(made):
             assert np.float32(low) <= got <= np.float32(high)
 
 
-@EIGHT
+@each_class
 @pytest.mark.parametrize("gradients", [[-1.0, 1e-8, 0.0], [1e-38, -3e38, 1e-45], [float("nan"), 1.0]])
 @pytest.mark.parametrize("w", [0.0, -3.3333333e-9])
 def test_no_line_is_wider_than_80_columns(made, gradients, w):

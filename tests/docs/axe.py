@@ -31,5 +31,5 @@ def script() -> str:
             assert base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() == SHA512
             with tarfile.open(archive) as package:
                 package.extract("package/axe.min.js", scratch, filter="data")
-            Path(scratch, "package", "axe.min.js").rename(FILE)  # in one go, for tests that run beside this one
+            Path(scratch, "package", "axe.min.js").rename(FILE)  # in one go, for tests that run at the same time
     return FILE.read_text(encoding="utf-8")

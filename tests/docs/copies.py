@@ -23,7 +23,7 @@ COPIED = ("mlx_optimizers", "docs", "tests", "README.md", "CHANGELOG.md", "pypro
 
 
 def run(*arguments: object, cwd: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """Run Python in a copy of the project; an environment variable given as None is taken away."""
+    """Run Python in a copy of the project; an environment variable that is None is taken away."""
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MLX_OPTIMIZERS_"))
     }
@@ -78,7 +78,7 @@ def build_changed(project: Path, output: Path, texts: dict[str, str]) -> subproc
 
 
 def copy_project(target: Path) -> Path:
-    """Copy what the site and the examples are made from, with KaTeX and the vectors where they are here already."""
+    """Copy the sources of the site and of the examples, with KaTeX and the vectors where they are here already."""
     ignored = shutil.ignore_patterns("__pycache__", "generated")
     for name in COPIED:
         source = PACKAGE if name == PACKAGE.name else ROOT / name

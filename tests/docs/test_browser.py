@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 
-import mlx_optimizers
 from mlx_optimizers.backends.reference import Reference
 from mlx_optimizers.conformance import all_cases
 from mlx_optimizers.oracle import format_of
 from tests.docs import axe
 from tests.docs.copies import ROOT
+from tests.expected import EIGHT
 from tests.support import chromium, require
 
 FLAGS = [
@@ -42,8 +42,7 @@ SHOWN = {
     "guides/interval.html",
 }
 SHOWN |= {f"generated/mlx_optimizers.{name}.html" for name in ("SGD", "Adam", "Lion", "Optimizer")}
-"""The pages of which screenshots are kept."""
-NAMES = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
+"""Screenshots of these pages are kept."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,7 @@ def server(site: Path) -> Iterator[str]:
 
 
 def left(request) -> bool:
-    """Whether a request ended as its page was left: that of the tab's icon, which comes after the page has loaded.
+    """Tell whether a request ended as its page was left: that of the tab's icon, which comes after the page has loaded.
 
     An icon that is not there fails in another way.
     """
@@ -138,7 +137,7 @@ def test_every_page_opens_without_an_error_and_fits_every_screen(visit, site):
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", "desktop"), ("dark", "phone")])
 def test_no_page_keeps_anybody_out(from_disk, site, scheme, size):
-    """axe-core finds no serious or critical fault. Contrast depends on the scheme, and what is shown on the size."""
+    """axe-core finds no serious or critical fault. Contrast depends on the scheme, and the visible parts on size."""
     program, found = axe.script(), {}
     sources = [name for name in pages_of(site) if name.startswith("_modules/")]  # all of one kind: one is enough
     for name in [name for name in pages_of(site) if name not in sources[1:]]:
@@ -194,7 +193,7 @@ def test_the_first_screen_says_what_this_is_and_leads_three_kinds_of_readers_on(
 
 
 def test_the_ten_links_of_the_table_lead_to_their_pages(visit):
-    expected = ["OptimizerState", "Optimizer", *NAMES]
+    expected = ["OptimizerState", "Optimizer", *EIGHT]
     for index, name in enumerate(expected):
         page = visit("optimizers.html")
         links = page.locator("table.autosummary a")
@@ -235,7 +234,7 @@ def stepper(optimizer: str) -> str:
     return f"generated/mlx_optimizers.{optimizer}.html"
 
 
-@pytest.mark.parametrize("optimizer", NAMES)
+@pytest.mark.parametrize("optimizer", EIGHT)
 def test_a_stepper_gives_the_bits_of_the_class_in_ten_published_cases(from_disk, optimizer):
     form, page = format_of("float32"), from_disk(stepper(optimizer))
     cases = [case for case in all_cases() if case.optimizer == optimizer][::2][:8]
@@ -259,7 +258,7 @@ def test_a_stepper_gives_the_bits_of_the_class_in_ten_published_cases(from_disk,
             assert shown[1:] == form.bits(np.ascontiguousarray(values[:, element])), (case.id, letter)
 
 
-@pytest.mark.parametrize("optimizer", NAMES)
+@pytest.mark.parametrize("optimizer", EIGHT)
 def test_a_link_carries_the_settings_of_a_stepper(from_disk, optimizer):
     settings = {"w": "2.5", "slope": "true", "steps": "7", "learning_rate": "0.25"}
     page = from_disk(f"{stepper(optimizer)}#live&{urlencode(settings)}")

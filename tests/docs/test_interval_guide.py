@@ -1,4 +1,4 @@
-"""The guide on the interval: its theorems and its constants, derived once more with numbers."""
+"""The guide on the interval: its theorems and its constants, derived a second time, with numbers."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ ORDERS: dict[str, Callable] = {
 
 
 class Drawn:
-    """What a statement is given: floats of every size, the domain of the hyperparameters, sums that cancel."""
+    """Draw data for a statement: floats of every size, the domain of the hyperparameters, sums that cancel."""
 
     def __init__(self, count=400_000, seed=0):
         draw = np.random.Generator(np.random.PCG64(seed))

@@ -10,6 +10,7 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import default_rate
 from tests.docs.copies import ROOT
+from tests.expected import EIGHT
 from tests.support import require
 
 EXTENSION = ROOT / "docs" / "_ext" / "live.py"
@@ -51,7 +52,7 @@ def test_a_module_that_is_no_classic_script_is_refused(live, module):
         live.classic(module)
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_a_stepper_has_a_field_for_each_hyperparameter_with_its_default(live, optimizer):
     fields = {field["name"]: field["value"] for field in live.fields(optimizer)}
     parameters = inspect.signature(optimizer).parameters
@@ -66,7 +67,7 @@ def test_a_stepper_has_a_field_for_each_hyperparameter_with_its_default(live, op
             assert numbers == (default if isinstance(default, tuple) else (default,))
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_a_field_takes_what_the_class_takes(live, optimizer):
     (required, *others) = live.fields(optimizer)
     for field in [field for field in (required, *others) if not field.get("switch")]:
@@ -85,7 +86,7 @@ def test_a_field_takes_what_the_class_takes(live, optimizer):
 
 
 def test_the_pages_of_the_optimizers_have_a_stepper_and_no_other_page_loads_its_scripts(site):
-    steppers = {f"mlx_optimizers.{optimizer.__name__}.html" for optimizer in mlx_optimizers.OPTIMIZERS}
+    steppers = {f"mlx_optimizers.{name}.html" for name in EIGHT}
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
         expected = page.name in steppers and page.parent.name == "generated"

@@ -7,11 +7,12 @@ import re
 import pytest
 
 import mlx_optimizers
+from tests.expected import EIGHT
 
 
 @pytest.fixture(scope="module")
 def listed(site) -> dict[str, str]:
-    """What is said of each page, by its address."""
+    """Read the line of each page, by its address."""
     lines = (site / "llms.txt").read_text("utf-8").splitlines()
     assert lines[0] == "# mlx-optimizers"
     assert lines[2].startswith("> ")
@@ -41,7 +42,7 @@ def test_a_page_is_markdown_and_no_html(site, listed):
 
 def test_the_table_of_the_page_is_a_table_with_its_ten_links(site):
     rows = re.findall(r"^\| \[`(\w+)`\]\(([^)#]+)", (site / "optimizers.md").read_text("utf-8"), re.MULTILINE)
-    names = ["OptimizerState", "Optimizer", *(optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS)]
+    names = ["OptimizerState", "Optimizer", *EIGHT]
     assert rows == [(name, f"generated/mlx_optimizers.{name}.md") for name in names]
     assert len(re.findall(r"^\| \[`", (site / "api.md").read_text("utf-8"), re.MULTILINE)) > 20
 
@@ -59,7 +60,7 @@ def test_links_lead_from_markdown_to_markdown(site, listed):
     assert count > 140
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_the_markdown_of_an_optimizer_has_formula_example_and_tables(site, optimizer):
     text = (site / f"generated/mlx_optimizers.{optimizer.__name__}.md").read_text("utf-8")
     assert "\n$$\n" in text

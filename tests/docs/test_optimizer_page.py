@@ -1,4 +1,4 @@
-"""What the build computes for the page of an optimizer: its numbers are those of other derivations."""
+"""The build computes numbers for the page of an optimizer, and other derivations give the same."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bs4 import BeautifulSoup, Tag
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import default_rate
 from tests.docs.copies import ROOT
+from tests.expected import EIGHT, record_of
 from tests.support import require
 
-OPTIMIZERS = pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+OPTIMIZERS = pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 
 
 def page(site: Path, optimizer: type) -> BeautifulSoup:
@@ -64,8 +65,7 @@ def test_the_order_of_operations_that_is_shown_runs_and_gives_the_bits_of_the_cl
     names = {"np": np}
     exec(compile(source, "page", "exec"), names)  # noqa: S102 - our own page
     rng = np.random.default_rng(0)
-    hyperparameters = {"SGD": {"momentum": 0.9, "weight_decay": 0.1, "dampening": 0.5}}.get(optimizer.__name__, {})
-    made, new = optimizer(0.1, **hyperparameters), np.float32(rng.normal(size=20))
+    made, new = optimizer(0.1, **record_of(optimizer).full), np.float32(rng.normal(size=20))
     w, slots = new, [np.zeros_like(new) for _ in optimizer.slots]
     for g in np.float32(rng.normal(size=(3, 20))):
         w, *slots = names["rule"](made.coefficients(np.float32), w, g, *slots)

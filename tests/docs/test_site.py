@@ -27,7 +27,7 @@ def test_the_site_is_below_20_megabytes_without_the_vectors(site):
 
 
 def test_no_address_of_another_host_in_what_a_page_loads(site):
-    """Asked once more of another parser, in words of its own."""
+    """Ask a second parser, which has words of its own."""
     pages = [page for page in site.rglob("*.html") if "_static" not in page.parts]
     assert len(pages) > 10
     for page in pages:

@@ -18,7 +18,7 @@ from tests.support import require
 
 @pytest.fixture(params=["mpmath", "gmpy2"])
 def library(request):
-    """Each library; mpmath alone where the other is not installed."""
+    """List each library; mpmath alone where the other is not installed."""
     return request.param if request.param == "mpmath" else require("gmpy2").__name__
 
 

@@ -37,7 +37,7 @@ def test_constants_of_bfloat16():
 
 
 def _nearest_by_search(value: Fraction, form):
-    """The nearest float by comparing the two neighbours as rationals: slow, and without bit tricks."""
+    """Find the nearest float by comparing the two neighbours as rationals: slow, and without bit tricks."""
     size = abs(value)
     if size == 0:
         return 0.0

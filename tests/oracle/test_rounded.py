@@ -28,7 +28,7 @@ def _model(dtype, centres):
 
 
 def _floats(rng, form):
-    """Random numbers of a format: every exponent, subnormals, zeros, powers of two."""
+    """Draw numbers of a format: every exponent, subnormals, zeros, powers of two."""
     patterns = rng.integers(0, (1 << form.width) - 1, COUNT, np.uint64, endpoint=True).astype(f"u{form.width // 8}")
     values = patterns.view(form.dtype).copy()
     with np.errstate(invalid="ignore"):  # signalling NaNs among the patterns
@@ -42,7 +42,7 @@ def _floats(rng, form):
 
 
 def _ball(rng, n, values):
-    """A ball around somewhere near the values, as narrow as holds them, or wider; a fifth have no radius."""
+    """Draw a ball around somewhere near the values, as narrow as holds them, or wider; a fifth have no radius."""
     wide = values.astype(np.float64)
     with np.errstate(all="ignore"):
         off = wide * rng.uniform(-1, 1, COUNT) * 2.0 ** rng.integers(-40, 1, COUNT)
@@ -62,7 +62,7 @@ def _may_flush(form, wide):
 
 
 def _difference(n, values, centre: Array):
-    """|values − centre|, rounded up."""
+    """Compute |values − centre|, rounded up."""
     if isinstance(n.centre, Exact):
         with n.active(), np.errstate(over="ignore"):
             return np.abs((n.centre.array(values) - centre).values.astype(np.float64)) * (1 - 2.0**-50)

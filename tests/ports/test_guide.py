@@ -1,4 +1,4 @@
-"""What the guide "Check your port" shows is what happens: its exchange, its adapter, its conversions of bits."""
+"""The guide "Check your port" shows the truth: its exchange, its adapter, its conversions of bits."""
 
 from __future__ import annotations
 

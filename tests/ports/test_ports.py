@@ -17,10 +17,9 @@ from mlx_optimizers.backends.command import Command, Failed
 from mlx_optimizers.backends.reference import Reference
 from mlx_optimizers.conformance import Case, Unsupported, all_cases, check
 from mlx_optimizers.oracle import format_of
-from tests.programs import SLOTS
+from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, UP_TO_1
 
 PORTS = Path(__file__).parents[2] / "docs" / "ports"
-OPTIMIZERS = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
 STEPS, ELEMENTS, SETTINGS = 20, 120, 25
 
 
@@ -30,7 +29,7 @@ def port(adapter):
         yield backend
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", EIGHT)
 def test_a_port_conforms_in_every_case(optimizer, port):
     cases = [case for case in all_cases() if case.optimizer == optimizer]
     report = check(port, cases)
@@ -40,42 +39,28 @@ def test_a_port_conforms_in_every_case(optimizer, port):
 
 
 def _uniform(draw, low, high):
-    """A number between two powers of ten."""
+    """Draw a number between two powers of ten."""
     return 10 ** draw.uniform(low, high)
 
 
 def _hyperparameters(optimizer, draw):
-    """Hyperparameters all over what the classes accept, the ends included."""
+    """Draw hyperparameters from everything that the classes accept, the ends included."""
+    small = [1e-8, _uniform(draw, -12, 0)]
+    drawn = {
+        # 1e-60 is 0 in float32
+        AT_LEAST_0: lambda: draw.choice([0.0, 1e-60, draw.random(), 2 * draw.random(), *small]),
+        ABOVE_0: lambda: draw.choice(small),
+        UP_TO_1: lambda: draw.choice([0.0, 1.0, draw.random(), 1 - _uniform(draw, -6, -1)]),
+        PAIR_BELOW_1: lambda: [draw.choice([0.0, draw.random(), 1 - _uniform(draw, -6, -1)]) for _ in range(2)],
+        FLAG: lambda: draw.random() < 0.5,
+    }
     rate = draw.choice([0.0, _uniform(draw, -5, 1), [_uniform(draw, -5, 1) for _ in range(STEPS)]])
-    eps = draw.choice([1e-8, _uniform(draw, -12, 0)])
-    betas = [draw.choice([0.0, draw.random(), 1 - _uniform(draw, -6, -1)]) for _ in range(2)]
-    unit = draw.choice([0.0, 1.0, draw.random(), 1 - _uniform(draw, -6, -1)])
-    decay = draw.choice([0.0, 1e-60, draw.random()])  # 1e-60 is 0 in float32
-    if optimizer == "SGD":
-        momentum = draw.choice([0.0, 1e-60, draw.random(), 2 * draw.random()])
-        nesterov = momentum > 0 and draw.random() < 0.5
-        dampening = 0.0 if nesterov else unit
-        return {
-            "learning_rate": rate,
-            "momentum": momentum,
-            "weight_decay": decay,
-            "dampening": dampening,
-            "nesterov": nesterov,
-        }
-    if optimizer == "RMSprop":
-        return {"learning_rate": rate, "alpha": unit, "eps": eps}
-    if optimizer == "Adagrad":
-        return {"learning_rate": rate, "eps": eps}
-    if optimizer == "AdaDelta":
-        return {"learning_rate": rate, "rho": unit, "eps": eps}
-    if optimizer == "Lion":
-        return {"learning_rate": rate, "betas": betas, "weight_decay": decay}
-    given = {"learning_rate": rate, "betas": betas, "eps": draw.choice([0.0, eps])}
-    return {**given, "weight_decay": decay} if optimizer == "AdamW" else given
+    h = {name: drawn[kind]() for name, kind in EXPECTED[optimizer].ranges.items()}
+    return EXPECTED[optimizer].allowed({**h, "learning_rate": rate})
 
 
 def _data(seed):
-    """Ordinary numbers, and every bit pattern at random: subnormal, huge, infinite, ±0, NaN."""
+    """Draw ordinary numbers, and every bit pattern at random: subnormal, huge, infinite, ±0, NaN."""
     rng = np.random.default_rng(seed)
     ordinary = rng.standard_normal((STEPS + 1, ELEMENTS)).astype(np.float32)
     patterns = rng.integers(0, 2**32, (STEPS + 1, ELEMENTS), np.uint32).view(np.float32)
@@ -85,11 +70,11 @@ def _data(seed):
 
 
 def _bits(array):
-    """Bit patterns, every NaN as the same one: which NaN an operation gives is the processor's choice."""
+    """Read the bit patterns, every NaN as the same one: which NaN an operation gives is the processor's choice."""
     return np.where(np.isnan(array), np.float32(np.nan), array).view(np.uint32)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", EIGHT)
 def test_a_port_is_the_fast_path_bit_for_bit_parameters_and_state(optimizer, port):
     draw = random.Random(optimizer)
     for setting in range(SETTINGS):
@@ -97,7 +82,7 @@ def test_a_port_is_the_fast_path_bit_for_bit_parameters_and_state(optimizer, por
         h = _hyperparameters(optimizer, draw)
         case = Case(f"{optimizer}/{setting}", optimizer, "any", "any", "float32", h, data[0], data[1:])
         theirs, ours = port.run(case), Reference().run(case)
-        assert set(theirs.state) == set(SLOTS[optimizer])
+        assert set(theirs.state) == set(EXPECTED[optimizer].slots)
         for name, rows in {"parameter": ours.parameters, **ours.state}.items():
             given = theirs.parameters if name == "parameter" else theirs.state[name]
             np.testing.assert_array_equal(_bits(given), _bits(rows), f"{name}, {h}")
@@ -146,7 +131,7 @@ RUN = {
 
 
 def _answers(command, text):
-    """What a program prints for lines that are written by hand, and its exit status."""
+    """Run a program on lines that are written by hand: its lines, and its exit status."""
     run = subprocess.run(
         shlex.split(command), input=text, capture_output=True, text=True, encoding="utf-8", check=False, timeout=60
     )
@@ -227,11 +212,11 @@ def test_the_javascript_module_has_bits_defaults_and_pure_steps(node):
     for optimizer in mlx_optimizers.OPTIMIZERS:
         defaults, slots = told["defaults"][optimizer.__name__]
         made = optimizer(learning_rate=0.1)
-        assert slots == list(SLOTS[optimizer.__name__])
+        assert slots == list(EXPECTED[optimizer.__name__].slots)
         for name, value in defaults.items():
             ours = getattr(made, name)
             assert value == (list(ours) if isinstance(ours, tuple) else ours)
-    assert list(told["defaults"]) == OPTIMIZERS
+    assert list(told["defaults"]) == list(EIGHT)
 
 
 def test_the_javascript_module_needs_nothing_of_node():
@@ -242,7 +227,7 @@ def test_the_javascript_module_needs_nothing_of_node():
 
 
 def _seconds_of_processors():
-    """Those that this process and all that it has waited for have used."""
+    """Add up those of this process and of all that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

@@ -11,13 +11,13 @@ import pytest
 
 @pytest.fixture(scope="session")
 def folder(vectors: Path) -> Path:
-    """The files, as the command writes them; a test that changes one copies it first."""
+    """Write the files as the command does; a test that changes one copies it first."""
     return vectors
 
 
 @pytest.fixture(scope="session")
 def cases(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every case by its id, with the optimizer of its file."""
+    """Read every case by its id, with the optimizer of its file."""
     found = {}
     for path in sorted(folder.glob("[a-z]*.json")):
         file = json.loads(path.read_text("utf-8"))

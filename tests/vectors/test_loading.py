@@ -27,7 +27,7 @@ def source(language):
 
 
 def build(language, text, folder):
-    """The command that runs a program of the guide."""
+    """Build the command that runs a program of the guide."""
     path = folder / {"c": "load.c", "javascript": "load.mjs", "rust": "load.rs"}[language]
     path.write_text(text, "utf-8")
     built = folder / "load"
@@ -54,7 +54,7 @@ def test_a_program_of_the_guide_conforms_in_every_case_of_float32(language, fold
 
 @pytest.mark.parametrize("language", WRONG)
 def test_a_program_with_another_formula_deviates(language, folder, cases, tmp_path):
-    """ε inside the root shows wherever gradients are near ε, and nothing is asked of the informative cases."""
+    """ε inside the root shows where gradients are near ε, and nothing is asked of the informative cases."""
     right, wrong = WRONG[language]
     assert source(language).count(right) == 1
     result = run(build(language, source(language).replace(right, wrong), tmp_path), folder / "adam.json")

@@ -1,4 +1,4 @@
-"""What the published files hold, and that it changes only with a line in the list of changes."""
+"""The published files: their contents, which change only with a line in the list of changes."""
 
 from __future__ import annotations
 
@@ -27,17 +27,16 @@ from mlx_optimizers.conformance.vectors import (
     vectors_of,
 )
 from mlx_optimizers.oracle import format_of
-from tests.programs import SLOTS
+from tests.expected import EIGHT, EXPECTED, SQUARING, each_name
 from tests.support import require
 
 pytestmark = pytest.mark.xdist_group("vectors")
 
-OPTIMIZERS = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
 QUANTITIES = ("exact", "high", "low", "nearest")
 
 
 def quantities(case):
-    """Step, name and the four lists of every expected quantity."""
+    """Yield step, name and the four lists of every expected quantity."""
     for step, expected in enumerate(case["expected"]):
         yield step, "parameter", expected["parameter"]
         for name, quantity in expected["state"].items():
@@ -45,7 +44,7 @@ def quantities(case):
 
 
 def values(case, patterns):
-    """The float64 values of bit patterns, read without the package."""
+    """Read the float64 values of bit patterns, without the package."""
     raw = np.array([int(pattern, 16) for pattern in patterns], np.uint64)
     if case["dtype"] == "bfloat16":
         return (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
@@ -54,7 +53,7 @@ def values(case, patterns):
 
 
 def accepted(case, got, quantity):
-    """The rule of the guide."""
+    """Apply the rule of the guide."""
     low, high = values(case, quantity["low"]), values(case, quantity["high"])
     anything = (low == -np.inf) & (high == np.inf)
     return np.where(np.isnan(low), np.isnan(got), anything | ((low <= got) & (got <= high)))
@@ -97,7 +96,7 @@ def test_any_change_of_a_case_changes_its_digest(cases):
 
 
 def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, cases):
-    names = {f"{name.lower()}.json" for name in OPTIMIZERS}
+    names = {f"{name.lower()}.json" for name in EIGHT}
     assert {path.name for path in folder.iterdir()} == {*names, "MANIFEST.json", "CHANGES.txt"}
     assert sum(path.stat().st_size for path in folder.iterdir()) > 10e6  # the guide's reason not to install them
     manifest = json.loads((folder / "MANIFEST.json").read_text("utf-8"))
@@ -110,11 +109,11 @@ def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, ca
             "bytes": (folder / f"{name.lower()}.json").stat().st_size,
             "cases": counted[name],
         }
-        for name in OPTIMIZERS
+        for name in EIGHT
     ]
 
 
-@pytest.mark.parametrize("name", [*(name.lower() for name in OPTIMIZERS), "MANIFEST"])
+@pytest.mark.parametrize("name", [*(name.lower() for name in EIGHT), "MANIFEST"])
 def test_a_file_is_what_the_schema_says(name, folder):
     Draft202012Validator(schema()).validate(json.loads((folder / f"{name}.json").read_text("utf-8")))
 
@@ -141,7 +140,7 @@ def test_the_schema_refuses_what_it_does_not_name(folder):
     assert not validator.is_valid(file)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@each_name
 def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
     data = (folder / f"{name.lower()}.json").read_bytes()
     assert data.isascii() and b"\r" not in data and data.endswith(b"}\n")
@@ -160,7 +159,7 @@ def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
     steps = sum(len(case["expected"]) for case in file["cases"])
     for field in QUANTITIES:  # six spaces are the parameter's, seven the state's
         assert sum(line.startswith(f'      "{field}": [') for line in lines) == steps
-        assert sum(line.startswith(f'       "{field}": [') for line in lines) == steps * len(SLOTS[name])
+        assert sum(line.startswith(f'       "{field}": [') for line in lines) == steps * len(EXPECTED[name].slots)
 
 
 # Cases
@@ -182,7 +181,7 @@ def test_the_defaults_are_published_in_the_other_dtypes(dtype, cases):
     if dtype == "bfloat16":
         require("ml_dtypes")
     defaults = [case for case in all_cases() if case.label == "defaults"]
-    assert len(defaults) == 4 * 8 + 1
+    assert len(defaults) == sum(len(expected.regimes) for expected in EXPECTED.values())
     for case in defaults:
         wanted, published = recast(case, dtype), cases[f"{case.id}/{dtype}"]
         assert np.array_equal(values(published, published["parameter"]), wanted.parameter.astype(np.float64))
@@ -203,7 +202,7 @@ def test_expected_has_every_slot_every_step_and_every_element(cases):
     for case in cases.values():
         assert len(case["expected"]) == len(case["gradients"])
         for expected in case["expected"]:
-            assert set(expected["state"]) == set(SLOTS[case["optimizer"]])
+            assert set(expected["state"]) == set(EXPECTED[case["optimizer"]].slots)
         (size,) = case["shape"]
         assert all(len(quantity[field]) == size for _, _, quantity in quantities(case) for field in QUANTITIES)
 
@@ -280,43 +279,34 @@ def expected(cases, name, step, quantity):
 def test_a_nan_stays_in_its_element(cases):
     """It comes in steps 1, 3 and 4 for the elements 0, 1 and 2."""
     first = {0: 1, 1: 3, 2: 4}
-    for optimizer in OPTIMIZERS:
+    for optimizer in EIGHT:
         case = cases[f"{optimizer.lower()}/special/nan"]
         for step, name, quantity in quantities(case):
             nan = {index for index, text in enumerate(quantity["exact"]) if text == "nan"}
             reached = {index for index, at in first.items() if step + 1 >= at}
-            assert nan == (set() if (optimizer, name) == ("SGD", "v") else reached), (optimizer, step, name)
+            free = name in EXPECTED[optimizer].idle
+            assert nan == (set() if free else reached), (optimizer, step, name)
             assert nan == set(np.flatnonzero(np.isnan(values(case, quantity["nearest"]))))
 
 
-LAST = {  # parameter, then state, of the elements that meet +∞ and −∞ in the last gradient
-    "SGD": {"parameter": ("-inf", "inf"), "v": ("0", "0")},
-    "RMSprop": {"parameter": ("nan", "nan"), "v": ("inf", "inf")},
-    "Adagrad": {"parameter": ("nan", "nan"), "v": ("inf", "inf")},
-    "AdaDelta": {"parameter": ("nan", "nan"), "v": ("inf", "inf"), "u": ("nan", "nan")},
-    "Adam": {"parameter": ("nan", "nan"), "m": ("inf", "-inf"), "v": ("inf", "inf")},
-    "AdamW": {"parameter": ("nan", "nan"), "m": ("inf", "-inf"), "v": ("inf", "inf")},
-    "Adamax": {"parameter": ("nan", "nan"), "m": ("inf", "-inf"), "v": ("inf", "inf")},
-    "Lion": {"m": ("inf", "-inf")},
-}
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", EIGHT)
 def test_an_infinite_gradient(optimizer, cases):
-    rows = list(quantities(cases[f"{optimizer.lower()}/special/infinity"]))
+    """The first two elements meet +∞ and −∞ in the last gradient."""
+    rows, infinity = list(quantities(cases[f"{optimizer.lower()}/special/infinity"])), EXPECTED[optimizer].infinity
     for step, name, quantity in rows:
         if step < 3:
             assert not {"nan", "inf", "-inf"} & set(quantity["exact"])
-        elif name in LAST[optimizer]:
-            assert tuple(quantity["exact"][:2]) == LAST[optimizer][name]
+        elif name in infinity:
+            assert tuple(quantity["exact"][:2]) == infinity[name]
             assert not {"nan", "inf", "-inf"} & set(quantity["exact"][2:])
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", EIGHT)
 def test_where_a_square_overflows_v_is_infinite_and_the_parameter_stays(optimizer, cases):
     case = cases[f"{optimizer.lower()}/special/overflow"]
-    squares = optimizer not in ("SGD", "Adamax", "Lion")
-    kept = 1 - Fraction(1e-3) * Fraction(0.01) if optimizer == "AdamW" else 1  # weight decay needs no gradient
+    squares = EXPECTED[optimizer].squares
+    rate = Fraction(case["hyperparameters"]["learning_rate"])
+    kept = 1 - rate * Fraction(EXPECTED[optimizer].decay)  # weight decay needs no gradient
     for step, name, quantity in quantities(case):
         if name == "v":
             assert (set(quantity["exact"]) == {"inf"}) == squares
@@ -325,7 +315,7 @@ def test_where_a_square_overflows_v_is_infinite_and_the_parameter_stays(optimize
                 assert abs(Fraction(text) - Fraction(w) * kept ** (step + 1)) < Fraction(1, 10**28)
 
 
-@pytest.mark.parametrize("optimizer", ["RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW"])
+@pytest.mark.parametrize("optimizer", SQUARING)
 def test_where_a_square_underflows_its_mean_stays_zero(optimizer, cases):
     for _, name, quantity in quantities(cases[f"{optimizer.lower()}/special/underflow"]):
         assert (set(quantity["exact"]) == {"0"}) == (name in ("u", "v"))
@@ -341,13 +331,13 @@ def test_the_data_of_the_special_regime_are_what_their_names_say(cases):
         "nan": lambda x: np.isnan(x).any(),
         "infinity": lambda x: (x == np.inf).any() and (x == -np.inf).any(),
     }.items():
-        for optimizer in OPTIMIZERS:
+        for optimizer in EIGHT:
             case = cases[f"{optimizer.lower()}/special/{name}"]
             assert check(np.array([values(case, row) for row in case["gradients"]]))
             assert case["level"] == ("required" if name in ("nan", "infinity", "negative_zero") else "informative")
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", EIGHT)
 def test_the_fast_path_has_zeros_infinities_and_nan_where_the_special_regime_has(optimizer, cases):
     """In the informative cases too, where nothing is required of anyone."""
 
@@ -375,6 +365,6 @@ def test_mpmath_and_mpfr_give_the_committed_digests(library):
         require("gmpy2")
     committed = last_changes()
     subset = ("wide/defaults", "edge/defaults", "zeros/defaults/bfloat16", "plain/defaults/float64")
-    for vector in (vector for name in OPTIMIZERS for vector in vectors_of(name)):
+    for vector in (vector for name in EIGHT for vector in vectors_of(name)):
         if vector.regime == "special" or vector.id.endswith(subset):
             assert case_digest(derive(vector, library)) == committed[vector.id]

@@ -1,4 +1,4 @@
-"""A digit that is changed anywhere in any file is found, and its place named."""
+"""A digit that is changed anywhere in any file is found, and its place is named."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from mlx_optimizers.conformance.vectors import changes, last_changes, verify_vectors
+from tests.expected import EIGHT
 
 pytestmark = pytest.mark.xdist_group("vectors")
 
@@ -25,7 +26,7 @@ def test_what_was_written_is_right_and_progress_is_told(folder):
 
 
 def place(name, lines, number, column):
-    """What a problem must name of a digit: file, case, step and element, by looking at the text alone."""
+    """Say which words a problem must have for a digit: file, case, step and element, read from the text alone."""
     if name in ("MANIFEST.json", "CHANGES.txt"):
         return [f"{name}: "]
     start = max((i for i in range(number + 1) if lines[i] == "  {"), default=None)
@@ -66,18 +67,18 @@ def test_a_changed_digit_is_named_by_file_case_step_and_element(seed, copy):
             column = rng.choice([match.start() for match in re.finditer(r"\d", line)])
             changed[number] = change_digit(line, column, rng)
             wanted.append(place(path.name, lines, number, column))
-            if '["' in line:  # what was found and what is right
+            if '["' in line:  # the digits there and the right ones
                 start, end = line.rindex('"', 0, column), line.index('"', column) + 1
                 wanted[-1].append(f"found {changed[number][start:end]}, and {line[start:end]} is right")
         path.write_bytes("\n".join(changed).encode())
     problems = verify_vectors(copy)
-    assert len(problems) == len(wanted) >= 8 * 50
+    assert len(problems) == len(wanted) >= len(EIGHT) * 50
     for words in wanted:
         assert any(all(word in problem for word in words) for problem in problems), words
 
 
 def damage_of_every_kind(folder):
-    """Damage, and what must be said of it."""
+    """Do damage, and say how its message must begin."""
     newline = b"\n"
     (folder / "sgd.json").unlink()
     yield "sgd.json: No such file"
