@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator
 
 from tests.docs.copies import ROOT, build, copy_project, run
 from tests.support import alone, require
@@ -41,6 +41,12 @@ LINES = {
 }
 """What is added to other files, by the text that it stands behind."""
 
+RECORDS = "tests/expected.py"
+"""The file of the records, to which tests/toy/record.txt adds a step, before the class, and a record, at the end."""
+
+CLASS = "@dataclass(frozen=True, kw_only=True)\nclass Expected:\n"
+END = '}\n"""The records, in the order of the table."""\n'
+
 LISTED = "mlx_optimizers/vectors/CHANGES.txt"
 """The file to which scripts/vectors_changes.py adds the cases."""
 
@@ -56,14 +62,19 @@ def add(project: Path) -> list[str]:
             assert text.count(before) == 1, (name, before)
             text = text.replace(before, before + line)
         (project / name).write_text(text, encoding="utf-8")
+    text = (project / RECORDS).read_text(encoding="utf-8")
+    step, record = (TOY / "record.txt").read_text(encoding="utf-8").split(CLASS)
+    assert text.count(CLASS) == text.count(END) == 1
+    text = text.replace(CLASS, step + CLASS).replace(END, record + END)
+    (project / RECORDS).write_text(text, encoding="utf-8")
     unlisted = (project / LISTED).read_bytes()
     listing = run(ROOT / "scripts" / "vectors_changes.py", cwd=project)
     assert listing.returncode == 0, listing.stdout + listing.stderr
-    added = (project / LISTED).read_bytes().removeprefix(unlisted).decode().splitlines()
-    assert added and all(re.match(r"\S+ added soft/", line) for line in added), (
+    cases = (project / LISTED).read_bytes().removeprefix(unlisted).decode().splitlines()
+    assert cases and all(re.match(r"\S+ added soft/", line) for line in cases), (
         "the other optimizers' cases are as before"
     )
-    return [*NEW.values(), *LINES, LISTED]
+    return [*NEW.values(), RECORDS, *LINES, LISTED]
 
 
 @pytest.fixture(scope="session")
@@ -107,26 +118,49 @@ def test_it_can_be_traced_with_its_own_hyperparameters(project):
     assert rows == [("w", "-0.125"), ("s", "1"), ("w", "0.015"), ("s", "-1.75")]
 
 
-def test_it_has_vectors_and_the_other_optimizers_keep_theirs(project, vectors, tmp_path):
-    command(project, "vectors", tmp_path / "vectors")
-    assert "every byte is right" in command(project, "vectors", "--verify", tmp_path / "vectors")
-    written = {path.name: path.read_bytes() for path in (tmp_path / "vectors").iterdir()}
+@pytest.fixture(scope="module")
+def written(project, tmp_path_factory) -> Path:
+    """The vectors that the copy writes."""
+    folder = tmp_path_factory.mktemp("written")
+    command(project, "vectors", folder)
+    return folder
+
+
+@pytest.mark.xdist_group("vectors of the toy")
+def test_it_has_vectors_and_the_other_optimizers_keep_theirs(project, vectors, written):
+    assert "every byte is right" in command(project, "vectors", "--verify", written)
+    after = {path.name: path.read_bytes() for path in written.iterdir()}
     before = {path.name: path.read_bytes() for path in vectors.iterdir()}
-    assert written.keys() - before.keys() == {"soft.json"}
-    assert {name for name in before if written[name] != before[name]} == {"MANIFEST.json", "CHANGES.txt"}
+    assert after.keys() - before.keys() == {"soft.json"}
+    assert {name for name in before if after[name] != before[name]} == {"MANIFEST.json", "CHANGES.txt"}
 
 
-@pytest.mark.xfail(reason="the schema lists the optimizers by hand", strict=True, raises=ValidationError)
-def test_its_vectors_are_what_the_schema_says(project, tmp_path):
-    command(project, "vectors", tmp_path)
+@pytest.mark.xdist_group("vectors of the toy")
+def test_its_vectors_are_what_the_schema_says(project, written):
     schema = json.loads(command(project, "vectors", "--schema"))
-    Draft202012Validator(schema).validate(json.loads((tmp_path / "soft.json").read_text("utf-8")))
+    Draft202012Validator(schema).validate(json.loads((written / "soft.json").read_text("utf-8")))
 
 
 def test_its_examples_are_run_and_right(project):
     page, module = NEW["page.md"], NEW["module.py"]
     result = run("-m", "pytest", "-q", "-p", "no:cacheprovider", page, module, cwd=project)
     assert re.search(r"^2\d passed in ", result.stdout, re.MULTILINE), result.stdout + result.stderr
+
+
+TESTS = [
+    f"tests/{name}.py"
+    for name in (
+        *("conformance/test_cases", "oracle/test_formulas", "test_catalog", "test_expected", "test_inputs"),
+        *("test_modules", "test_program", "test_properties"),
+    )
+]
+"""Tests that run for every optimizer."""
+
+
+def test_the_tests_of_every_optimizer_take_it_from_its_record(project):
+    """What they expect is in ``record.txt``, which is worked out by hand."""
+    result = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "Soft or soft", *TESTS, cwd=project)
+    assert re.search(r"^1\d\d passed, ", result.stdout, re.MULTILINE), result.stdout + result.stderr
 
 
 # The site
@@ -173,6 +207,11 @@ def test_its_page_is_built_and_says_what_is_not_there_yet(project, built):
     results = article("results").select("table.results tbody tr")
     assert [words(row.select("td")[-1]) for row in results] == ["not in the report"] * 7
 
+    formula = "tests/docs/test_displayed_formulas.py"
+    chosen = "Soft and (exact_step or symbol)"  # the third counts the changes of longer formulas
+    tests = run("-m", "pytest", "-q", formula, "-k", chosen, cwd=project, MLX_OPTIMIZERS_SITE=str(html))
+    assert re.search(r"^2 passed, ", tests.stdout, re.MULTILINE), tests.stdout + tests.stderr
+
     axes = [[words(cell) for cell in row.select("td")] for row in article("guides/formulas").select("tbody tr")]
     assert ["size default sum", "gradient", "Soft", "the size of the gradient", "the tests"] in axes
 
@@ -215,7 +254,7 @@ def test_contributing_names_the_files_that_are_written_and_the_headings_of_the_p
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text.partition("## Add an optimizer\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`((?:mlx_optimizers|docs|tests)/[\w/<>]+\.\w+)`", section))
-    written = {name.replace("soft", "<name>") for name in (*NEW.values(), *LINES, LISTED)}
+    written = {name.replace("soft", "<name>") for name in (*NEW.values(), RECORDS, *LINES, LISTED)}
     assert written <= named
     template = (ROOT / "docs" / "_templates" / "autosummary" / "class.rst").read_text(encoding="utf-8")
     assert [name for name in re.findall(r'written\("([^"]+)"', template) if f"`## {name}`" not in section] == []

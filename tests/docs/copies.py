@@ -10,9 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlx_optimizers
 from tests.support import alone
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(mlx_optimizers.__file__).parent
+"""The package that is tested, which may be installed elsewhere."""
+
 LIMIT = 600
 """Seconds that one command may take."""
 COPIED = ("mlx_optimizers", "docs", "tests", "README.md", "CHANGELOG.md", "pyproject.toml", "conftest.py")
@@ -77,7 +81,7 @@ def copy_project(target: Path) -> Path:
     """Copy the sources of the site and of the examples, with KaTeX and the vectors where they are here already."""
     ignored = shutil.ignore_patterns("__pycache__", "generated")
     for name in COPIED:
-        source = ROOT / name
+        source = PACKAGE if name == PACKAGE.name else ROOT / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=ignored)
         else:

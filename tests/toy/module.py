@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, unit
-from mlx_optimizers.optimizer import Elementwise, LearningRate
+from mlx_optimizers.kinds import Constants, FloatArray, Hyperparameters, Number, Numbers, Real, Step
+from mlx_optimizers.rates import LearningRate
 
 __all__ = ["Soft"]
 
@@ -48,19 +48,19 @@ class Soft(Elementwise):
         self.decay = decay
         self.softness = softness
 
-    def coefficients(self, real: Any) -> tuple[Any, ...]:
+    def coefficients(self, real: Real) -> Constants:
         """The coefficients of one step, each rounded once to the dtype ``real``."""
         return real(1), real(self.learning_rate), real(self.decay), real(self.softness)
 
     @staticmethod
-    def rule(c: Any, w: Any, g: Any, s: Any) -> tuple[Any, Any]:
+    def rule(c: Constants, w: FloatArray, g: FloatArray, s: FloatArray) -> tuple[FloatArray, ...]:
         """One step in floats, each operation rounded once."""
         one, rate, decay, softness = c
         s = s * decay + g
         return w - (s * rate) / (one + np.abs(s) * softness), s
 
     @staticmethod
-    def exact(n: Any, h: Any, t: int, w: Any, g: Any, s: Any) -> tuple[Any, Any]:
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, s: Number) -> Step:
         """Advance over the numbers of a context ``n``."""
         s = h.decay * s + g
         return w - h.learning_rate * s / (1 + h.softness * n.abs(s)), s
