@@ -70,7 +70,7 @@ def fields(optimizer: type[mlx_optimizers.Optimizer]) -> list[dict[str, Any]]:
     for name, parameter in list(inspect.signature(optimizer).parameters.items())[1:]:
         value = parameter.default
         text = ", ".join(map(repr, value)) if isinstance(value, tuple) else json.dumps(value)
-        check = getattr(optimizer, name)._check
+        check = getattr(optimizer, name).check
         if check not in RANGES:
             raise ExtensionError(
                 f"{Path(__file__).name}: RANGES does not say what {check.__name__} takes, which checks {name} of "
