@@ -16,7 +16,8 @@ from lark.exceptions import UnexpectedInput
 
 import mlx_optimizers
 from mlx_optimizers.oracle import Exact
-from mlx_optimizers.oracle.trajectory import formula_named, walk
+from mlx_optimizers.oracle.formulas import parse
+from mlx_optimizers.oracle.trajectory import walk
 from tests import latex
 from tests.docs.copies import ROOT, run
 from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, FLAG, PAIR_BELOW_1, UP_TO_1, record_of
@@ -96,7 +97,7 @@ def difference(
     for hyperparameters in settings(optimizer):
         w, gradients = rng.normal(size=ELEMENTS), rng.normal(size=(STEPS, ELEMENTS))
         gradients[:, 0] = 0
-        exact = walk(formula_named(optimizer), Exact(BITS, "mpmath"), w, gradients, hyperparameters)
+        exact = walk(parse(optimizer), Exact(BITS, "mpmath"), w, gradients, hyperparameters)
         try:
             shown = list(carried(optimizer, page, tree, w, gradients, hyperparameters, taken))
         except (KeyError, ValueError, ZeroDivisionError) as error:  # no value, no root, no quotient
