@@ -13,26 +13,6 @@ from numpy.lib.array_utils import byte_bounds
 
 from mlx_optimizers.kinds import Dtype, FloatArray, Path, Tree
 
-__all__ = [
-    "FLOATS",
-    "at",
-    "from_mlx",
-    "is_mlx",
-    "is_node",
-    "label",
-    "leaves",
-    "like",
-    "name",
-    "overlapping",
-    "overlaps_itself",
-    "rebuilt",
-    "refuse_container",
-    "refuse_masked",
-    "shares",
-    "to_mlx",
-    "to_numpy",
-]
-
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 """Names of the dtypes that can be optimized."""
 
@@ -245,7 +225,7 @@ def overlapping(arrays: Sequence[FloatArray]) -> tuple[int, int] | None:
         return None
     # Asks NumPy about few pairs of interleaved arrays: where their bounds overlap, and their residues modulo a divisor
     # of their strides, from which each of their elements begins at the same distance.
-    steps = np.array([math.gcd(*_strides(arrays[index])) for index in order], np.int64)
+    steps = np.array([_step(arrays[index]) for index in order], np.int64)
     sizes = np.array([arrays[index].itemsize for index in order], np.int64)
     for at in crossed:
         near = np.flatnonzero(highs[:at] > lows[at])
@@ -277,9 +257,9 @@ def overlaps_itself(array: FloatArray) -> bool:
     return bool((np.diff(np.sort(starts, axis=None)) < array.itemsize).any())
 
 
-def _strides(array: FloatArray) -> list[int]:
-    """List the strides of the axes along which there is more than one element."""
-    return [stride for length, stride in zip(array.shape, array.strides, strict=True) if length > 1]
+def _step(array: FloatArray) -> int:
+    """Find the greatest common divisor of the strides along which there is more than one element."""
+    return math.gcd(*(stride for length, stride in zip(array.shape, array.strides, strict=True) if length > 1))
 
 
 _MAX_WORK = 100_000
