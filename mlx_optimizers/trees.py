@@ -109,10 +109,7 @@ def to_numpy(value: Tree, what: str) -> FloatArray:
     elif isinstance(value, np.generic):
         value = np.asarray(value)
     elif not isinstance(value, np.ndarray):
-        how = _conversion(value)
-        if how is not None:
-            raise TypeError(_foreign(value, what, how))
-        raise TypeError(f"{what} is {value!r:.60}, a {type(value).__name__}, not an array")
+        raise _foreign(value, what) or TypeError(f"{what} is {value!r:.60}, a {type(value).__name__}, not an array")
     if value.dtype.name not in FLOATS:
         raise TypeError(f"{what} has dtype {value.dtype}, not one of {', '.join(FLOATS)}")
     refuse_masked(value, what)
@@ -159,16 +156,19 @@ _TRACED = (
 
 def refuse_container(value: Tree, what: str) -> None:
     """Raise TypeError, which says how to convert it, for a container that is no dictionary, list or tuple."""
-    how = _conversion(value)
-    if how is not None and not hasattr(value, "dtype"):
-        raise TypeError(_foreign(value, what, how))
+    error = _foreign(value, what)
+    if error is not None and not hasattr(value, "dtype"):
+        raise error
 
 
-def _foreign(value: Tree, what: str, how: str) -> str:
+def _foreign(value: Tree, what: str) -> TypeError | None:
+    """Return an error that says how to convert a container or an array of another library; None for what is neither."""
+    how, kind = _conversion(value), type(value)
+    if how is None:
+        return None
     if how is _TRACED:
-        return f"{what} is {how}"
-    kind = type(value)
-    return (
+        return TypeError(f"{what} is {how}")
+    return TypeError(
         f"{what} is a {kind.__module__}.{kind.__qualname__}, but trees are made of dictionaries, lists and tuples "
         f"of NumPy or MLX arrays; {how}"
     )
