@@ -11,7 +11,7 @@ from mlx_optimizers.execution.blocks import Columns
 from mlx_optimizers.execution.plan import Plan
 from mlx_optimizers.execution.program import Coefficients, bind
 from mlx_optimizers.execution.threads import Stopped
-from mlx_optimizers.kinds import Constants, Dtype, FloatArray, Path, Real, Slots, Tree, Value
+from mlx_optimizers.kinds import Constants, Dtype, FloatArray, Real, Slots, Tree, Value
 from mlx_optimizers.leaves import Leaf
 from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.rates import Counted, Due
@@ -65,11 +65,10 @@ class Elementwise(Optimizer):
 
     def apply_single(self, gradient: FloatArray, parameter: FloatArray, state: Slots) -> FloatArray:
         """Advance one parameter by one step, in place; see `Optimizer.apply_single`."""
-        plan, columns = self._plan_of([()], [parameter], [state])
-        gradients = plan.ready([np.broadcast_to(np.asarray(gradient, parameter.dtype), parameter.shape)])
-        assert gradients is not None  # it is of the parameter's shape and dtype
+        g = np.broadcast_to(np.asarray(gradient, parameter.dtype), parameter.shape)
+        plan, arrays = self._plan_of([Leaf((), parameter, parameter, g)], [state])
         try:
-            plan.run([columns[0], gradients, *columns[1:]], self._coefficients([parameter.dtype]))
+            plan.run(arrays, self._coefficients(plan.dtypes))
         except Stopped as stopped:
             raise (stopped.__cause__ or stopped) from None
         return parameter
@@ -78,10 +77,14 @@ class Elementwise(Optimizer):
         rule, slots = type(self).rule, len(self.slots)
         return {dtype: bind(rule, tuple(self.coefficients(dtype.type)), slots) for dtype in dtypes}
 
-    def _plan_of(self, paths: list[Path], parameters: list[FloatArray], states: list[Slots]) -> tuple[Plan, Columns]:
-        written = [parameters, *([slots[slot] for slots in states] for slot in self.slots)]
+    def _plan_of(self, found: list[Leaf], states: list[Slots]) -> tuple[Plan, Columns]:
+        """Plan the steps of leaves; return the arrays of the first one too."""
+        parameters, slots = [leaf.w for leaf in found], [[state[slot] for state in states] for slot in self.slots]
         coefficients = self._coefficients({w.dtype for w in parameters})
-        return Plan(paths, written, self.slots, type(self).rule, coefficients), written
+        plan = Plan([leaf.path for leaf in found], [parameters, *slots], self.slots, type(self).rule, coefficients)
+        gradients = plan.ready([leaf.g for leaf in found])
+        assert gradients is not None  # each has its parameter's shape and dtype
+        return plan, [parameters, gradients, *slots]
 
     def _planned(self, gradients: Tree, model: Tree) -> bool:
         plan = self._plan
@@ -98,11 +101,8 @@ class Elementwise(Optimizer):
         if self._by_array:
             return super()._advance_all(found, states, due)
         with Counted(self._rates, due) as counted:
-            parameters = [leaf.w for leaf in found]
-            plan, (_, *slots) = self._plan_of([leaf.path for leaf in found], parameters, states)
-            gradients = plan.ready([leaf.g for leaf in found])
-            assert gradients is not None  # each was cast to its parameter's dtype
-            self._run(plan, [parameters, gradients, *slots], counted)
+            plan, arrays = self._plan_of(found, states)
+            self._run(plan, arrays, counted)
         return plan
 
     def _run(self, plan: Plan, arrays: Columns, counted: Counted) -> None:

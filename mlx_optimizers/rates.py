@@ -171,7 +171,8 @@ class Counted:
     def __init__(self, rates: Rates, due: Due) -> None:
         self.text = ""  # what an exception has to say; nothing as long as nothing has moved
         self._rates, self._due = rates, due
-        self._before = rates.step(), rates._rate, rates._single, rates._image
+        rates.step()
+        self._before = vars(rates).copy()
         self._others = {name: rates.state[name] for name in due if name != "learning_rate"}
 
     def __enter__(self) -> Self:
@@ -197,12 +198,10 @@ class Counted:
 
     def _undo(self) -> None:
         rates = self._rates
-        rates.state.update(self._others)
-        step, rate, single, image = self._before
-        rates.set_step(step)
-        if image is not None:
-            rates._rate, rates._single, rates._image = rate, single, image
-            rates.state["learning_rate"] = image
+        vars(rates).update(self._before)
+        rates.state.update(self._others, step=rates._step)
+        if rates._image is not None:
+            rates.state["learning_rate"] = rates._image
 
     def run(self, step: Callable[[], None], paths: Sequence[Path]) -> None:
         """Run a step; where it stops early, raise why, with what has moved: an interrupt as it is, else a RuntimeError.

@@ -13,26 +13,6 @@ from numpy.lib.array_utils import byte_bounds
 
 from mlx_optimizers.kinds import Dtype, FloatArray, Path, Tree
 
-__all__ = [
-    "FLOATS",
-    "at",
-    "from_mlx",
-    "is_mlx",
-    "is_node",
-    "label",
-    "leaves",
-    "like",
-    "name",
-    "overlapping",
-    "overlaps_itself",
-    "rebuilt",
-    "refuse_container",
-    "refuse_masked",
-    "shares",
-    "to_mlx",
-    "to_numpy",
-]
-
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 """Names of the dtypes that can be optimized."""
 
@@ -129,10 +109,7 @@ def to_numpy(value: Tree, what: str) -> FloatArray:
     elif isinstance(value, np.generic):
         value = np.asarray(value)
     elif not isinstance(value, np.ndarray):
-        how = _conversion(value)
-        if how is not None:
-            raise TypeError(_foreign(value, what, how))
-        raise TypeError(f"{what} is {value!r:.60}, a {type(value).__name__}, not an array")
+        raise _foreign(value, what) or TypeError(f"{what} is {value!r:.60}, a {type(value).__name__}, not an array")
     if value.dtype.name not in FLOATS:
         raise TypeError(f"{what} has dtype {value.dtype}, not one of {', '.join(FLOATS)}")
     refuse_masked(value, what)
@@ -179,16 +156,19 @@ _TRACED = (
 
 def refuse_container(value: Tree, what: str) -> None:
     """Raise TypeError, which says how to convert it, for a container that is no dictionary, list or tuple."""
-    how = _conversion(value)
-    if how is not None and not hasattr(value, "dtype"):
-        raise TypeError(_foreign(value, what, how))
+    error = _foreign(value, what)
+    if error is not None and not hasattr(value, "dtype"):
+        raise error
 
 
-def _foreign(value: Tree, what: str, how: str) -> str:
+def _foreign(value: Tree, what: str) -> TypeError | None:
+    """Return an error that says how to convert a container or an array of another library; None for what is neither."""
+    how, kind = _conversion(value), type(value)
+    if how is None:
+        return None
     if how is _TRACED:
-        return f"{what} is {how}"
-    kind = type(value)
-    return (
+        return TypeError(f"{what} is {how}")
+    return TypeError(
         f"{what} is a {kind.__module__}.{kind.__qualname__}, but trees are made of dictionaries, lists and tuples "
         f"of NumPy or MLX arrays; {how}"
     )
@@ -237,59 +217,25 @@ def overlapping(arrays: Sequence[FloatArray]) -> tuple[int, int] | None:
 
     Takes a pair to share memory where NumPy gives up the search for a common element.
     """
-    # Groups are split, by bounds and by residues, for as long as that tells any arrays apart; arrays of different
-    # groups share nothing. Each element of an array starts at the same residue modulo any divisor of its strides.
-    lows, highs = zip(*map(_bounds, arrays), strict=True) if arrays else ((), ())
-    undecided = [[index for index, array in enumerate(arrays) if array.nbytes]]
-    while undecided:
-        for group in _connected(undecided.pop(), lows, highs):
-            step = math.gcd(*(stride for index in group for stride in _strides(arrays[index])))
-            if step:
-                starts = {index: lows[index] % step for index in group}
-                ends = {index: starts[index] + arrays[index].itemsize for index in group}
-                parts = _connected(group, starts, ends, step)
-                if len(parts) != 1 or len(parts[0]) < len(group):
-                    undecided += parts
-                    continue
-            near: list[int] = []
-            for index in group:
-                near = [other for other in near if highs[other] > lows[index]]
-                for other in near:
-                    ahead = lows[index] - lows[other]
-                    if step and ahead % step >= arrays[other].itemsize and -ahead % step >= arrays[index].itemsize:
-                        continue
-                    if _share(arrays[other], arrays[index]):
-                        first, second = sorted((other, index))
-                        return first, second
-                near.append(index)
+    bounds = sorted((*byte_bounds(array), index) for index, array in enumerate(arrays) if array.size)
+    lows, highs, order = np.array(bounds, np.int64).reshape(-1, 3).T
+    reached = np.maximum.accumulate(highs)
+    crossed = np.flatnonzero(reached[:-1] > lows[1:]) + 1
+    if not crossed.size:
+        return None
+    # Asks NumPy about few pairs of interleaved arrays: where their bounds overlap, and their residues modulo a divisor
+    # of their strides, from which each of their elements begins at the same distance.
+    steps = np.array([_step(arrays[index]) for index in order], np.int64)
+    sizes = np.array([arrays[index].itemsize for index in order], np.int64)
+    for at in crossed:
+        near = np.flatnonzero(highs[:at] > lows[at])
+        ahead, step = lows[at] - lows[near], np.gcd(steps[near], steps[at])
+        step[step == 0] = reached[-1]  # both have one element
+        for other in near[(ahead % step < sizes[near]) | (-ahead % step < sizes[at])]:
+            first, second = sorted((int(order[other]), int(order[at])))
+            if _share(arrays[first], arrays[second]):
+                return first, second
     return None
-
-
-def _connected(
-    members: list[int],
-    lows: Sequence[int] | dict[int, int],
-    highs: Sequence[int] | dict[int, int],
-    around: int = 0,
-) -> list[list[int]]:
-    """Group the members whose intervals overlap, directly or by way of others; leave out those that are alone.
-
-    Joins, where ``around`` is given, the two ends of a circle of that length.
-    """
-    groups: list[list[int]] = []
-    end = 0
-    for index in sorted(members, key=lows.__getitem__):
-        if groups and lows[index] < end:
-            groups[-1].append(index)
-            end = max(end, highs[index])
-        else:
-            groups.append([index])
-            end = highs[index]
-    first = 0
-    if around:
-        while first < len(groups) - 1 and lows[groups[first][0]] < end - around:
-            groups[-1] += groups[first]
-            first += 1
-    return [group for group in groups[first:] if len(group) > 1]
 
 
 def overlaps_itself(array: FloatArray) -> bool:
@@ -311,9 +257,9 @@ def overlaps_itself(array: FloatArray) -> bool:
     return bool((np.diff(np.sort(starts, axis=None)) < array.itemsize).any())
 
 
-def _strides(array: FloatArray) -> list[int]:
-    """List the strides of the axes along which there is more than one element."""
-    return [stride for length, stride in zip(array.shape, array.strides, strict=True) if length > 1]
+def _step(array: FloatArray) -> int:
+    """Find the greatest common divisor of the strides along which there is more than one element."""
+    return math.gcd(*(stride for length, stride in zip(array.shape, array.strides, strict=True) if length > 1))
 
 
 _MAX_WORK = 100_000

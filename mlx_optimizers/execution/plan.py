@@ -16,9 +16,9 @@ from mlx_optimizers.execution.program import Coefficients, Rule
 from mlx_optimizers.execution.threads import threads
 from mlx_optimizers.kinds import Dtype, FloatArray, Path, Shape, Tree
 
-# What may change about an array, asked of all arrays at a time. The flags are bits of one number.
+# What may change about an array, asked of all arrays at a time.
 _SHAPE, _DTYPE, _FLAGS = attrgetter("shape"), attrgetter("dtype"), attrgetter("flags.num")
-_CONTIGUOUS, _OWNS_DATA = 0x1, 0x4
+_PLAIN = {_FLAGS(np.empty(shape)) for shape in ((2,), (2, 2))}  # contiguous, in its own memory
 
 _NODES = (dict, list, tuple)  # as `trees.is_node`, which takes three times as long
 
@@ -38,7 +38,6 @@ class Plan:
         self._gone: list[weakref.ref[FloatArray]] = []
         plain = (x for x in every if not (x.flags.owndata and x.flags.forc))
         self._references = [weakref.ref(array, self._gone.append) for array in plain]
-        self._usual: list[int] | None = None  # flags of gradients that were fit and had their memory to themselves
         self._shares = trees.shares(every)
         owners = list(map(_owner, every))
         self._owners = None if None in owners else set(owners)
@@ -70,15 +69,13 @@ class Plan:
         """Copy gradients that are not laid out as planned or share memory; None if another shape or dtype is there."""
         if not {*map(type, gradients)} <= {np.ndarray} or _facts(gradients) != self._given:
             return None
-        flags = list(map(_FLAGS, gradients))
-        if flags == self._usual and self._owners is not None and self._owners.isdisjoint(map(id, gradients)):
+        plain = {*map(_FLAGS, gradients)} <= _PLAIN
+        if plain and self._owners is not None and self._owners.isdisjoint(map(id, gradients)):
             return gradients
-        fit = [
-            not (self._shares(g) or (flat and not one & _CONTIGUOUS))
-            for g, one, flat in zip(gradients, flags, self._blocks.flat, strict=True)
+        return [
+            np.array(g, order="C") if self._shares(g) or (flat and not g.flags.c_contiguous) else g
+            for g, flat in zip(gradients, self._blocks.flat, strict=True)
         ]
-        self._usual = flags if all(fit) and all(one & _OWNS_DATA for one in flags) else None
-        return [g if good else np.array(g, order="C") for g, good in zip(gradients, fit, strict=True)]
 
 
 Facts = list[Shape] | list[Dtype] | list[int]

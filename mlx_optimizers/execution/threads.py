@@ -58,30 +58,27 @@ def set_threads(count: int | None) -> None:
     _set = count
 
 
-class _Worker(threading.Thread):
-    """Runs what is put into its queue, which wakes it within 20 µs."""
+Jobs = queue.SimpleQueue[Callable[[], None]]  # wakes the thread that waits for it within 20 µs
 
-    def __init__(self, number: int) -> None:
-        super().__init__(name=f"mlx-optimizers_{number}", daemon=True)
-        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.start()
-
-    def run(self) -> None:
-        """Run jobs for as long as the process lives."""
-        while True:
-            self.jobs.get()()
+_workers: list[tuple[threading.Thread, Jobs]] = []
 
 
-_workers: list[_Worker] = []
+def _work(jobs: Jobs) -> None:
+    """Run jobs for as long as the process lives."""
+    while True:
+        jobs.get()()
 
 
-def _started(count: int) -> list[_Worker]:
-    """Start workers that are needed for the first time, and return them; fewer while the interpreter ends."""
+def _started(count: int) -> list[Jobs]:
+    """Start workers that are needed for the first time; return their queues, fewer while the interpreter ends."""
     with contextlib.suppress(RuntimeError):
-        _workers[:] = filter(_Worker.is_alive, _workers)  # a forked child has none of its parent's
+        _workers[:] = [worker for worker in _workers if worker[0].is_alive()]  # a forked child has none of its parent's
         while len(_workers) < count:
-            _workers.append(_Worker(len(_workers)))
-    return _workers[:count]
+            jobs: Jobs = queue.SimpleQueue()
+            thread = threading.Thread(target=_work, args=[jobs], name=f"mlx-optimizers_{len(_workers)}", daemon=True)
+            thread.start()
+            _workers.append((thread, jobs))
+    return [jobs for _, jobs in _workers[:count]]
 
 
 class Stopped(Exception):
@@ -129,9 +126,9 @@ def share(parts: int, run: Callable[[int, int], None], count: int) -> None:
                 errors.append(error)
 
     try:
-        for thread, worker in enumerate(_started(count - 1), 1):
+        for thread, jobs in enumerate(_started(count - 1), 1):
             # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-            worker.jobs.put(partial(contextvars.copy_context().run, work, thread))
+            jobs.put(partial(contextvars.copy_context().run, work, thread))
         work(0)
     except BaseException as error:  # an interrupt
         errors.append(error)
