@@ -173,7 +173,7 @@ class Counted:
         self._rates, self._due = rates, due
         rates.step()
         self._before = vars(rates).copy()
-        self._others = {name: rates.state[name] for name in due if name != "learning_rate"}
+        self._counters = {name: rates.state[name] for name in ("step", "learning_rate", *due) if name in rates.state}
 
     def __enter__(self) -> Self:
         try:
@@ -197,11 +197,8 @@ class Counted:
                 error.add_note(self.text)
 
     def _undo(self) -> None:
-        rates = self._rates
-        vars(rates).update(self._before)
-        rates.state.update(self._others, step=rates._step)
-        if rates._image is not None:
-            rates.state["learning_rate"] = rates._image
+        vars(self._rates).update(self._before)
+        self._rates.state.update(self._counters)
 
     def run(self, step: Callable[[], None], paths: Sequence[Path]) -> None:
         """Run a step; where it stops early, raise why, with what has moved: an interrupt as it is, else a RuntimeError.
