@@ -171,9 +171,8 @@ class Counted:
     def __init__(self, rates: Rates, due: Due) -> None:
         self.text = ""  # what an exception has to say; nothing as long as nothing has moved
         self._rates, self._due = rates, due
-        rates.step()
-        self._before = vars(rates).copy()
-        self._counters = {name: rates.state[name] for name in ("step", "learning_rate", *due) if name in rates.state}
+        self._before = rates.step(), rates._rate, rates._single, rates._image
+        self._others = {name: rates.state[name] for name in due if name != "learning_rate"}
 
     def __enter__(self) -> Self:
         try:
@@ -197,8 +196,13 @@ class Counted:
                 error.add_note(self.text)
 
     def _undo(self) -> None:
-        vars(self._rates).update(self._before)
-        self._rates.state.update(self._counters)
+        rates = self._rates
+        rates.state.update(self._others)
+        step, rate, single, image = self._before
+        rates.set_step(step)
+        if image is not None:
+            rates._rate, rates._single, rates._image = rate, single, image
+            rates.state["learning_rate"] = image
 
     def run(self, step: Callable[[], None], paths: Sequence[Path]) -> None:
         """Run a step; where it stops early, raise why, with what has moved: an interrupt as it is, else a RuntimeError.
