@@ -162,7 +162,7 @@ class FormulaAxes(Table):
             for value, meaning in axis.meaning.items():
                 having = [one for one, values in axis.values.items() if value in values[1:] or value == "NAME:VALUE"]
                 everyone = len(having) == len(NAMES)
-                yield [name, literal(value), "all" if everyone else ", ".join(having), meaning.words, meaning.found]
+                yield [name, literal(value), "all" if everyone else ", ".join(having), meaning.words, meaning.seen_in]
                 name = ""
 
 

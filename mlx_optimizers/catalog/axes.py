@@ -19,7 +19,7 @@ RESET = Event("loading a checkpoint reset the state without a word", "0.2.0 to 0
 
 
 def up_to_a_millionth(eps: float) -> tuple[float, float]:
-    """From ε to 1e-6, or the other way about."""
+    """Span ε and 1e-6, the smaller first."""
     low, high = sorted((eps, 1e-6))
     return low, high
 
@@ -87,12 +87,12 @@ _NEEDS: dict[str, Callable[[Choice], str | None]] = {"step": _step_needs, "eps":
 
 
 def axis(name: str, *values: str) -> Axis:
-    """An axis that several optimizers have, with the values that this one can take, the default first."""
+    """Build an axis that several optimizers share, with the values of this one, the default first."""
     return Axis(name, values, _MEANING[name], _NEEDS.get(name, lambda choice: None))
 
 
 def ignored(*values: str) -> Axis:
-    """The axis of hyperparameters that are left at some value, with the values that a diagnosis tries."""
+    """Build the axis of hyperparameters that are left at some value, with the values that a diagnosis tries."""
     return axis("ignored", "none", *IGNORED_RATES, *values)
 
 
@@ -103,12 +103,12 @@ IGNORED_DECAYS = tuple(f"weight_decay:{value}" for value in ("0.0001", "0.001", 
 
 
 def root(a: Choice, n: Numbers, h: Hyperparameters, v: Number) -> Number:
-    """The divisor √v + ε, or √(v + ε)."""
+    """Form the divisor √v + ε, or √(v + ε)."""
     return n.sqrt(v + h.eps) if a["eps"] == "inside_sqrt" else n.sqrt(v) + h.eps
 
 
 def decayed_before(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Number:
-    """The parameter after a decoupled weight decay before the step."""
+    """Apply a decoupled weight decay before the step."""
     kind = a.get("weight_decay")
     if kind not in ("decoupled", "unscaled"):
         return w
@@ -117,5 +117,5 @@ def decayed_before(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Numb
 
 
 def decayed_after(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Number:
-    """The parameter after a weight decay after the step."""
+    """Apply a weight decay after the step."""
     return (1 - n.lift(h.learning_rate) * h.weight_decay) * w if a.get("weight_decay") == "after" else w
