@@ -10,7 +10,7 @@ from pathlib import Path
 from mlx_optimizers.catalog import Elsewhere, entry_of
 from mlx_optimizers.conformance import Backend, Case, Unsupported
 
-__all__ = ["BACKENDS", "CHECKED", "OWN", "Claims", "Unavailable", "counterpart", "open_backend", "require_known"]
+__all__ = ["BACKENDS", "CHECKED", "OWN", "Unavailable", "open_backend", "require_known"]
 
 
 class Unavailable(Exception):

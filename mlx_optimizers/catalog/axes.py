@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlx_optimizers.catalog.entry import Axis, Choice, Event, Value
+from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Event, Value
 from mlx_optimizers.kinds import Hyperparameters, Number, Numbers
 
 CHANGING = (0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01)
@@ -15,6 +15,11 @@ SCHEDULED: Mapping[str, Any] = {"learning_rate": CHANGING}
 BETAS: Mapping[str, Any] = {**SCHEDULED, "betas": (0.6, 0.7)}
 REGIMES = ("plain", "tiny", "wide", "zeros")
 
+FIRST_GRADIENT = Event("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,))
+INSIDE_ROOT = Event("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,))
+CORRECTION = Event(
+    "`bias_correction` was added; it changed float16 and bfloat16 to float32", "0.21.1 to 0.26.4", (1640, 2350)
+)
 RESET = Event("loading a checkpoint reset the state without a word", "0.2.0 to 0.16.0", (1259, 1264))
 
 
@@ -22,6 +27,17 @@ def up_to_a_millionth(eps: float) -> tuple[float, float]:
     """Span ε and 1e-6, the smaller first."""
     low, high = sorted((eps, 1e-6))
     return low, high
+
+
+def adam_elsewhere(name: str) -> dict[str, Elsewhere]:
+    """Describe Adam or AdamW in other libraries, which keep the same state under other names."""
+    corrected = f"{name}[bias_correction=true]"
+    before = f"{name}[bias_correction=true,eps=before_correction]"
+    return {
+        "torch": Elsewhere(name, corrected, {"exp_avg": "m", "exp_avg_sq": "v"}),
+        "optax": Elsewhere(name.lower(), corrected, {"mu": "m", "nu": "v"}),
+        "keras": Elsewhere(name, before, {"_momentums": "m", "_velocities": "v"}),
+    }
 
 
 FIRST = ("true", "first")

@@ -25,11 +25,11 @@ __all__ = ["html"]
 _WIDTH, _HEIGHT = 640, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 90, 12, 36
 _LOW = -4
-"""The smallest power of ten that a plot shows; what is closer to the exact value is drawn there."""
+"""The smallest power of ten that a plot shows; smaller error ratios are drawn there."""
 
 
 def html(report: Report) -> str:
-    """The report as an HTML page, with a plot of error against accepted distance, step by step, for each optimizer."""
+    """Write the report as an HTML page, with a plot of the error ratio, step by step, for each optimizer."""
     rows = summaries(report)
     head = escape(title(report))
     style = files(__package__).joinpath("report.css").read_text("utf-8")
@@ -78,7 +78,7 @@ def _cases(results: list[Verdict]) -> str:
 
 
 def _plot(row: Summary) -> str:
-    """Error over accepted distance, on a logarithmic scale, a line for each case and quantity."""
+    """Plot the error ratio on a logarithmic scale, a line for each case and quantity."""
     lines = [
         (f"{result.case.id}, {name}", name, values)
         for result in row.results
@@ -95,18 +95,19 @@ def _plot(row: Summary) -> str:
         inside = min(max(log, _LOW), high)
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - inside) / (high - _LOW)
 
+    def level(kind: str, power: int) -> str:
+        return f'<line class="{kind}" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>'
+
     marks = []
     for power in range(_LOW, high + 1, 1 + (high - _LOW) // 8):
-        marks.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>'
-        )
+        marks.append(level("grid", power))
         marks.append(f'<text x="{_LEFT - 6}" y="{y(power) + 4:.1f}" text-anchor="end">{_power(power)}</text>')
     marks += [
         f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{step}</text>'
         for step in range(1, steps + 1)
     ]
     marks.append(f'<text x="{x(1):.1f}" y="{_HEIGHT - 4}">step</text>')
-    marks.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
+    marks.append(level("limit", 0))
     for place, name in enumerate(dict.fromkeys(name for _, name, _ in lines)):
         at = _TOP + 12 + 16 * place
         marks.append(
@@ -136,7 +137,7 @@ def _power(power: int) -> str:
 
 
 def _runs(points: list[tuple[float, float] | None]) -> Iterator[str]:
-    """The parts of a line between the steps where nothing was tested; a lone point as a line of no length."""
+    """Yield the parts of a line between steps without a test; a lone point is a line of no length."""
     run: list[str] = []
     for point in [*points, None]:
         if point is not None:
