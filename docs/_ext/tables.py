@@ -1,4 +1,4 @@
-"""Tables that are made from the code and from the committed reports while the site is built.
+"""Build tables from the code and from the committed reports.
 
 Directives without arguments: ``backend-results``, ``backend-claims``, ``unsupported-cases``, ``formula-axes``.
 """
