@@ -1,4 +1,4 @@
-"""Foreign code in a process of its own: whatever it does to the process, it says nothing of what it was asked."""
+"""Run foreign code in a process of its own, which it may end without ending ours."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import IO, Any, NoReturn
 __all__ = ["Ended", "apart"]
 
 PATIENCE = 2.0
-"""Seconds that a process has to end when it is told to."""
+"""Seconds in which a process must end when it is told to."""
 
 _BEGUN, _ANSWER = b"begun\n", b"answer\n"
 _PR_SET_PDEATHSIG = 1
 
 
 class Ended(Exception):
-    """The process was over before the work was; its text says how.
+    """The process ended before the work did; the text says how.
 
     Args:
         how: With which status, or by which signal.
@@ -43,7 +43,7 @@ def apart(work: Callable[[Callable[[], None]], Any]) -> Any:
         work: Gets a function to call when it begins in earnest.
 
     Returns:
-        What it returns, which has to be JSON.
+        The result of the work, which must be JSON.
 
     Raises:
         Ended: where the process ends first, with any status, also of success.
@@ -84,7 +84,7 @@ def _how(end: int | None) -> str:
 
 
 def _answer(work: Callable[[Callable[[], None]], Any], answer: IO[bytes], parent: int) -> NoReturn:
-    """In the child: write the answer and end, whatever is to be done at the end of the program."""
+    """In the child: write the answer and end, without the exit handlers of the program."""
     try:
         if sys.platform == "linux":  # end with the parent, were it killed
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -105,7 +105,7 @@ def _answer(work: Callable[[Callable[[], None]], Any], answer: IO[bytes], parent
 
 
 def _end(child: int) -> None:
-    """End the child; it has a moment in which to end what it has started."""
+    """End the child, after a moment in which it can end its own processes."""
     with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has
         os.kill(child, signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE

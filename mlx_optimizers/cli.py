@@ -84,29 +84,40 @@ def _run(argv: Sequence[str], *, ours: bool) -> int:
     except _Signalled as signalled:
         _say(f"{arguments.parser.prog}: ended by {signalled.number.name}")
         return 128 + signalled.number
-    except _Nothing as error:
-        return _nothing(str(error))
-    except _NoReport as error:
-        _say(f"mlx-optimizers: no report: {error}")
-        return DEVIATES
-    except _UsageError as error:
-        _say(f"{arguments.parser.format_usage()}{arguments.parser.prog}: error: {error}")
-        return USAGE
+    except _Stop as stop:
+        _say(stop.text)
+        return stop.status
     except OSError as error:  # a file that cannot be read or written
         _say(f"{arguments.parser.prog}: error: {error}")
         return USAGE
 
 
-class _UsageError(Exception):
-    pass
+class _Stop(Exception):
+    """The end of a command that has no result.
+
+    Args:
+        text: What standard error says.
+        status: The exit status.
+    """
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text, status)
+        self.text, self.status = text, status
 
 
-class _Nothing(Exception):
-    """Nothing was executed; the text says why."""
+def _usage(arguments: argparse.Namespace, error: str | Exception) -> _Stop:
+    """Stop for arguments that a command cannot run with."""
+    return _Stop(f"{arguments.parser.format_usage()}{arguments.parser.prog}: error: {error}", USAGE)
 
 
-class _NoReport(Exception):
-    """Cases were begun, and what was checked ended before there was a report; the text says how."""
+def _nothing(reason: str | Exception) -> _Stop:
+    """Stop before anything was executed."""
+    return _Stop(f"mlx-optimizers: nothing was executed: {reason}", EXECUTED_NOTHING)
+
+
+def _no_report(reason: str) -> _Stop:
+    """Stop where the checked code ended after the first case had begun, before the report."""
+    return _Stop(f"mlx-optimizers: no report: {reason}", DEVIATES)
 
 
 class _Signalled(KeyboardInterrupt):
@@ -122,7 +133,7 @@ class _Signalled(KeyboardInterrupt):
 
 
 _SOON = 3.0
-"""Seconds in which what was begun is ended, when a signal has come."""
+"""Seconds after a signal in which further ones are ignored, while the command ends what it began."""
 
 
 def _hear_signals() -> None:
@@ -139,7 +150,7 @@ def _hear_signals() -> None:
             raise _Signalled(number)
 
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
-        number = getattr(signal, name, None)  # Windows has not all
+        number = getattr(signal, name, None)  # Windows lacks some
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, raise_it)
 
@@ -191,9 +202,9 @@ def _flush(stream: TextIO) -> None:
 
 
 def _write_every_character() -> None:
-    """Reports are UTF-8, as files and in pipes, whatever the locale; a terminal that has not all shows ? for some.
+    """Write UTF-8 into files and pipes under every locale; a terminal shows ? for the characters that it lacks.
 
-    Who sets PYTHONIOENCODING has asked for another encoding, and gets it.
+    PYTHONIOENCODING overrides this.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         if sys.stdout.isatty() or os.environ.get("PYTHONIOENCODING"):
@@ -267,7 +278,7 @@ def _check(arguments: argparse.Namespace) -> int:
         _print(json.dumps(schema("report"), indent=2) + "\n")
         return 0
     if arguments.backend is None:
-        raise _UsageError("the following arguments are required: BACKEND")
+        raise _usage(arguments, "the following arguments are required: BACKEND")
     optimizers, formula = arguments.optimizer, None
     try:
         for name in optimizers or ():
@@ -282,16 +293,16 @@ def _check(arguments: argparse.Namespace) -> int:
         cases = matching(optimizers, arguments.case)
         require_known(arguments.backend)
     except ValueError as error:
-        raise _UsageError(str(error)) from error
+        raise _usage(arguments, error) from error
     if arguments.list:
         _print("".join(f"{case.id}\n" for case in cases))
         return 0
     if not cases:
-        return _nothing("no case matches")
+        raise _nothing("no case matches")
     with contextlib.ExitStack() as output:
         # Opened first, so that a place that cannot be written to is known before anything runs.
         file = output.enter_context(replacing(arguments.output)) if arguments.output is not None else None
-        # Code of the user's own may end the process that it runs in; a report is not for it to write.
+        # The user's own code may end its process; it must not write the report.
         foreign = arguments.ours and arguments.backend.partition(":")[0] in OWN and hasattr(os, "fork")
         text, broken, status = (_apart if foreign else _done)(arguments, cases, formula)
         if file is not None:
@@ -304,30 +315,28 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _apart(arguments: argparse.Namespace, cases: list[Case], formula: Formula | None) -> tuple[str, str | None, int]:
-    """As `_done`, in a process of its own."""
+    """Run `_done` in a process of its own."""
 
     def work(begin: Callable[[], None]) -> dict[str, Any]:
         try:
             return {"done": _done(arguments, cases, formula, begin)}
-        except (_UsageError, _Nothing, OSError) as error:
-            kind = OSError if isinstance(error, OSError) else type(error)
-            return {kind.__name__: str(error)}
+        except _Stop as stop:
+            return {"stop": stop.args}
+        except OSError as error:
+            return {"stop": (f"{arguments.parser.prog}: error: {error}", USAGE)}
         except KeyboardInterrupt as error:
             return {"signal": error.number if isinstance(error, _Signalled) else signal.SIGINT}
         except Exception as error:
             traceback.print_exc()
-            return {_NoReport.__name__: f"{type(error).__name__}: {error}"}
+            return {"stop": _no_report(f"{type(error).__name__}: {error}").args}
 
     try:
         answer = apart(work)
     except Ended as ended:
         how = f"the code of {arguments.backend} ended its process, with {ended}"
-        if not ended.begun:
-            raise _Nothing(how) from None
-        raise _NoReport(how) from None
-    for kind in (_UsageError, _Nothing, _NoReport, OSError):
-        if kind.__name__ in answer:
-            raise kind(answer[kind.__name__])
+        raise (_no_report(how) if ended.begun else _nothing(how)) from None
+    if "stop" in answer:
+        raise _Stop(*answer["stop"])
     if "signal" in answer:
         raise _Signalled(answer["signal"])
     text, broken, status = answer["done"]
@@ -340,14 +349,19 @@ def _done(
     formula: Formula | None,
     begin: Callable[[], None] = lambda: None,
 ) -> tuple[str, str | None, int]:
-    """Check, and give the report in the format that is asked for, how an adapter broke the protocol, and the status."""
+    """Check, and return the report in its format, how an adapter broke the protocol, and the exit status."""
     try:
         report = _report(arguments, cases, formula, begin)
     except ValueError as error:
-        raise _UsageError(str(error)) from error
+        raise _usage(arguments, error) from error
     except Unavailable as error:
-        raise _Nothing(str(error)) from error
-    return _written(report, arguments.format, screen=arguments.output is None), report.broken, report.status
+        raise _nothing(error) from error
+    if arguments.format != "human":
+        return FORMATS[arguments.format](report), report.broken, report.status
+    terminal = arguments.output is None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else 100
+    colour = terminal and not os.environ.get("NO_COLOR")
+    return text(report, colour=colour, width=width), report.broken, report.status
 
 
 def _report(
@@ -378,13 +392,8 @@ def _report(
     return report
 
 
-def _nothing(reason: str) -> int:
-    _say(f"mlx-optimizers: nothing was executed: {reason}")
-    return EXECUTED_NOTHING
-
-
 def _progress(name: str, total: int) -> Callable[[int], None] | None:
-    """A counter on standard error, on a terminal only."""
+    """Count on standard error, on a terminal only."""
     if not sys.stderr.isatty():
         return None
 
@@ -393,13 +402,6 @@ def _progress(name: str, total: int) -> Callable[[int], None] | None:
         print(f"\r{name}: {done} of {total} cases{end}", end="", file=sys.stderr, flush=True)
 
     return show
-
-
-def _written(report: Report, form: str, *, screen: bool = False) -> str:
-    terminal = screen and sys.stdout.isatty()
-    colour = terminal and not os.environ.get("NO_COLOR")
-    width = shutil.get_terminal_size().columns if terminal else 100
-    return text(report, colour=colour, width=width) if form == "human" else FORMATS[form](report)
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:
@@ -422,13 +424,13 @@ def _add_trace(parser: argparse.ArgumentParser) -> None:
 
 
 def _hyperparameters() -> dict[str, Any]:
-    """A default of each hyperparameter but the learning rate, of any optimizer."""
-    found = {
+    """Collect a default of each hyperparameter but the learning rate, of any optimizer."""
+    defaults = {
         name: parameter.default
         for entry in CATALOG
         for name, parameter in inspect.signature(entry.optimizer).parameters.items()
     }
-    return {name: default for name, default in found.items() if name != "learning_rate"}
+    return {name: default for name, default in defaults.items() if name != "learning_rate"}
 
 
 def _number(text: str) -> float:
@@ -444,16 +446,15 @@ def _numbers(text: str) -> list[float]:
 
 def _trace(arguments: argparse.Namespace) -> int:
     names = ("learning_rate", *_hyperparameters())
-    given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    rates = given.setdefault("learning_rate", [default_rate(arguments.optimizer)])
+    values: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    rates = values.setdefault("learning_rate", [default_rate(arguments.optimizer)])
     if len(rates) == 1:
-        given["learning_rate"] = rates[0]
+        values["learning_rate"] = rates[0]
+    optimizer = _OPTIMIZERS[arguments.optimizer]
     try:
-        text = trace(
-            _OPTIMIZERS[arguments.optimizer], arguments.parameter, arguments.gradient, given, arguments.scalars
-        )
+        text = trace(optimizer, arguments.parameter, arguments.gradient, values, arguments.scalars)
     except (TypeError, ValueError) as error:
-        raise _UsageError(str(error)) from error
+        raise _usage(arguments, error) from error
     _print(text)
     return 0
 
@@ -471,12 +472,12 @@ def _add_vectors(parser: argparse.ArgumentParser) -> None:
 
 def _vectors(arguments: argparse.Namespace) -> int:
     if [arguments.folder is not None, arguments.verify is not None, arguments.schema].count(True) != 1:
-        raise _UsageError("one of DIR, --verify DIR and --schema is required")
+        raise _usage(arguments, "one of DIR, --verify DIR and --schema is required")
     if arguments.schema:
         _print(json.dumps(schema("vectors"), indent=2) + "\n")
         return 0
     if "" in (arguments.folder, arguments.verify):
-        raise _UsageError("DIR is empty")
+        raise _usage(arguments, "DIR is empty")
     progress = _progress("vectors", sum(len(vectors.vectors_of(name)) for name in _OPTIMIZERS))
     if arguments.verify is None:
         _print("".join(f"{path}\n" for path in vectors.write_vectors(arguments.folder, progress)))

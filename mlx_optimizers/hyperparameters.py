@@ -29,7 +29,7 @@ def number(name: str, value: Any) -> float:
     """Convert a finite number to a float.
 
     Raises:
-        TypeError: for a string, a bool, or what is no real number, also as a scalar or 0-d array of NumPy.
+        TypeError: for a string, a bool, or anything else that is no real number, also in a scalar or 0-d array.
         ValueError: for NaN, an infinity, or a number too large for a float.
     """
     if trees.is_mlx(value):

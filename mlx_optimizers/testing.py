@@ -1,4 +1,4 @@
-"""For the test suites of others: hold a function of one's own to a documented formula."""
+"""Hold a function of your own to a documented formula, in your own test suite."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def assert_conforms(
             (steps, n). ``learning_rate`` is a list, one number a step, in the cases where it changes.
         formula: A formula's name, such as ``"Adam"`` or ``"Adam[bias_correction=true]"``, or an optimizer class.
         dtype: dtype of the arrays: float32 (default), float16, bfloat16 or float64.
-        scalars: Where the function may form 1−β and its like: ``"double"``, ``"float32"``, or ``"either"`` (default).
-        **hyperparameters: If any is given, all regimes of data run with those, the rest at their defaults; with
+        scalars: The precision of coefficients such as 1−β: ``"double"``, ``"float32"``, or ``"either"`` (default).
+        **hyperparameters: With any, all regimes of data run with these and the defaults of the others; with
             none, every case of the suite runs. Cases in which the dtype lets nothing of the parameter be tested, as
             many with small gradients in float16, are left out.
 
@@ -69,9 +69,9 @@ def assert_conforms(
     meant, form = decidable(formula), format_of(dtype)
     name = meant.optimizer.__name__
     if hyperparameters:
-        given = _checked(meant.optimizer, hyperparameters)
+        values = _checked(meant.optimizer, hyperparameters)
         regimes = [regime for regime in REGIMES if regime != "edge" or name == "Lion"]
-        cases = [make_case(meant.optimizer, regime, given, form.name) for regime in regimes]
+        cases = [make_case(meant.optimizer, regime, values, form.name) for regime in regimes]
     else:
         cases = [recast(case, form.name) for case in cases_of(name)]
     cases = [case for case in cases if can_decide(case, meant)]
@@ -84,14 +84,14 @@ def assert_conforms(
 
 
 def _checked(optimizer: type[mlx_optimizers.Optimizer], hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters as cases have them, in Python's own types, after the class has looked at them."""
-    given = {name: _of_python(name, value) for name, value in hyperparameters.items()}
-    settings(optimizer, {"learning_rate": default_rate(optimizer.__name__), **given}, STEPS)
-    return {name: _as_float(value) for name, value in given.items()}
+    """Validate hyperparameters by the class, and convert them to Python's own types, as cases have them."""
+    values = {name: _of_python(name, value) for name, value in hyperparameters.items()}
+    settings(optimizer, {"learning_rate": default_rate(optimizer.__name__), **values}, STEPS)
+    return {name: _as_float(value) for name, value in values.items()}
 
 
 def _of_python(name: str, value: Any) -> Any:
-    """A hyperparameter without NumPy's types, and a list as a tuple. Text, which the oracle reads, is none here."""
+    """Convert NumPy's types to Python's, and a list to a tuple. Refuse text, which the oracle would read."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, str | bytes):
@@ -100,7 +100,7 @@ def _of_python(name: str, value: Any) -> Any:
 
 
 def _as_float(value: Any) -> Any:
-    """A number of another kind, a Fraction or a Decimal, as a float."""
+    """Convert a number of another kind, a Fraction or a Decimal, to a float."""
     if isinstance(value, tuple):
         return tuple(map(_as_float, value))
     return value if isinstance(value, int | float) else float(value)

@@ -65,7 +65,7 @@ SUBNORMAL = 2.0**-130
 """Gradients of this size are subnormal in float32, and so are the means of them."""
 
 LARGE = {"gpt2"}
-"""Workloads of which one peer at a time is held in memory."""
+"""Workloads that hold one peer at a time in memory."""
 
 
 class Worker:
@@ -128,7 +128,7 @@ class Bench:
         return self._workers[name].ask(**request)
 
     def overhead(self) -> dict[str, float]:
-        """Seconds that each array of a tree takes beside its elements, by contender, for Adam."""
+        """Measure the seconds of each array of a tree besides its elements, by contender, for Adam."""
         times = self._times("Adam", TINY, [name for name in self._workers if name != "triad"])[0]
         return {name: statistics.median(seconds) / len(TINY) for name, seconds in times.items()}
 
@@ -261,7 +261,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def _ratios(cells: dict[tuple[str, str, str], dict[str, Any]], workload: str, own: str) -> str:
-    """One workload and one of our paths beside the peers."""
+    """Compare one of our paths with the peers on one workload."""
     peers = [peer for peer in PEERS if any(key[2] == peer for key in cells)]
     ratios: dict[str, list[float]] = {peer: [] for peer in peers}
     rows = []

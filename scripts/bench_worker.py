@@ -182,7 +182,7 @@ def memory(key: str) -> int | None:
 
 
 def forget_peak() -> None:
-    """Start the peak of resident memory anew."""
+    """Reset the peak of resident memory."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

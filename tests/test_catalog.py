@@ -10,7 +10,7 @@ import pytest
 
 import mlx_optimizers
 from mlx_optimizers import catalog
-from mlx_optimizers.backends import BACKENDS, claim_of, found_in
+from mlx_optimizers.backends import BACKENDS, claim_of, counterpart
 from mlx_optimizers.catalog import CATALOG, Axis, Entry, entry_of
 from mlx_optimizers.conformance import Unsupported
 from mlx_optimizers.conformance.cases import REGIMES, cases_of
@@ -80,4 +80,4 @@ def test_a_library_without_an_optimizer_claims_the_page_and_supports_nothing():
     assert claim_of("torch", "Lion") == "Lion"
     assert claim_of("torch", "SGD") == "SGD[dampening=not_first]"
     with pytest.raises(Unsupported, match=r"^torch\.optim has no Lion$"):
-        found_in("torch", "Lion")
+        counterpart("torch", "Lion")

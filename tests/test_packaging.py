@@ -73,6 +73,7 @@ def test_types_and_schemas_are_part_of_the_package():
     assert package.joinpath("py.typed").is_file()
     for schema in ("report", "vectors"):
         assert package.joinpath("conformance", "schemas", f"{schema}.schema.json").is_file()
+    assert package.joinpath("conformance", "formats", "report.css").is_file()
     assert package.joinpath("vectors", "CHANGES.txt").is_file()
 
 

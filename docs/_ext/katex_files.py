@@ -36,7 +36,7 @@ def katex_files(folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             ready = _unpack(_fetch(Path(scratch)), Path(scratch) / "ready")
             try:
-                ready.rename(target)  # in one go: a build beside this one sees all of it or nothing
+                ready.rename(target)  # in one go: another build sees all of it or nothing
             except OSError:
                 if not target.is_dir():
                     raise

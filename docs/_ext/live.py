@@ -114,7 +114,7 @@ def visit_other(self: Any, node: live) -> None:
 
 
 def write_script(app: Sphinx) -> None:
-    """Put the port beside the site's other scripts."""
+    """Copy the port to the site's other scripts."""
     if app.builder.name == "html":
         target = Path(app.outdir, "_static", SCRIPTS[0])
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Every page as plain Markdown beside its HTML, and ``llms.txt``, which lists them with what each is about.
+"""Write every page as plain Markdown next to its HTML, and ``llms.txt``, which lists them with their subjects.
 
-The Markdown is written from what Sphinx has made of a page, so that it has the docstrings and the generated tables.
+The Markdown comes from Sphinx's resolved page, so that it has the docstrings and the generated tables.
 """
 
 from __future__ import annotations

@@ -299,7 +299,7 @@ def paths() -> dict[str, Any]:
 
 
 class PathPlot(Drawn):
-    """The optimizer's path on a test function, beside the others'."""
+    """Draw the optimizer's path on a test function, with the others'."""
 
     def drawn(self, name: str) -> list[nodes.Node]:
         """Draw it."""

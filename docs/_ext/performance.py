@@ -1,4 +1,4 @@
-"""What the page of speed shows, made from the committed run of ``scripts/bench.py`` while the site is built.
+"""Build the page of speed from the committed run of ``scripts/bench.py`` while the site is built.
 
 Directives: ``speed-machine``, ``speed-ratios`` with a workload and a path of ours, ``speed-costs``.
 """
@@ -106,7 +106,7 @@ class Ratios(Speed):
 
 
 class Costs(Speed):
-    """What an array costs beside its elements, and what subnormal gradients do, by contender."""
+    """Tabulate the cost of an array besides its elements, and of subnormal gradients, by contender."""
 
     header = ("Adam", "µs an array beside its elements", "times longer where gradients are subnormal")
     kind = "speed"

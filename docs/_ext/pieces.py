@@ -44,7 +44,7 @@ def missing_texts(name: str, text: str) -> Iterator[str]:
 
 
 def missing() -> Iterator[str]:
-    """Say which piece of which optimizer is missing, the file first."""
+    """Name the missing piece of an optimizer, the file first."""
     ours = [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS]
     if [entry.name for entry in CATALOG] != ours:
         entries = ", ".join(entry.name for entry in CATALOG)

@@ -1,4 +1,4 @@
-"""Pages of source files beside those of ``sphinx.ext.viewcode``, and links to both.
+"""Build pages of source files in addition to those of ``sphinx.ext.viewcode``, and links to both.
 
 The role ``source-file`` takes a path such as ``mlx_optimizers/adam.py`` or ``tests/test_properties.py`` and links to
 its page. The modules have theirs from viewcode; the tests in ``TESTS`` get one here.

@@ -1,4 +1,4 @@
-"""Tables that are made from the code and from the committed reports while the site is built.
+"""Build tables from the code and from the committed reports.
 
 Directives without arguments: ``backend-results``, ``backend-claims``, ``unsupported-cases``, ``formula-axes``.
 """
@@ -162,7 +162,7 @@ class FormulaAxes(Table):
             for value, meaning in axis.meaning.items():
                 having = [one for one, values in axis.values.items() if value in values[1:] or value == "NAME:VALUE"]
                 everyone = len(having) == len(NAMES)
-                yield [name, literal(value), "all" if everyone else ", ".join(having), meaning.words, meaning.found]
+                yield [name, literal(value), "all" if everyone else ", ".join(having), meaning.words, meaning.seen_in]
                 name = ""
 
 

@@ -1,4 +1,4 @@
-"""The published vectors, written once for every version of them and kept beside the site's other parts."""
+"""The published vectors, written once for every version of them and kept with the site's other parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def vector_files(folder: Path) -> Path:
             text = json.dumps(schema("vectors"), indent=2) + "\n"
             (ready / "vectors.schema.json").write_text(text, encoding="utf-8")
             try:
-                ready.rename(target)  # in one go: a build beside this one sees all of it or nothing
+                ready.rename(target)  # in one go: another build sees all of it or nothing
             except OSError:
                 if not target.is_dir():
                     raise

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mlx_optimizers.catalog import Elsewhere, entry_of
-from mlx_optimizers.conformance import Backend, Unsupported
+from mlx_optimizers.conformance import Backend, Case, Unsupported
 
 __all__ = ["BACKENDS", "CHECKED", "OWN", "Unavailable", "open_backend", "require_known"]
 
 
 class Unavailable(Exception):
-    """A known backend cannot be used here: its library is not installed, or has not the device asked for."""
+    """A known backend cannot be used here: its library is not installed, or lacks the requested device."""
 
 
 BACKENDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -26,10 +26,10 @@ BACKENDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "optax": ("optax", "Optax", ()),
     "keras": ("keras", "Keras", ()),
 }
-"""Module, class and further arguments of each backend, by the name that the command line knows it by."""
+"""Module, class and further arguments of each backend, by its name on the command line."""
 
 CHECKED = {"mlx": "0.32.4", "torch": "2.13.0", "optax": "0.2.8", "keras": "3.15.1"}
-"""The version of each library whose claims were checked: of a newer one a report says that it is."""
+"""The version of each library whose claims were checked; a report says when a newer one runs."""
 
 OWN: dict[str, tuple[str, str]] = {
     "torch": ("torch", "TorchClass"),
@@ -44,21 +44,35 @@ MODULES = {"torch": "torch.optim", "optax": "optax", "keras": "keras.optimizers"
 
 
 def claim_of(library: str, optimizer: str) -> str:
-    """What a library says it computes under an optimizer's name; the documented formula where it has none."""
-    found = entry_of(optimizer).elsewhere.get(library)
-    return optimizer if found is None else found.claim
+    """Name the formula that a library says it computes for an optimizer; the documented one where it has none."""
+    record = entry_of(optimizer).elsewhere.get(library)
+    return optimizer if record is None else record.claim
 
 
-def found_in(library: str, optimizer: str) -> Elsewhere:
-    """What a library has under an optimizer's name.
+def counterpart(library: str, optimizer: str) -> Elsewhere:
+    """Look up a library's optimizer of the same name.
 
     Raises:
         Unsupported: where it has none.
     """
-    found = entry_of(optimizer).elsewhere.get(library)
-    if found is None:
+    record = entry_of(optimizer).elsewhere.get(library)
+    if record is None:
         raise Unsupported(f"{MODULES[library]} has no {optimizer}")
-    return found
+    return record
+
+
+class Claims:
+    """The claims of a backend: the documented formulas, or those that the catalog has for its library."""
+
+    library = ""
+
+    def claim(self, optimizer: str) -> str:
+        """Name the formula that the backend says it computes for an optimizer."""
+        return claim_of(self.library, optimizer)
+
+    def slots(self, case: Case) -> Mapping[str, str]:
+        """Map the library's names of the state arrays to ours; without a library none is known."""
+        return counterpart(self.library, case.optimizer).slots if self.library else {}
 
 
 def require_known(name: str) -> None:
@@ -97,26 +111,25 @@ def open_backend(name: str, device: str = "cpu", timeout: float = 60.0) -> Backe
     if kind == "cmd":
         return _imported(name, "command", "Command")(target, device, timeout)
     if target and kind in OWN:
-        module, made = OWN[kind]
-        return _imported(name, module, made)(_attribute(name, target), name, device)
-    module, made, arguments = BACKENDS[name]
-    return _imported(name, module, made)(device, *arguments)
+        return _imported(name, *OWN[kind])(_attribute(name, target), name, device)
+    module, attribute, arguments = BACKENDS[name]
+    return _imported(name, module, attribute)(device, *arguments)
 
 
 def _imported(name: str, module: str, attribute: str) -> Callable[..., Backend]:
     try:
-        made: Callable[..., Backend] = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        backend: Callable[..., Backend] = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
     except ImportError as error:
         # A module that needs a library has the name of the extra that brings it.
         extra = f"pip install '.[{module}]'"
         raise Unavailable(
             f"backend {name!r} is not available here: {error}; {extra} in a checkout installs what it needs"
         ) from error
-    return made
+    return backend
 
 
 def _attribute(name: str, target: str) -> Callable[..., object]:
-    """What ``package.module:attribute`` names; as with ``python -m``, a module may lie in the current folder."""
+    """Import what ``package.module:attribute`` names; as with ``python -m``, a module may lie in the current folder."""
     module, _, attribute = target.partition(":")
     if not module or not attribute:
         kind = name.partition(":")[0]
@@ -125,11 +138,11 @@ def _attribute(name: str, target: str) -> Callable[..., object]:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Callable[..., object] | None = getattr(importlib.import_module(module), attribute, None)
+        value: Callable[..., object] | None = getattr(importlib.import_module(module), attribute, None)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a SystemExit too: what ends itself cannot be run
         raise Unavailable(f"module {module!r} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
+    if not callable(value):
         raise Unavailable(f"module {module!r} has no function or class {attribute!r}")
-    return found
+    return value

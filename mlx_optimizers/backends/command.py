@@ -74,7 +74,7 @@ class Command:
 
     Args:
         command: The program and its arguments, split as a shell splits them and run without one. A program that is
-            not on PATH is looked for beside the running Python, as in a virtual environment that is not activated.
+            not on PATH is looked for in the folder of the running Python: a virtual environment may not be activated.
         device: What the report says; an adapter computes where it likes.
         timeout: Seconds that each reply may take.
 
@@ -245,7 +245,7 @@ class _Process:
         self.received += chunk
 
     def _hear(self) -> bool:
-        """Read some standard error, of which the end is kept; False once it is closed."""
+        """Read some standard error and keep its end; False once it is closed."""
         chunk = os.read(self._errors.fileno(), _CHUNK)
         self.errors = (self.errors + chunk)[-4 * _SHOWN_ERRORS :]
         return bool(chunk)

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.backends import Unavailable
+from mlx_optimizers.backends import Claims, Unavailable
 from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.trees import refuse_masked
 
 __all__ = ["StepFunction"]
 
 
-class StepFunction:
+class StepFunction(Claims):
     """A function ``step(parameter, gradients, **hyperparameters)``.
 
     Args:
@@ -33,10 +33,6 @@ class StepFunction:
         self.version = "unknown"
         self.device = device
         self._function = function
-
-    def claim(self, optimizer: str) -> str:
-        """A function of the user's own is held to the page."""
-        return optimizer
 
     def run(self, case: Case) -> Run:
         """Compute a case; the function gets copies."""

@@ -1,4 +1,4 @@
-"""Keras, on jax, or on torch where that is what is installed."""
+"""Keras, on jax, or on torch where jax is not installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is importe
 import keras
 import numpy as np
 
-from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart
 from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.kinds import FloatArray
 
@@ -22,10 +22,11 @@ __all__ = ["Keras"]
 _HYPERPARAMETERS = {"alpha": "rho", "eps": "epsilon"}
 
 
-class Keras:
+class Keras(Claims):
     """The optimizers of Keras, eagerly."""
 
     name = "keras"
+    library = "keras"
     checked = CHECKED["keras"]
 
     def __init__(self, device: str = "cpu") -> None:
@@ -38,10 +39,6 @@ class Keras:
         self.version = f"{keras.__version__} on {keras.backend.backend()}"
         self.device = device
 
-    def claim(self, optimizer: str) -> str:
-        """What Keras says it computes."""
-        return claim_of("keras", optimizer)
-
     def run(self, case: Case) -> Run:
         """Compute a case."""
         if case.dtype == "float64":
@@ -51,7 +48,7 @@ class Keras:
 
 
 def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
-    optimizer = getattr(keras.optimizers, found_in("keras", case.optimizer).name)(**_arguments(case))
+    optimizer = getattr(keras.optimizers, counterpart("keras", case.optimizer).name)(**_arguments(case))
     w = keras.Variable(case.parameter, dtype=case.dtype)
     for rate, gradient in zip(case.rates(), case.gradients, strict=True):
         optimizer.learning_rate = rate
@@ -60,7 +57,7 @@ def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
 
 
 def _arguments(case: Case) -> dict[str, Any]:
-    """All hyperparameters under the names that Keras has for them."""
+    """Rename all hyperparameters to the names that Keras has for them."""
     h = case.at_step(0)
     if h.pop("dampening", 0):
         raise Unsupported("keras.optimizers.SGD has no dampening")
@@ -73,7 +70,7 @@ def _state(case: Case, optimizer: keras.optimizers.Optimizer) -> dict[str, Float
     if case.optimizer == "SGD":
         # The buffer is there with momentum alone, and holds what is added to the parameter.
         return {"v": -_to_numpy(optimizer.momentums[0])} if case.hyperparameters["momentum"] else {}
-    slots = found_in("keras", case.optimizer).slots
+    slots = counterpart("keras", case.optimizer).slots
     return {ours: _to_numpy(getattr(optimizer, theirs)[0]) for theirs, ours in slots.items()}
 
 

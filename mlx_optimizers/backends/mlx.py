@@ -9,14 +9,14 @@ import mlx.core as mx
 import mlx.optimizers
 import numpy as np
 
-from mlx_optimizers.backends import CHECKED, Unavailable
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable
 from mlx_optimizers.conformance import Case, Run
 from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Mlx"]
 
 
-class Mlx:
+class Mlx(Claims):
     """The optimizers of MLX on one device."""
 
     name = "mlx"
@@ -28,10 +28,6 @@ class Mlx:
         self._device = mx.Device(mx.cpu if device == "cpu" else mx.gpu)
         if not mx.is_available(self._device):
             raise Unavailable(f"MLX has no device {device!r} here")
-
-    def claim(self, optimizer: str) -> str:
-        """MLX's classes are what the pages state."""
-        return optimizer
 
     def run(self, case: Case) -> Run:
         """Compute a case."""

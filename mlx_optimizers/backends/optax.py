@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart
 from mlx_optimizers.conformance import Case, Run, Unsupported
 
 __all__ = ["Optax", "OptaxFunction"]
 
 
-class OptaxFunction:
-    """Any function that makes a gradient transformation, with its update jitted.
+class OptaxFunction(Claims):
+    """Any function that returns a gradient transformation, with its update jitted.
 
     Args:
-        function: What makes the transformation; it takes a learning rate or a schedule.
+        function: Returns the transformation; it takes a learning rate or a schedule.
         name: Name of the backend.
         device: ``"cpu"`` or ``"gpu"``.
     """
@@ -36,16 +36,8 @@ class OptaxFunction:
         self.device = device
         self._function = function
 
-    def claim(self, optimizer: str) -> str:
-        """A function of the user's own is held to the page."""
-        return optimizer
-
-    def slots(self, case: Case) -> Mapping[str, str]:
-        """Nothing is known of the state of a function of the user's own."""
-        return {}
-
     def transformation(self, case: Case) -> Any:
-        """The transformation of a case."""
+        """Build the transformation for a case."""
         return self._function(**_accepted(self._function, {**case.hyperparameters, "learning_rate": _rate(case)}))
 
     def run(self, case: Case) -> Run:
@@ -78,21 +70,14 @@ class Optax(OptaxFunction):
         device: ``"cpu"`` or ``"gpu"``.
     """
 
+    library = "optax"
     checked = CHECKED["optax"]
 
     def __init__(self, device: str = "cpu") -> None:
         super().__init__(optax.sgd, "optax", device)
 
-    def claim(self, optimizer: str) -> str:
-        """What optax says it computes."""
-        return claim_of("optax", optimizer)
-
-    def slots(self, case: Case) -> Mapping[str, str]:
-        """Our names of optax' state."""
-        return found_in("optax", case.optimizer).slots
-
     def transformation(self, case: Case) -> Any:
-        """The transformation of a case; SGD gets its weight decay chained before it, as optax documents."""
+        """Build the transformation for a case; SGD has its weight decay chained before it, as optax documents."""
         h = dict(case.hyperparameters)
         if case.optimizer == "SGD":
             if h.pop("dampening"):
@@ -100,12 +85,12 @@ class Optax(OptaxFunction):
             decay = optax.add_decayed_weights(h.pop("weight_decay"))
             # Without momentum there is no buffer; 0 would keep one that is the gradient.
             return optax.chain(decay, optax.sgd(_rate(case), momentum=h["momentum"] or None, nesterov=h["nesterov"]))
-        function = getattr(optax, found_in("optax", case.optimizer).name)
+        function = getattr(optax, counterpart("optax", case.optimizer).name)
         return function(**_accepted(function, {**h, "learning_rate": _rate(case)}))
 
 
 def _rate(case: Case) -> Any:
-    """A number, or a schedule over optax' count of updates."""
+    """Return a number, or a schedule over optax' count of updates."""
     rate = case.hyperparameters["learning_rate"]
     if not isinstance(rate, list):
         return rate
@@ -114,7 +99,7 @@ def _rate(case: Case) -> Any:
 
 
 def _accepted(function: Callable[..., Any], hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters under the names that the function has for them."""
+    """Rename hyperparameters to the names that the function has for them."""
     parameters = inspect.signature(function).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     out = {}

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 import mlx_optimizers
-from mlx_optimizers.backends import Unavailable
-from mlx_optimizers.catalog import CATALOG
+from mlx_optimizers.backends import Claims, Unavailable
+from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import Case, Run
 from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Reference"]
 
-_CLASSES = {entry.name: entry.optimizer for entry in CATALOG}
 
-
-class Reference:
+class Reference(Claims):
     """The NumPy classes of this package, driven as a user drives them: a schedule, ``update``, the state."""
 
     name = "reference"
@@ -27,10 +25,6 @@ class Reference:
         if device != "cpu":
             raise Unavailable(f"the reference runs on the CPU alone, not on {device!r}")
         self.device = device
-
-    def claim(self, optimizer: str) -> str:
-        """The formula of the page."""
-        return optimizer
 
     def run(self, case: Case) -> Run:
         """Compute a case."""
@@ -42,7 +36,7 @@ def _steps(case: Case) -> Iterator[tuple[FloatArray, Mapping[str, FloatArray]]]:
     rates = case.rates()
     # A schedule is asked once more than there are steps: at construction, for step 0.
     hyperparameters = {**case.hyperparameters, "learning_rate": lambda step: rates[step]}
-    optimizer = _CLASSES[case.optimizer](**hyperparameters)
+    optimizer = entry_of(case.optimizer).optimizer(**hyperparameters)
     model = {"w": case.parameter.copy()}
     for gradient in case.gradients:
         optimizer.update(model, {"w": gradient})

@@ -3,72 +3,64 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from mlx_optimizers.backends import CHECKED, Unavailable, claim_of, found_in
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart
 from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Torch", "TorchClass"]
 
 
-class TorchClass:
+class TorchClass(Claims):
     """Any optimizer class with torch's interface, driven through ``param_groups`` and ``step()``.
 
     Args:
-        made: The class.
+        optimizer_class: The class.
         name: Name of the backend.
         device: ``"cpu"`` or ``"gpu"``.
-        switches: Arguments beside the hyperparameters.
+        switches: Arguments besides the hyperparameters.
     """
 
-    def __init__(self, made: Callable[..., Any], name: str, device: str, **switches: bool) -> None:
+    def __init__(self, optimizer_class: Callable[..., Any], name: str, device: str, **switches: bool) -> None:
         if device == "gpu" and not torch.cuda.is_available():
             raise Unavailable("torch has no GPU here")
         self.name = name
         self.version = torch.__version__
         self.device = device
-        self._made = made
+        self._class = optimizer_class
         self._switches = switches
 
-    def claim(self, optimizer: str) -> str:
-        """A class of the user's own is held to the page."""
-        return optimizer
-
-    def slots(self, case: Case) -> Mapping[str, str]:
-        """Nothing is known of the state of a class of the user's own."""
-        return {}
-
-    def arguments(self, case: Case, made: Callable[..., Any]) -> dict[str, Any]:
-        """All hyperparameters under torch's names, and the switches.
+    def arguments(self, case: Case, optimizer_class: Callable[..., Any]) -> dict[str, Any]:
+        """Collect all hyperparameters under torch's names, and the switches.
 
         Raises:
             Unsupported: when the class does not take one of them.
         """
         wanted = {("lr" if name == "learning_rate" else name): value for name, value in case.at_step(0).items()}
-        accepted = inspect.signature(made).parameters
+        accepted = inspect.signature(optimizer_class).parameters
         for name in (*wanted, *self._switches):
             if name not in accepted and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-                raise Unsupported(f"{getattr(made, '__name__', made)} takes no {name}")
+                raise Unsupported(f"{getattr(optimizer_class, '__name__', optimizer_class)} takes no {name}")
         return {**wanted, **self._switches}
 
-    def made(self, case: Case) -> Callable[..., Any]:
-        """The class for a case."""
-        return self._made
+    def class_for(self, case: Case) -> Callable[..., Any]:
+        """Choose the class for a case."""
+        return self._class
 
     def run(self, case: Case) -> Run:
         """Compute a case."""
         return Run.from_steps(case, self._steps(case))
 
     def _steps(self, case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
-        made = self.made(case)
+        optimizer_class = self.class_for(case)
         device = "cuda" if self.device == "gpu" else "cpu"
         w = torch.nn.Parameter(_to_torch(case.parameter).to(device))
-        optimizer = made([w], **self.arguments(case, made))
+        optimizer = optimizer_class([w], **self.arguments(case, optimizer_class))
         for rate, gradient in zip(case.rates(), case.gradients, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -87,6 +79,7 @@ class Torch(TorchClass):
         implementation: ``""`` for the for-loop, ``"foreach"`` or ``"fused"``.
     """
 
+    library = "torch"
     checked = CHECKED["torch"]
 
     def __init__(self, device: str = "cpu", implementation: str = "") -> None:
@@ -94,20 +87,16 @@ class Torch(TorchClass):
         super().__init__(torch.optim.SGD, f"torch-{implementation}".rstrip("-"), device, **switches)
         self._implementation = implementation
 
-    def claim(self, optimizer: str) -> str:
-        """What torch says it computes."""
-        return claim_of("torch", optimizer)
+    def class_for(self, case: Case) -> Callable[..., Any]:
+        """Choose the class of the optimizer's name.
 
-    def slots(self, case: Case) -> Mapping[str, str]:
-        """Our names of torch's state."""
-        return found_in("torch", case.optimizer).slots
-
-    def made(self, case: Case) -> Callable[..., Any]:
-        """The class of an optimizer's name."""
-        made: Callable[..., Any] = getattr(torch.optim, found_in("torch", case.optimizer).name)
-        if self._implementation == "fused" and "fused" not in inspect.signature(made).parameters:
+        Raises:
+            Unsupported: where torch has none, or none in this implementation.
+        """
+        optimizer_class: Callable[..., Any] = getattr(torch.optim, counterpart("torch", case.optimizer).name)
+        if self._implementation == "fused" and "fused" not in inspect.signature(optimizer_class).parameters:
             raise Unsupported(f"torch.optim has no fused {case.optimizer}")
-        return made
+        return optimizer_class
 
 
 def _to_torch(array: FloatArray) -> torch.Tensor:

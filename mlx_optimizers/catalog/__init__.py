@@ -21,7 +21,7 @@ _BY_NAME = {entry.name: entry for entry in CATALOG}
 
 
 def entry_of(name: str) -> Entry:
-    """The entry of the optimizer with this name.
+    """Look up the entry of an optimizer by name.
 
     Raises:
         KeyError: where there is none.

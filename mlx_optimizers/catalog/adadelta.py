@@ -11,12 +11,12 @@ from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
 
 def around_the_root(eps: float) -> tuple[float, float]:
-    """Around √ε."""
+    """Span two decades around √ε."""
     return math.sqrt(eps) / 10, math.sqrt(eps) * 10
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number, u: Number) -> Step:
-    """One step, whatever the axes say."""
+    """Take one step under a choice of the axes."""
     v = h.rho * v + (1 - h.rho) * g**2
     above = u + h.eps if a["eps"] == "outside_sqrt" else u
     d = n.sqrt(above) / n.sqrt(v + h.eps) * g

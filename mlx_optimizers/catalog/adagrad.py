@@ -9,7 +9,7 @@ from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
-    """One step, whatever the axes say."""
+    """Take one step under a choice of the axes."""
     v = v + g**2
     return w - h.learning_rate * g / axes.root(a, n, h, v), v
 

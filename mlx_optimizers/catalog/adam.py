@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mlx_optimizers.adam import Adam
 from mlx_optimizers.catalog import axes
-from mlx_optimizers.catalog.entry import Choice, Elsewhere, Entry, Event, Plot
+from mlx_optimizers.catalog.entry import Choice, Entry, Plot
 from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number, v: Number) -> Step:
-    """One step, whatever the axes say."""
+    """Take one step under a choice of the axes."""
     b1, b2 = h.betas
     if a.get("weight_decay") == "coupled":
         g = g + h.weight_decay * w
@@ -47,20 +47,7 @@ ENTRY = Entry(
     step=step,
     depth=3,
     undecided=frozenset(),
-    elsewhere={
-        "torch": Elsewhere("Adam", "Adam[bias_correction=true]", {"exp_avg": "m", "exp_avg_sq": "v"}),
-        "optax": Elsewhere("adam", "Adam[bias_correction=true]", {"mu": "m", "nu": "v"}),
-        "keras": Elsewhere(
-            "Adam", "Adam[bias_correction=true,eps=before_correction]", {"_momentums": "m", "_velocities": "v"}
-        ),
-    },
-    history=(
-        Event("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,)),
-        axes.RESET,
-        Event("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,)),
-        Event(
-            "`bias_correction` was added; it changed float16 and bfloat16 to float32", "0.21.1 to 0.26.4", (1640, 2350)
-        ),
-    ),
+    elsewhere=axes.adam_elsewhere("Adam"),
+    history=(axes.FIRST_GRADIENT, axes.RESET, axes.INSIDE_ROOT, axes.CORRECTION),
     plot=Plot(1e-2, (-2, 10)),
 )

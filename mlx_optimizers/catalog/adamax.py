@@ -9,7 +9,7 @@ from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number, v: Number) -> Step:
-    """One step, whatever the axes say."""
+    """Take one step under a choice of the axes."""
     b1, b2 = h.betas
     m = b1 * m + (1 - b1) * g
     inside = a["eps"] == "inside_max"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlx_optimizers.adamw import AdamW
 from mlx_optimizers.catalog import axes
 from mlx_optimizers.catalog.adam import step
-from mlx_optimizers.catalog.entry import Elsewhere, Entry, Event, Plot
+from mlx_optimizers.catalog.entry import Entry, Event, Plot
 
 ENTRY = Entry(
     optimizer=AdamW,
@@ -31,21 +31,13 @@ ENTRY = Entry(
     step=step,
     depth=3,
     undecided=frozenset(),
-    elsewhere={
-        "torch": Elsewhere("AdamW", "AdamW[bias_correction=true]", {"exp_avg": "m", "exp_avg_sq": "v"}),
-        "optax": Elsewhere("adamw", "AdamW[bias_correction=true]", {"mu": "m", "nu": "v"}),
-        "keras": Elsewhere(
-            "AdamW", "AdamW[bias_correction=true,eps=before_correction]", {"_momentums": "m", "_velocities": "v"}
-        ),
-    },
+    elsewhere=axes.adam_elsewhere("AdamW"),
     history=(
-        Event("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,)),
+        axes.FIRST_GRADIENT,
         axes.RESET,
-        Event("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,)),
+        axes.INSIDE_ROOT,
         Event("the documentation gave a weight decay of 0; the code has 0.01", "until 0.29.1", (2557,)),
-        Event(
-            "`bias_correction` was added; it changed float16 and bfloat16 to float32", "0.21.1 to 0.26.4", (1640, 2350)
-        ),
+        axes.CORRECTION,
     ),
     plot=Plot(1e-2, (-38, -10)),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlx_optimizers.catalog.entry import Axis, Choice, Event, Value
+from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Event, Value
 from mlx_optimizers.kinds import Hyperparameters, Number, Numbers
 
 CHANGING = (0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01)
@@ -15,13 +15,29 @@ SCHEDULED: Mapping[str, Any] = {"learning_rate": CHANGING}
 BETAS: Mapping[str, Any] = {**SCHEDULED, "betas": (0.6, 0.7)}
 REGIMES = ("plain", "tiny", "wide", "zeros")
 
+FIRST_GRADIENT = Event("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,))
+INSIDE_ROOT = Event("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,))
+CORRECTION = Event(
+    "`bias_correction` was added; it changed float16 and bfloat16 to float32", "0.21.1 to 0.26.4", (1640, 2350)
+)
 RESET = Event("loading a checkpoint reset the state without a word", "0.2.0 to 0.16.0", (1259, 1264))
 
 
 def up_to_a_millionth(eps: float) -> tuple[float, float]:
-    """From ε to 1e-6, or the other way about."""
+    """Span ε and 1e-6, the smaller first."""
     low, high = sorted((eps, 1e-6))
     return low, high
+
+
+def adam_elsewhere(name: str) -> dict[str, Elsewhere]:
+    """Describe Adam or AdamW in other libraries, which keep the same state under other names."""
+    corrected = f"{name}[bias_correction=true]"
+    before = f"{name}[bias_correction=true,eps=before_correction]"
+    return {
+        "torch": Elsewhere(name, corrected, {"exp_avg": "m", "exp_avg_sq": "v"}),
+        "optax": Elsewhere(name.lower(), corrected, {"mu": "m", "nu": "v"}),
+        "keras": Elsewhere(name, before, {"_momentums": "m", "_velocities": "v"}),
+    }
 
 
 FIRST = ("true", "first")
@@ -87,12 +103,12 @@ _NEEDS: dict[str, Callable[[Choice], str | None]] = {"step": _step_needs, "eps":
 
 
 def axis(name: str, *values: str) -> Axis:
-    """An axis that several optimizers have, with the values that this one can take, the default first."""
+    """Build an axis that several optimizers share, with the values of this one, the default first."""
     return Axis(name, values, _MEANING[name], _NEEDS.get(name, lambda choice: None))
 
 
 def ignored(*values: str) -> Axis:
-    """The axis of hyperparameters that are left at some value, with the values that a diagnosis tries."""
+    """Build the axis of hyperparameters that are left at some value, with the values that a diagnosis tries."""
     return axis("ignored", "none", *IGNORED_RATES, *values)
 
 
@@ -103,12 +119,12 @@ IGNORED_DECAYS = tuple(f"weight_decay:{value}" for value in ("0.0001", "0.001", 
 
 
 def root(a: Choice, n: Numbers, h: Hyperparameters, v: Number) -> Number:
-    """The divisor √v + ε, or √(v + ε)."""
+    """Form the divisor √v + ε, or √(v + ε)."""
     return n.sqrt(v + h.eps) if a["eps"] == "inside_sqrt" else n.sqrt(v) + h.eps
 
 
 def decayed_before(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Number:
-    """The parameter after a decoupled weight decay before the step."""
+    """Apply a decoupled weight decay before the step."""
     kind = a.get("weight_decay")
     if kind not in ("decoupled", "unscaled"):
         return w
@@ -117,5 +133,5 @@ def decayed_before(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Numb
 
 
 def decayed_after(a: Choice, n: Numbers, h: Hyperparameters, w: Number) -> Number:
-    """The parameter after a weight decay after the step."""
+    """Apply a weight decay after the step."""
     return (1 - n.lift(h.learning_rate) * h.weight_decay) * w if a.get("weight_decay") == "after" else w

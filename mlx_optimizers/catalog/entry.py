@@ -19,11 +19,11 @@ class Value:
 
     Args:
         words: What a sentence "computes Adam with …" says of it.
-        found: Where it is found.
+        seen_in: The programs that do so.
     """
 
     words: str
-    found: str
+    seen_in: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Entry:
         regimes: The regimes of data of its cases, by name.
         tiny: The least and the greatest gradient of the regime ``tiny``, where ε decides, for an ε.
         axes: Where implementations differ.
-        step: One step over the numbers of an oracle, whatever the axes say: ``step(a, n, h, t, w, g, *slots)``.
+        step: One step over the numbers of an oracle, under a choice of the axes: ``step(a, n, h, t, w, g, *slots)``.
         depth: In how many axes a diagnosis lets a formula differ.
         undecided: The quantities of vectors in which a NaN may vanish in a correct program.
         elsewhere: What torch, optax and Keras have, by the library's name; a library that has none is left out.

@@ -9,7 +9,7 @@ from mlx_optimizers.lion import Lion
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number) -> Step:
-    """One step, whatever the axes say."""
+    """Take one step under a choice of the axes."""
     b1, b2 = h.betas
     if a["weight_decay"] == "coupled":
         g = g + h.weight_decay * w

@@ -9,7 +9,7 @@ from mlx_optimizers.rmsprop import RMSprop
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
-    """One step, whatever the axes say."""
+    """Take one step under a choice of the axes."""
     v = h.alpha * v + (1 - h.alpha) * g**2
     return w - h.learning_rate * g / axes.root(a, n, h, v), v
 

@@ -9,7 +9,7 @@ from mlx_optimizers.sgd import SGD
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
-    """One step, whatever the axes say."""
+    """Take one step under a choice of the axes."""
     coupled = a["weight_decay"] == "coupled" or (a["weight_decay"] == "momentum_only" and h.momentum != 0)
     if coupled:
         g = g + h.weight_decay * w

@@ -1,4 +1,4 @@
-"""The cases that every backend is given: optimizers × regimes of data × settings of the hyperparameters.
+"""The cases that every backend computes: optimizers × regimes of data × settings of the hyperparameters.
 
 The data decide what a check can see: gradients near 1 hide where ε stands, constant learning rates hide a scaled
 momentum buffer, nonzero moments hide sign(0). Each regime and each setting is here because some wrong formula passes
@@ -81,28 +81,28 @@ class Case:
         return format_of(self.dtype)
 
     def rates(self) -> list[float]:
-        """The learning rate of each step."""
+        """List the learning rate of each step."""
         rate = self.hyperparameters["learning_rate"]
         return list(rate) if isinstance(rate, list) else [rate] * len(self.gradients)
 
     def at_step(self, index: int) -> dict[str, Any]:
-        """Every hyperparameter as it is in the step with this index, from 0."""
+        """Collect every hyperparameter of the step with this index, from 0."""
         return {**self.hyperparameters, "learning_rate": self.rates()[index]}
 
 
 class _Draw:
-    """Random numbers of a format, of given exponents, the same on every machine."""
+    """Random numbers of a format in a range of exponents, the same on every machine."""
 
     def __init__(self, seed: str, form: Format) -> None:
         self.uniform = random.Random(seed).random
         self.digits = form.precision - 1
-        self.range = form.emin, form.emax - 5  # float16 has not the range of the regimes
+        self.range = form.emin, form.emax - 5  # the regimes reach beyond float16
 
     def below(self, end: int) -> int:
         return int(self.uniform() * end)
 
     def float(self, low: int, high: int, digits: int) -> float:
-        """±1.x · 2ᵉ with ``digits`` random bits and low ≤ e ≤ high."""
+        """Draw ±1.x · 2ᵉ with ``digits`` random bits and low ≤ e ≤ high."""
         low, high = (min(max(exponent, self.range[0]), self.range[1]) for exponent in (low, high))
         sign = 1 - 2 * self.below(2)
         return sign * math.ldexp(1 + self.below(2**digits) / 2**digits, low + self.below(high - low + 1))
@@ -121,24 +121,24 @@ _SHAPE = (STEPS, ELEMENTS)
 
 
 def _plain(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
-    """|g| and |w| around 1."""
+    """Draw |g| and |w| around 1."""
     return draw.block((ELEMENTS,), -2, 1), draw.block(_SHAPE, -2, 1)
 
 
 def _tiny(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
-    """|g| where ε decides, mostly between ε and 1e-6; w = 0, so that nothing of the step is lost."""
+    """Draw |g| where ε decides, mostly between ε and 1e-6; w = 0, so that the step loses no digits."""
     ends = entry_of(optimizer).tiny(h.get("eps", 0.0) or 1e-8)
     return np.zeros(ELEMENTS), draw.block(_SHAPE, _exponent(ends[0]), _exponent(ends[1]))
 
 
 def _wide(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
-    """Magnitudes from 2⁻³⁰ to 2²⁰, half of the gradients exact powers of two."""
+    """Draw magnitudes from 2⁻³⁰ to 2²⁰, half of the gradients exact powers of two."""
     exact, other = draw.block(_SHAPE, -30, 20, digits=0), draw.block(_SHAPE, -30, 19)
     return draw.block((ELEMENTS,), -30, 19), np.where(np.arange(ELEMENTS) % 2 == 0, exact, other)
 
 
 def _zeros(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
-    """Exact zeros among the gradients: one element all along, a third at first, the others now and then; w = 0."""
+    """Draw exact zeros among the gradients: one element always, a third at first, the others at times; w = 0."""
     gradients = draw.block(_SHAPE, -2, 1)
     for step in range(STEPS):
         for index in range(ELEMENTS):
@@ -149,7 +149,7 @@ def _zeros(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
 
 
 def _edge(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
-    """Lion's c next to zero: every second gradient is −β₁m/(1−β₁)·(1 ± 2⁻ᵏ), k = 12 … 19."""
+    """Draw Lion's c next to zero: every second gradient is −β₁m/(1−β₁)·(1 ± 2⁻ᵏ), k = 12 … 19."""
     parameter, gradients = _plain(draw, optimizer, h)
     b1, b2 = h["betas"]
     m = np.zeros(ELEMENTS)
@@ -178,14 +178,14 @@ def _text(value: Any) -> str:
 
 
 def default_rate(optimizer: str) -> float:
-    """The learning rate that a case of an optimizer has by default."""
+    """Look up the default learning rate of an optimizer's cases."""
     return entry_of(optimizer).rate
 
 
 def make_case(
     optimizer: type[Optimizer],
     regime: str,
-    given: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
     dtype: npt.DTypeLike = "float32",
     *,
     wide: bool = False,
@@ -195,7 +195,7 @@ def make_case(
     Args:
         optimizer: One of the eight classes.
         regime: A key of `REGIMES`.
-        given: Hyperparameters; ``learning_rate`` may be a tuple with one number a step. What is not given is at its
+        hyperparameters: ``learning_rate`` may be a tuple with one number a step. The others are at their
             default, the learning rate at the usual one of the optimizer.
         dtype: The dtype of all arrays; default float32.
         wide: Whether the numbers of this dtype come as float64, which needs no package for bfloat16.
@@ -209,7 +209,7 @@ def make_case(
         key: default_rate(name) if key == "learning_rate" else parameter.default
         for key, parameter in inspect.signature(optimizer).parameters.items()
     }
-    values = {**defaults, **given}
+    values = {**defaults, **hyperparameters}
     if unknown := set(values) - set(defaults):
         raise TypeError(f"{name} has no hyperparameter {', '.join(sorted(unknown))}")
     label = ",".join(f"{key}={_text(values[key])}" for key in sorted(values) if values[key] != defaults[key])
@@ -222,14 +222,14 @@ def make_case(
     _require_domain(identifier, parameter, gradients, rates, values.get("eps", 0.0))
     if max(np.atleast_1d(rates)) * values.get("weight_decay", 0.0) > 0.2:
         raise ValueError(f"{identifier}: learning_rate times weight_decay is above 0.2")
-    hyperparameters = {**values, "learning_rate": list(rates) if changing else rates}
-    return Case(identifier, name, regime, label, form.name, hyperparameters, parameter, gradients)
+    values["learning_rate"] = list(rates) if changing else rates
+    return Case(identifier, name, regime, label, form.name, values, parameter, gradients)
 
 
 def recast(case: Case, dtype: npt.DTypeLike, *, wide: bool = False) -> Case:
-    """The case of another dtype with the same regime and hyperparameters; the data are its own. See `make_case`."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in case.hyperparameters.items()}
-    return make_case(entry_of(case.optimizer).optimizer, case.regime, given, dtype, wide=wide)
+    """Make the case of another dtype with the same regime and hyperparameters; it has its own data. See `make_case`."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in case.hyperparameters.items()}
+    return make_case(entry_of(case.optimizer).optimizer, case.regime, values, dtype, wide=wide)
 
 
 def _require_domain(identifier: str, *quantities: npt.ArrayLike) -> None:
@@ -241,22 +241,22 @@ def _require_domain(identifier: str, *quantities: npt.ArrayLike) -> None:
 
 @cache
 def all_cases() -> tuple[Case, ...]:
-    """Every case, in the order of the table, of the regimes, of the settings."""
+    """Make every case, in the order of the table, of the regimes, of the settings."""
     return tuple(
-        make_case(entry.optimizer, regime, given)
+        make_case(entry.optimizer, regime, setting)
         for entry in CATALOG
         for regime in entry.regimes
-        for given in ({}, *entry.settings)
+        for setting in ({}, *entry.settings)
     )
 
 
 def cases_of(optimizer: str) -> tuple[Case, ...]:
-    """The cases of one optimizer."""
+    """List the cases of one optimizer."""
     return tuple(case for case in all_cases() if case.optimizer == optimizer)
 
 
 def matching(optimizers: Iterable[str] | None = None, pattern: str | None = None) -> list[Case]:
-    """The cases of these optimizers (default: all) whose whole identifier matches a pattern (``*`` crosses ``/``)."""
+    """List the cases of optimizers (default: all) whose whole identifier matches a pattern (``*`` crosses ``/``)."""
     wanted = None if optimizers is None else set(optimizers)
     return [
         case

@@ -76,12 +76,12 @@ def check(
         backend: What to check.
         cases: The cases to run.
         formula: The formula to hold it to instead of its own claim, by name or class, or itself.
-        scalars: ``"double"``, ``"float32"``, or ``"either"``: double first, then float32.
+        scalars: The coefficient precision: ``"double"``, ``"float32"``, or ``"either"``: double first, then float32.
         jobs: Processes for the oracle; the backend always runs in this one.
         progress: Called with the number of cases judged so far.
 
     Returns:
-        The report, one result a case, in the order given; where the backend breaks off, of the cases that finished.
+        The report, one result a case, in their order; where the backend breaks off, of the cases that finished.
         What the backend's code raises, SystemExit too, is that case's failure; KeyboardInterrupt passes.
 
     Raises:
@@ -165,7 +165,7 @@ def _own(case: Case, run: Run) -> Run:
 
 
 def _text(error: BaseException) -> str:
-    """What an exception says, if it can say it."""
+    """Read the text of an exception, which may raise another."""
     try:
         return printable(str(error), "\n")
     except KeyboardInterrupt:

@@ -1,9 +1,9 @@
 """Which formula a deviating backend computes instead.
 
 Every formula that differs in one axis from the documented one is tried, then every one that differs in two, and in as
-many as the catalog says: first in float64 with radii, given up at the first number that does not fit, then by the
-oracle. What is left agrees with every case of the optimizer, and some case tests its parameter: NaN everywhere is no
-evidence for a formula without a value.
+many as the catalog says: first in float64 with radii, up to the first number that does not fit, then by the
+oracle. The formulas that remain agree with every case of the optimizer, and some case tests the parameter: NaN
+everywhere is no evidence for a formula without a value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlx_optimizers.oracle.trajectory import walk
 __all__ = ["Diagnosis", "diagnose"]
 
 _SLACK = 1 + 2.0**-40
-"""The search lets pass what its own float64 might have put outside; the oracle decides afterwards."""
+"""The search tolerates the error of its own float64; the oracle decides afterwards."""
 
 _CLEARLY = 1.0
 """Bits by which errors have to be smaller, on average, for their formula to be nearer than the documented one."""
@@ -36,7 +36,7 @@ class Diagnosis:
     """What a backend computes.
 
     Args:
-        formulas: Names of the formulas that agree with all cases, fewest axes first, then by smallest excess.
+        formulas: Names of the formulas that agree with all cases, fewest axes first, then by smallest error ratio.
         nearest: Where nothing agrees, the formula that agrees with most cases; among those the documented one, unless
             another's errors are clearly smaller.
         agreeing: With how many cases it does.
@@ -53,7 +53,7 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
     Args:
         optimizer: Name of the optimizer.
         runs: What was computed for its cases; the deviating ones first make it faster.
-        profiles: The scalar profiles that may explain a case.
+        profiles: The coefficient precisions that may explain a case.
     """
     search = _Search(runs, profiles[-1])
     told = any(np.isfinite(run.parameters).any() for run in runs)
@@ -75,7 +75,7 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
 
 
 def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars]) -> float | None:
-    """The greatest excess over all cases by the oracle, or None if one deviates or none has a tested parameter."""
+    """Find the greatest error ratio over all cases by the oracle; None if one deviates or none tests the parameter."""
     greatest = None
     for run in runs:
         for profile in profiles:
@@ -102,7 +102,7 @@ class _Search:
         }
 
     def agrees(self, formula: Formula) -> bool:
-        """Whether all numbers of all cases fit; given up at the first that does not."""
+        """Say whether all numbers of all cases fit; stop at the first that does not."""
         with self._exact.active():
             return all(
                 (_excess(n, ball, got) <= _SLACK).all()
@@ -111,12 +111,12 @@ class _Search:
             )
 
     def radii(self, formula: Formula) -> list[list[Radius]]:
-        """The radii of a formula's numbers, case by case."""
+        """Compute the radii of a formula's numbers, case by case."""
         with self._exact.active():
             return [[ball.radius for _, _, ball, _ in self._balls(formula, run)] for run in self._runs]
 
     def distance(self, formula: Formula, documented: Sequence[Sequence[Radius]]) -> tuple[int, float]:
-        """The number of cases that do not agree or test no parameter, and log₂ of the errors, averaged.
+        """Count the cases that do not agree or test no parameter, and average log₂ of the errors.
 
         The errors are in the radii of the documented formula: in wider ones of their own they would look small.
         """
@@ -133,18 +133,18 @@ class _Search:
         return strayed, float(np.mean(bits))
 
     def _balls(self, formula: Formula, run: Run) -> Iterator[tuple[str, Rounded, Ball, FloatArray]]:
-        """Each step's quantities in turn, with what was got for them; the caller holds the exact context active."""
+        """Yield each step's quantities with the backend's numbers; the caller holds the exact context active."""
         case, n = run.case, self._model[run.case.dtype]
-        given = {"parameter": run.parameters, **run.state}
+        arrays = {"parameter": run.parameters, **run.state}
         names = ("parameter", *formula.slots)
         steps = walk(formula, n, case.parameter, list(case.gradients), case.hyperparameters)
         for step, balls in enumerate(steps):
             for name, ball in zip(names, balls, strict=True):
-                if name in given:
-                    yield name, n, ball, given[name][step]
+                if name in arrays:
+                    yield name, n, ball, arrays[name][step]
 
 
 def _excess(n: Rounded, ball: Ball, got: FloatArray) -> FloatArray:
-    """The error ratio; where the formula has no value, 0 if there is none, and infinite if there is one."""
+    """Compute the error ratio; where the formula has no value, 0 for none and infinite for any."""
     ratio = np.where(np.isinf(ball.radius), 0.0, error_ratio(n.centre, ball.centre.values, ball.radius, got))
     return np.where(np.isnan(ball.size), np.where(np.isfinite(got.astype(np.float64)), np.inf, 0.0), ratio)

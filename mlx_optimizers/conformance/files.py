@@ -16,8 +16,8 @@ __all__ = ["replacing"]
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of another when the block ends; until then the other stays as it was.
 
-    It is written beside its place, synced, and renamed. Where the block raises, nothing of it is left. What is no
-    regular file, such as a pipe or a device, is written to as it stands.
+    The file is written in the same folder, synced, and renamed. Where the block raises, it is removed. A pipe, a
+    device or another special file is written to directly.
 
     Args:
         path: The place; a symbolic link is followed.
@@ -49,7 +49,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def _mode(target: Path) -> int:
-    """The permissions that a file has, or that a new one gets."""
+    """Look up the permissions that a file has, or that a new one gets."""
     with contextlib.suppress(OSError):
         return target.stat().st_mode & 0o7777
     mask = os.umask(0)

@@ -64,7 +64,7 @@ class Report:
         return 1 if counts["deviates"] or counts["failed"] else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The whole report as a JSON object of the published schema."""
+        """Write the whole report as a JSON object of the published schema."""
         return {
             "format": FORMAT,
             "suite": {"version": mlx_optimizers.__version__, "numpy": _version("numpy"), "mpmath": _version("mpmath")},
@@ -79,12 +79,12 @@ class Report:
         }
 
     def dumps(self) -> str:
-        """The report as JSON text."""
+        """Write the report as JSON text."""
         return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text without what a terminal would obey: control characters and half surrogates are escaped.
+    """Escape control characters and half surrogates, which a terminal might obey.
 
     Args:
         text: The text, which may come from anybody.
@@ -94,7 +94,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def _release(text: str) -> tuple[int, ...]:
-    """The numbers that a version opens with: 2.13.0 of ``2.13.0+cpu``."""
+    """Read the numbers at the start of a version: 2.13.0 of ``2.13.0+cpu``."""
     numbers = re.match(r"\d+(\.\d+)*", text)
     return tuple(map(int, numbers[0].split("."))) if numbers else ()
 

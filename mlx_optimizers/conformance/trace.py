@@ -1,4 +1,4 @@
-"""One element's way through an optimizer, for people."""
+"""The steps of one element through an optimizer, as text for people."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ def trace(
     hyperparameters: Mapping[str, Any],
     scalars: Scalars = "double",
 ) -> str:
-    """Each step's float32 value, its bits, the exact value, and the accepted interval, as text.
+    """Write each step's float32 value, its bits, the exact value, and the accepted interval, as text.
 
     Args:
         optimizer: One of the eight classes; its fast path gives the float32 values.
         parameter: w before the first step.
         gradients: g of each step.
         hyperparameters: As the class takes them; ``learning_rate`` may be a list, one number a step.
-        scalars: Profile of the interval.
+        scalars: Coefficient precision of the interval.
 
     Raises:
         ValueError, TypeError: as the class and `trajectory` raise them.
     """
     form, exact = format_of("float32"), Exact()
-    with np.errstate(over="ignore"):  # what is beyond float32 is an infinity, and is shown as one
+    with np.errstate(over="ignore"):  # beyond float32 lies an infinity, which is shown
         w = np.array([parameter], np.float32)
         steps = np.array(gradients, np.float32).reshape(-1, 1)
     entries = trajectory(optimizer, w, steps, scalars=scalars, **hyperparameters)
     rates = hyperparameters["learning_rate"]
     rates = rates if isinstance(rates, list) else [rates] * len(steps)
-    made = optimizer(**{**hyperparameters, "learning_rate": rates[0]})
-    lines = textwrap.wrap(f"{made!r}, float32, w = {w[0]!s}", 80, subsequent_indent="    ", break_on_hyphens=False)
+    instance = optimizer(**{**hyperparameters, "learning_rate": rates[0]})
+    lines = textwrap.wrap(f"{instance!r}, float32, w = {w[0]!s}", 80, subsequent_indent="    ", break_on_hyphens=False)
     model = {"w": w}
     for step, (entry, rate) in enumerate(zip(entries, rates, strict=True), start=1):
-        made.learning_rate = rate
+        instance.learning_rate = rate
         with np.errstate(all="ignore"):
-            made.update(model, {"w": steps[step - 1]})
+            instance.update(model, {"w": steps[step - 1]})
         changed = f", learning rate {rate}" if len(set(rates)) > 1 else ""
         lines.append(f"\nstep {step}, g = {steps[step - 1, 0]!s}{changed}")
         lines.append(f"   {'float32':<15} {'bits':<8} {'exact':<22} {'from':<14} to")
         for name, quantity in entry.quantities():
-            got = w if name == "parameter" else made.state["w"][name]
+            got = w if name == "parameter" else instance.state["w"][name]
             text = exact.text(quantity.exact[0], 16)
             low, high = (str(end[0]) for end in (quantity.low, quantity.high))
             letter = "w" if name == "parameter" else name

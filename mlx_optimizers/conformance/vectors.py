@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance.cases import Case, cases_of, make_case, recast
 from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded
-from mlx_optimizers.oracle.exact import Library
+from mlx_optimizers.oracle.exact import Library, Values
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.trajectory import ends, walk
 
@@ -50,10 +49,10 @@ __all__ = [
 FORMAT = "mlx-optimizers-vectors/1"
 MANIFEST = "mlx-optimizers-manifest/1"
 DTYPES = ("float16", "bfloat16", "float64")
-"""The dtypes in which the defaults are published, beside float32."""
+"""The dtypes in which the defaults are published, besides float32."""
 
 SHOWN = 50
-"""Differences that `verify_vectors` names in one file; of the rest it gives the number."""
+"""Differences that `verify_vectors` names in one file; it counts the rest."""
 
 Level = Literal["required", "informative"]
 Place = tuple[str | int, ...]
@@ -61,7 +60,7 @@ Place = tuple[str | int, ...]
 
 
 def vectors_of(optimizer: str) -> list[Case]:
-    """The published cases of one optimizer: those of the suite, the defaults in `DTYPES`, the special ones.
+    """List the published cases of one optimizer: those of the suite, the defaults in `DTYPES`, the special ones.
 
     The numbers of those in `DTYPES` are float64, which holds them without a package for bfloat16.
     """
@@ -71,7 +70,7 @@ def vectors_of(optimizer: str) -> list[Case]:
 
 
 def level_of(case: Case) -> Level:
-    """Whether the expected values of a published case are required, or only inform."""
+    """Say whether the expected values of a published case are required, or only inform."""
     return SPECIAL[case.label][0] if case.regime == "special" else "required"
 
 
@@ -81,27 +80,27 @@ _ONE = (0.5, -1.25, 2.0, -0.75, 1.5, -3.0)  # what stands where a kind needs som
 
 
 def _nan() -> tuple[list[float], list[list[float]]]:
-    """A NaN in the first, the third and the last gradient of an element."""
-    rows = [[x * (step + 1) for x in _ONE] for step in range(4)]
+    """Put a NaN in the first, the third and the last gradient of an element."""
+    parameter, rows = _scaled(0, 0)
     rows[0][0] = rows[2][1] = rows[3][2] = math.nan
-    return list(_ONE), rows
+    return parameter, rows
 
 
 def _infinity() -> tuple[list[float], list[list[float]]]:
-    """An infinity in the last gradient: what an infinite state does afterwards depends on the order of operations."""
-    rows = [[x * (step + 1) for x in _ONE] for step in range(4)]
+    """Put an infinity in the last gradient: the steps after one depend on the order of operations."""
+    parameter, rows = _scaled(0, 0)
     rows[3][0], rows[3][1] = math.inf, -math.inf
-    return list(_ONE), rows
+    return parameter, rows
 
 
 def _negative_zero() -> tuple[list[float], list[list[float]]]:
-    """Zeros of either sign among parameters and gradients."""
+    """Put zeros of either sign among parameters and gradients."""
     rows = [[-0.0, -0.0, 0.0, -0.0, -0.0 if step % 2 else 1.5, -3.0] for step in range(4)]
     return [-0.0, 0.0, -0.0, 0.5, -0.0, -0.0], rows
 
 
 def _scaled(parameter: int, gradient: int) -> tuple[list[float], list[list[float]]]:
-    """Ordinary numbers times powers of two."""
+    """Scale ordinary numbers by powers of two."""
     rows = [[math.ldexp(x * (step + 1), gradient) for x in _ONE] for step in range(4)]
     return [math.ldexp(x, parameter) for x in _ONE], rows
 
@@ -124,17 +123,8 @@ def _special(optimizer: str, kind: str) -> Case:
     return Case(identifier, optimizer, "special", kind, "float32", hyperparameters, parameter, gradients)
 
 
-class _InRange(Array):
-    """Numbers that stay in the range of the context's format."""
-
-    __slots__ = ()
-
-    def _new(self, values: Any) -> Array:
-        return _InRange(self.context, self.context.fit(values))  # type: ignore[attr-defined]
-
-
 class _Ranged(Exact):
-    """Exact numbers but for the range: what a format rounds to zero or to an infinity becomes it."""
+    """Exact numbers within the range of a format: what it rounds to zero or to an infinity becomes that."""
 
     def __init__(self, form: Format, library: Library | None) -> None:
         super().__init__(library=library)
@@ -143,29 +133,14 @@ class _Ranged(Exact):
             near = self.round(x, form)
             return x if near and math.isfinite(near) else self.number(near)
 
-        self.fit = np.frompyfunc(fit, 1, 1)
+        self._fit = np.frompyfunc(fit, 1, 1)
 
-    def array(self, values: npt.ArrayLike) -> Array:
-        return self._in_range(super().array(values))
-
-    def sqrt(self, x: Any) -> Any:
-        return self._in_range(super().sqrt(x))
-
-    def sign(self, x: Array) -> Array:
-        return self._in_range(super().sign(x))
-
-    def abs(self, x: Array) -> Array:
-        return self._in_range(super().abs(x))
-
-    def max(self, x: Array, y: Array) -> Array:
-        return self._in_range(super().max(x, y))
-
-    def _in_range(self, x: Array) -> Array:
-        return _InRange(self, x.values)
+    def wrap(self, values: Values) -> Array:
+        return Array(self, self._fit(values))
 
 
 def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
-    """A published case, with what is expected after each step.
+    """Derive a published case: its input, and the expected values after each step.
 
     Args:
         case: Its input, one of `vectors_of`.
@@ -197,7 +172,7 @@ def _digest(value: Any) -> str:
 
 
 def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
-    """The exact values and the ends of the ball after each step, of the parameter and of every slot.
+    """Derive the exact values and the ends of the ball after each step, of the parameter and of every slot.
 
     The values are no centres of balls: where Lion's sign is uncertain, the ball [−1, 1] has the centre 0.
     """
@@ -216,7 +191,7 @@ def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
 
 
 def _special_ball(case: Case, name: str, x: Array, ball: Ball) -> Ball:
-    """The model's ball for finite values, the value itself if it is not, all numbers where nothing is required."""
+    """Choose the model's ball for finite values, the value alone for others, all numbers where nothing is required."""
     sizes = x.values.astype(np.float64)
     undecided = np.isnan(sizes) & (name in entry_of(case.optimizer).undecided)
     untested = undecided | (level_of(case) == "informative")
@@ -235,17 +210,17 @@ def _quantity(n: Exact, form: Format, x: Array, ball: Ball) -> dict[str, list[st
 
 
 def case_digest(case: dict[str, Any]) -> str:
-    """Sixteen digits that stand for everything in a case; `changes` keeps them."""
+    """Digest everything in a case into sixteen digits; `changes` keeps them."""
     return _digest(case)[:16]
 
 
 def changes() -> str:
-    """The list of case ids added, altered or removed, release by release, each with the case's digest."""
+    """Read the list of case ids added, altered or removed, release by release, each with the case's digest."""
     return files("mlx_optimizers").joinpath("vectors", "CHANGES.txt").read_text("utf-8")
 
 
 def last_changes() -> dict[str, str]:
-    """The digest of every case in `changes` that has not been removed, by id."""
+    """Map the id of every case in `changes` to its digest, without those removed since."""
     digests: dict[str, str] = {}
     for line in changes().splitlines():
         if line.startswith("#"):
@@ -262,7 +237,7 @@ Lines = list[tuple[Place, str]]
 
 
 def _lines(value: Any, place: Place = (), end: str = "") -> Iterator[tuple[Place, str]]:
-    """JSON text by lines, each with its place: sorted keys, one space a level, an array of scalars on one line."""
+    """Write JSON text by lines, each with its place: sorted keys, a space a level, an array of scalars on one line."""
     opening = " " * len(place) + (f"{json.dumps(place[-1])}: " if place and isinstance(place[-1], str) else "")
     nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(x, dict | list) for x in value))
     if not nested:
@@ -277,7 +252,7 @@ def _lines(value: Any, place: Place = (), end: str = "") -> Iterator[tuple[Place
 
 
 def _files(progress: Callable[[int], None] | None, library: Library | None) -> Iterator[tuple[str, Lines, list[str]]]:
-    """Every file's name, its lines, and the ids of its cases."""
+    """Derive every file: its name, its lines, and the ids of its cases."""
     entries, done = [], 0
     for optimizer in mlx_optimizers.OPTIMIZERS:
         cases = []
@@ -307,7 +282,7 @@ def write_vectors(
     """Write the published vectors.
 
     Args:
-        folder: Where to; made if it is not there. Files of the same names are replaced.
+        folder: Where to; created if missing. Files of the same names are replaced.
         progress: Called with the number of cases derived so far.
         library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same bytes.
 
@@ -348,8 +323,8 @@ def verify_vectors(
             continue
         if data != right:
             problems += [f"{name}: {problem}" for problem in _differences(data, lines, ids)]
-    found = [path for path in source.rglob("*") if path.is_symlink() or not path.is_dir()]
-    extra = sorted({str(path.relative_to(source)) for path in found} - known)
+    present = [path for path in source.rglob("*") if path.is_symlink() or not path.is_dir()]
+    extra = sorted({str(path.relative_to(source)) for path in present} - known)
     return problems + [f"{name}: no file of the vectors has this name" for name in extra]
 
 
@@ -369,16 +344,16 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _differences(data: bytes, lines: Lines, ids: list[str]) -> Iterator[str]:
-    """What differs between a file's bytes and the right lines, at least one sentence."""
-    found = data.decode("utf-8", "replace").split("\n")
-    if found[-1] == "":
-        found.pop()
+    """Describe how a file's bytes differ from the right lines, in at least one sentence."""
+    theirs = data.decode("utf-8", "replace").split("\n")
+    if theirs[-1] == "":
+        theirs.pop()
     else:
         yield "the last line has no end"
-    same_number = len(found) == len(lines)
+    same_number = len(theirs) == len(lines)
     if not same_number:
-        yield f"has {len(found)} lines, and {len(lines)} are right"
-    wrong = [(got, place, right) for got, (place, right) in zip(found, lines, strict=False) if got != right]
+        yield f"has {len(theirs)} lines, and {len(lines)} are right"
+    wrong = [(got, place, right) for got, (place, right) in zip(theirs, lines, strict=False) if got != right]
     # Where lines are missing, all that follow differ: only the first says something.
     shown = wrong[: SHOWN if same_number else 1]
     for got, place, right in shown:
@@ -389,7 +364,7 @@ def _differences(data: bytes, lines: Lines, ids: list[str]) -> Iterator[str]:
 
 
 def _words(place: Place, ids: list[str]) -> str:
-    """A line's place in words: the case, the step, the quantity."""
+    """Name a line's place: the case, the step, the quantity."""
     case = []
     if place[:1] == ("cases",) and len(place) > 1:
         case, place = [ids[int(place[1])]], place[2:]
@@ -398,7 +373,7 @@ def _words(place: Place, ids: list[str]) -> str:
 
 
 def _items(got: str, right: str) -> Iterator[str]:
-    """The elements in which two lines differ; the lines themselves where that is not all."""
+    """Name the elements in which two lines differ, or the lines where more than elements differ."""
     ours, theirs = ([item[0] for item in re.finditer(r'"[^"]*"|[^][ ,:"]+', line)] for line in (right, got))
     changed = [index for index, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]]
     keyed = right.lstrip().startswith('"')  # the first item is the key

@@ -86,14 +86,14 @@ class Verdict:
         case: The case.
         formula: The formula that the backend was held to.
         word: conforms, deviates, unsupported or failed.
-        scalars: The profile that passed, or the widest tried.
-        worst: The tested element of greatest excess, conforming or not; None for unsupported and failed.
+        scalars: The coefficient precision that passed, or the widest tried.
+        worst: The tested element of greatest error ratio, conforming or not; None for unsupported and failed.
         first: The first element, by step, outside the interval.
         diagnosis: Names of the formulas that agree with all cases of the optimizer.
         reason: Why a case is unsupported, failed, or could not be tested.
         tested: Elements with a finite interval, over all steps and quantities.
         untested: Elements for which any answer would have passed.
-        excesses: For each quantity its greatest excess after each step, None where no element was tested.
+        excesses: For each quantity its greatest error ratio after each step, None where no element was tested.
     """
 
     case: Case
@@ -119,7 +119,7 @@ class Verdict:
         return any(excess is not None for excess in self.excesses.get("parameter", ()))
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as the report's schema has it."""
+        """Write the verdict as the report's schema has it."""
         worst = None if self.worst is None else asdict(self.worst)
         if worst is not None and not math.isfinite(worst["excess"]):
             worst["excess"] = None
@@ -141,7 +141,7 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
     Args:
         run: What a backend computed, as arrays.
         formula: The formula.
-        scalars: The profile, ``"double"`` or ``"float32"``.
+        scalars: The coefficient precision, ``"double"`` or ``"float32"``.
 
     Raises:
         ValueError: for arrays of another shape or dtype than the case asks for, or an unknown slot.
@@ -181,9 +181,9 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
 
 
 def can_decide(case: Case, formula: Formula) -> bool:
-    """Whether a case can tell anything of a program's parameter: a formula gives some element a finite interval.
+    """Say whether a case tests a program's parameter: a formula gives some element a finite interval.
 
-    The profile *double* is asked, whose interval the one of *float32* holds.
+    The interval of the precision *double* decides; that of *float32* contains it.
     """
     exact = Exact()
     n = Rounded(case.form, exact if case.dtype == "float64" else Double(), "double", exact)
@@ -197,12 +197,12 @@ def can_decide(case: Case, formula: Formula) -> bool:
 
 @cache
 def is_decidable(formula: Formula) -> bool:
-    """Whether any case can tell something of a program held to this formula."""
+    """Say whether any case tests a program that is held to this formula."""
     return any(can_decide(case, formula) for case in cases_of(formula.optimizer.__name__))
 
 
 def decidable(formula: str | type[mlx_optimizers.Optimizer] | Formula) -> Formula:
-    """The formula of a name or class, if a backend can be held to it.
+    """Parse the formula of a name or class that a backend can be held to.
 
     Raises:
         ValueError: for an unknown formula, or one that gives no element of the parameter an interval in any case, as
@@ -224,7 +224,7 @@ def decidable(formula: str | type[mlx_optimizers.Optimizer] | Formula) -> Formul
 
 
 def _checked(run: Run, formula: Formula) -> dict[str, FloatArray]:
-    """The arrays of a run by name, if they are such as the case asks for."""
+    """Collect the arrays of a run by name; refuse another shape or dtype than the case asks for."""
     case = run.case
     for name in run.state:
         if name not in formula.slots:
@@ -239,7 +239,7 @@ def _checked(run: Run, formula: Formula) -> dict[str, FloatArray]:
 
 
 def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> FloatArray:
-    """The error ratio, which the interval's ends overrule: they decide what is inside; −1 where untested."""
+    """Compute the error ratio; the ends of the interval decide which values lie inside; −1 where untested."""
     values = got.astype(np.float64)
     known = np.isfinite(quantity.radius)
     centre = np.where(known, quantity.exact, exact.number(0))

@@ -55,7 +55,7 @@ class Array:
         return other.values if isinstance(other, Array) else other
 
     def _new(self, values: Values) -> Array:
-        return Array(self.context, values)
+        return self.context.wrap(values)
 
     def __neg__(self) -> Array:
         return self._new(-self.values)
@@ -102,33 +102,37 @@ class Context:
     _maximum: Callable[..., Values]
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
-        """What to enter around a computation: MPFR's precision belongs to the thread, the others need nothing."""
+        """Return what a computation enters: MPFR's precision belongs to the thread, the others need nothing."""
         return contextlib.nullcontext()
 
+    def wrap(self, values: Values) -> Array:
+        """Wrap the result of an operation."""
+        return Array(self, values)
+
     def sqrt(self, x: Scalar) -> Scalar:
-        """√x of an array or a coefficient; ValueError where x is negative."""
-        return Array(self, self._sqrt(x.values)) if isinstance(x, Array) else self._sqrt(x)
+        """Take √x of an array or a coefficient; ValueError where x is negative."""
+        return self.wrap(self._sqrt(x.values)) if isinstance(x, Array) else self._sqrt(x)
 
     def sign(self, x: Array) -> Array:
-        """−1, 0 or 1, elementwise."""
-        return Array(self, self._sign(x.values))
+        """Take the sign, −1, 0 or 1, elementwise."""
+        return self.wrap(self._sign(x.values))
 
     def abs(self, x: Array) -> Array:
-        """``|x|``, elementwise."""
-        return Array(self, abs(x.values))
+        """Take ``|x|``, elementwise."""
+        return self.wrap(abs(x.values))
 
     def max(self, x: Array, y: Array) -> Array:
-        """The larger of two, elementwise; NaN where either is."""
-        return Array(self, self._maximum(x.values, y.values))
+        """Take the larger of two, elementwise; NaN where either is."""
+        return self.wrap(self._maximum(x.values, y.values))
 
     def lift(self, x: Scalar) -> Scalar:
-        """A coefficient as a number of the arrays' own format; exactly the same number here."""
+        """Make a coefficient a number of the arrays' own format; exactly the same number here."""
         return x
 
 
 @cache
 def _fastest() -> Library:
-    """The library that numbers are of by default, looked for once."""
+    """Look once for the default library."""
     return "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
 
 
@@ -220,37 +224,37 @@ class Exact(Context):
         return gmpy2.sqrt, gmpy2.nan()
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
-        """What to enter around a computation: MPFR's precision belongs to the thread and is 53 bits at first."""
+        """Return what a computation enters: MPFR's precision belongs to the thread and is 53 bits at first."""
         if self.library == "gmpy2":
             return self._gmpy2.context(precision=self.bits)  # type: ignore[no-any-return]
         return contextlib.nullcontext()
 
     def array(self, values: npt.ArrayLike) -> Array:
-        """The exact values of an array of floats; ±inf and NaN stay what they are."""
+        """Convert an array of floats exactly; ±inf and NaN stay what they are."""
         flat = np.asarray(values).reshape(-1).astype(np.float64).tolist()
-        return Array(self, self.objects([self.number(value) for value in flat]))
+        return self.wrap(self.objects([self.number(value) for value in flat]))
 
     @staticmethod
     def objects(numbers: list[Scalar]) -> Values:
-        """A one-dimensional object array of these numbers."""
+        """Put numbers into a one-dimensional object array."""
         out = np.empty(len(numbers), object)
         out[:] = numbers
         return out
 
     def magnitude(self, values: Values) -> Radius:
-        """``|values|`` in float64, within one rounding."""
+        """Take ``|values|`` in float64, within one rounding."""
         with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
             out: Radius = np.abs(values.astype(np.float64))
         return out
 
     def round(self, x: Scalar, form: Format, direction: Direction = "nearest") -> float:
-        """A number rounded once into a float format; see `Format.round`."""
+        """Round a number once into a float format; see `Format.round`."""
         if x != x or x in (np.inf, -np.inf):
             return float(x)
         return form.round(*self._parts(x), direction)
 
     def text(self, x: Scalar, digits: int = 30) -> str:
-        """A number as decimal text of so many significant digits, the same whatever library made it."""
+        """Write a number as decimal text of so many significant digits; both libraries give the same text."""
         if x != x or x in (np.inf, -np.inf):
             return str(float(x))
         mantissa, exponent = self._parts(x)
@@ -280,10 +284,10 @@ class Double(Context):
         return np.sqrt(x)
 
     def array(self, values: npt.ArrayLike) -> Array:
-        """The values of an array of floats, in float64."""
+        """Convert an array of floats to float64."""
         return Array(self, np.asarray(values).reshape(-1).astype(np.float64))
 
     def magnitude(self, values: Values) -> Radius:
-        """``|values|``."""
+        """Take ``|values|``."""
         out: Radius = np.abs(values)
         return out

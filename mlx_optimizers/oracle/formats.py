@@ -132,7 +132,7 @@ class Format:
         return np.array([single(x) for x in values.reshape(-1).tolist()]).reshape(values.shape)
 
     def bits(self, array: npt.ArrayLike) -> list[str]:
-        """Bit patterns of a flat array, lower-case hexadecimal, most significant digit first.
+        """Write the bit patterns of a flat array, lower-case hexadecimal, most significant digit first.
 
         Args:
             array: Numbers of the format. Those of bfloat16 may come in another dtype, without the package that brings
@@ -146,10 +146,10 @@ class Format:
         return [text[start : start + digits] for start in range(0, len(text), digits)]
 
     def from_bits(self, patterns: Sequence[Any]) -> npt.NDArray[Any]:
-        """The array whose bit patterns these are.
+        """Build the array that has these bit patterns.
 
         Raises:
-            ValueError: for a pattern that has not the format's number of lower-case hexadecimal digits.
+            ValueError: for a pattern without the format's number of lower-case hexadecimal digits.
         """
         digits = self.width // 4
         for pattern in patterns:
@@ -167,7 +167,7 @@ FORMATS = {
 
 
 def format_of(dtype: npt.DTypeLike) -> Format:
-    """The format of a dtype or of its name.
+    """Look up the format of a dtype or of its name.
 
     Raises:
         TypeError: for a dtype that is none of the four.

@@ -1,6 +1,6 @@
 """Formulas as axes: every optimizer's formula with the places where implementations are known to differ.
 
-The catalog says what may differ, and has a step that computes whatever the axes say. With every axis at its default a
+The catalog lists the axes, and has a step that computes every choice of them. With every axis at its default a
 step gives what the optimizer's own ``exact`` gives, bit for bit.
 
 A name is the optimizer's, with what differs in brackets: ``Adam[bias_correction=true,eps=inside_sqrt]``.
@@ -39,9 +39,9 @@ class AxisOfAll(NamedTuple):
 
 
 def _of_all(name: str) -> AxisOfAll:
-    found = {entry.name: axis for entry in CATALOG for axis in entry.axes if axis.name == name}
-    meaning = {value: meant for axis in found.values() for value, meant in axis.meaning.items()}
-    return AxisOfAll(name, {optimizer: axis.values for optimizer, axis in found.items()}, meaning)
+    having = {entry.name: axis for entry in CATALOG for axis in entry.axes if axis.name == name}
+    meaning = {value: meant for axis in having.values() for value, meant in axis.meaning.items()}
+    return AxisOfAll(name, {optimizer: axis.values for optimizer, axis in having.items()}, meaning)
 
 
 AXES = tuple(map(_of_all, sorted({axis.name for entry in CATALOG for axis in entry.axes})))
@@ -51,12 +51,12 @@ _KEYED = {axis.name: axis for axis in AXES}
 
 
 def axes_of(optimizer: str) -> dict[str, tuple[str, ...]]:
-    """The axes of one optimizer with their values, the default first."""
+    """List the axes of one optimizer with their values, the default first."""
     return {axis.name: axis.values[optimizer] for axis in AXES if optimizer in axis.values}
 
 
 def _step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, *slots: Number) -> Step:
-    """One step under the axes that every optimizer has, then the optimizer's own."""
+    """Take one step under the axes that every optimizer has, then under the optimizer's own."""
     if a["ignored"] != "none":
         h = _ignoring(a["ignored"], n, h)
     if a.get("betas") == "swapped":
@@ -75,14 +75,14 @@ def _replaced(h: Hyperparameters, name: str, value: Number | tuple[Number, ...])
 
 
 def _initial(a: Choice, n: Numbers, h: Hyperparameters, g: Number, *slots: Number) -> Step:
-    """State before the first step."""
+    """Initialize the state before the first step."""
     if a["initial"] == "gradient":
         return (g, g**2)[: len(slots)]
     return tuple(slot + n.number(0.1) for slot in slots)
 
 
 def split(name: str) -> tuple[str, dict[str, str]]:
-    """A formula's name as an optimizer and the axes that are not at their default.
+    """Split a formula's name into an optimizer and the axes that are not at their default.
 
     Raises:
         ValueError: for an unknown optimizer, axis or value, or axes that mean nothing together.
@@ -133,13 +133,13 @@ def _require_meaning(optimizer: str, choice: Choice) -> None:
 
 
 def name_of(optimizer: str, choice: Choice) -> str:
-    """The name of a formula: keys sorted, defaults left out."""
+    """Write the name of a formula: keys sorted, defaults left out."""
     text = ",".join(f"{key}={choice[key]}" for key in sorted(choice))
     return f"{optimizer}[{text}]" if text else optimizer
 
 
 def in_words(name: str) -> str:
-    """A formula as a phrase.
+    """Describe a formula in a phrase.
 
     Example:
         >>> from mlx_optimizers.oracle.formulas import in_words
@@ -157,7 +157,7 @@ def in_words(name: str) -> str:
 
 
 def parse(formula: str | type[Optimizer] | Formula) -> Formula:
-    """The formula that a name stands for; of an optimizer's name or class, its own ``exact``.
+    """Parse the name of a formula; an optimizer's name or class stands for its own ``exact``.
 
     Args:
         formula: An optimizer's name, with the axes that differ in brackets; ``BiasCorrectedAdam`` and
@@ -186,7 +186,7 @@ def parse(formula: str | type[Optimizer] | Formula) -> Formula:
 
 
 def varied(optimizer: str, choice: Choice) -> Formula:
-    """The formula of an optimizer by the catalog's step, with what differs.
+    """Build a variation of an optimizer's formula by the catalog's step.
 
     Args:
         optimizer: Name of the optimizer.
@@ -202,7 +202,7 @@ def varied(optimizer: str, choice: Choice) -> Formula:
 
 
 def variants(optimizer: str, count: int) -> Iterator[Formula]:
-    """An optimizer's formulas that differ in exactly so many axes, but for those that mean nothing.
+    """Yield the variations of an optimizer's formula in exactly so many axes, without meaningless ones.
 
     Args:
         optimizer: Name of the optimizer.

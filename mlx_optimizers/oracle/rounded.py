@@ -31,9 +31,9 @@ _OWN = 4 * 2.0**-53  # what an operation on float64 centres, and on the radii th
 
 
 class Coefficient:
-    """A scalar made of hyperparameters: exact, with a radius for the arithmetic that a backend forms it in.
+    """A scalar formed from hyperparameters: exact, with a radius for the arithmetic of a backend.
 
-    In the double profile the radius is far below what float32 can show; in the float32 profile it is not.
+    In double precision the radius is far below what float32 can show; in float32 it is not.
     """
 
     __slots__ = ("context", "radius", "value")
@@ -83,7 +83,7 @@ class Coefficient:
         return Coefficient(self.context, value, 2 * power * self.context.scalar_roundoff * abs(float(value)))
 
     def _result(self, value: Scalar, radius: float) -> Coefficient:
-        """The coefficient after one rounding in the scalars' format."""
+        """Round the coefficient once in the scalars' format."""
         if radius == 0 and value == 0:
             return Coefficient(self.context, value, 0.0)
         n = self.context
@@ -166,7 +166,7 @@ class Rounded:
         centre: Context of the centres: an `Exact`, or `Double` for a fast float64 search (float64 arrays need an
             `Exact`, since their radii are of the size of float64's own errors).
         scalars: Where a backend forms its coefficients (β, 1−β, 1/(1−βᵗ)): ``"double"`` or ``"float32"``.
-        exact: Context of the coefficients; by default ``centre``, or a new `Exact` beside `Double`.
+        exact: Context of the coefficients; by default ``centre``, or a new `Exact` with `Double`.
 
     Raises:
         ValueError: for an unknown ``scalars``, or float64 arrays with `Double` centres.
@@ -194,7 +194,7 @@ class Rounded:
         self.exact = exact or (centre if isinstance(centre, Exact) else Exact())
         self._own_centre = _OWN if isinstance(centre, Double) else 0.0
         scalar_form = FORMATS["float64" if scalars == "double" else "float32"]
-        self._given = scalar_form.roundoff if scalars == "float32" else 0.0  # a double is given exactly
+        self._number_roundoff = scalar_form.roundoff if scalars == "float32" else 0.0  # a double is exact
         self.scalar_roundoff = scalar_form.roundoff
         self.scalar_underflow = scalar_form.underflow
         self._same_format = scalar_form == form
@@ -202,27 +202,27 @@ class Rounded:
         """Whether a sign was uncertain; the centres of its ball, and of what follows from it, are no exact values."""
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
-        """What to enter around a computation."""
+        """Return the context manager of a computation."""
         return self.exact.active()
 
     def array(self, values: npt.ArrayLike) -> Ball:
-        """The exact values of an array of the format; a subnormal carries its own size as radius."""
+        """Convert an array of the format exactly; a subnormal carries its own size as radius."""
         centre = self.centre.array(values)
         size = self.centre.magnitude(centre.values)
         radius = np.where(size < self.form.tiny, size, 0.0)
         return Ball(self, centre, np.where(np.isfinite(size), radius, np.inf))
 
     def number(self, value: Scalar) -> Coefficient:
-        """A hyperparameter: a double, or the decimal or ratio that a string or Fraction spells."""
+        """Convert a hyperparameter: a double, or the decimal or ratio that a string or Fraction spells."""
         exact = self.exact.number(value)
-        return Coefficient(self, exact, self._given * abs(float(exact)))
+        return Coefficient(self, exact, self._number_roundoff * abs(float(exact)))
 
     def lift(self, coefficient: Operand) -> Ball:
-        """A coefficient as one number of the arrays' format, so that arithmetic with it rounds as theirs does."""
+        """Make a coefficient one number of the arrays' format, so that arithmetic with it rounds as theirs does."""
         return self.ball(coefficient)
 
     def ball(self, x: Operand) -> Ball:
-        """Whatever meets an array: a ball, an integer (exact), or a coefficient, rounded into the format here."""
+        """Make an operand of an array a ball: a ball, an integer (exact), or a coefficient, rounded here."""
         if isinstance(x, Ball):
             return x
         if not isinstance(x, Coefficient):
@@ -277,15 +277,15 @@ class Rounded:
         return self._rounded(centre, self._infectious(radius, x), self._zero(x))
 
     def abs(self, x: Ball) -> Ball:
-        """``|x|``."""
+        """Take ``|x|``."""
         return Ball(self, self.centre.abs(x.centre), x.radius)
 
     def max(self, x: Ball, y: Ball) -> Ball:
-        """The larger of two."""
+        """Take the larger of two."""
         return Ball(self, self.centre.max(x.centre, y.centre), np.maximum(x.radius, y.radius))
 
     def sign(self, x: Ball) -> Ball:
-        """The sign; the ball [−1, 1] where x may be of either sign."""
+        """Take the sign; the ball [−1, 1] where x may be of either sign."""
         unsure = ~(self._least(x) > 0) & ~self._zero(x)
         centre = self.centre.sign(x.centre)
         blank = np.array(self.centre.number(0), object if isinstance(self.centre, Exact) else np.float64)
@@ -295,7 +295,7 @@ class Rounded:
 
     @staticmethod
     def _least(x: Ball) -> Radius:
-        """A lower bound of ``|x|`` over the ball, not positive where the ball may hold zero."""
+        """Bound ``|x|`` from below over the ball, not positive where the ball may hold zero."""
         with np.errstate(invalid="ignore"):  # the size and the radius of an infinity
             return x.size * (1 - _OWN) - x.radius
 
@@ -306,13 +306,13 @@ class Rounded:
 
     @staticmethod
     def _infectious(radius: Radius, *operands: Ball) -> Radius:
-        """An infinite radius stays infinite, also through zero times infinity."""
+        """Keep an infinite radius infinite, also through zero times infinity."""
         for x in operands:
             radius = np.where(np.isfinite(x.radius), radius, np.inf)
         return radius
 
     def _rounded(self, centre: Array, radius: Radius, nothing: npt.NDArray[np.bool_]) -> Ball:
-        """The ball after one rounding in the format, or none where there is nothing to round."""
+        """Round the ball once in the format; leave it where there is nothing to round."""
         size = self.centre.magnitude(centre.values)
         with np.errstate(all="ignore"):
             reach = size + radius
@@ -325,7 +325,7 @@ class Rounded:
 def error_ratio(n: Exact | Double, centre: Values, radius: Radius, got: FloatArray) -> Radius:
     """Divide the distance of floats from the centre of a ball by its radius, elementwise.
 
-    The ratio is 0 where both are equal, whatever the radius, and infinite for a NaN or an infinity.
+    The ratio is 0 where both are equal, for every radius, and infinite for a NaN or an infinity.
 
     Args:
         n: The context of the centre.

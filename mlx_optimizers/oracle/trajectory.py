@@ -46,24 +46,24 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one step leaves: the parameter and the state slots by name."""
+    """The result of one step: the parameter and the state slots by name."""
 
     parameter: Quantity
     state: dict[str, Quantity]
 
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
-        """The parameter, under that name, then every slot."""
+        """Yield the parameter, under that name, then every slot."""
         yield "parameter", self.parameter
         yield from self.state.items()
 
 
-def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:
-    """Every hyperparameter of an optimizer, for each step.
+def settings(optimizer: type[mlx_optimizers.Optimizer], values: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:
+    """Complete the hyperparameters of an optimizer, for each step.
 
     Args:
         optimizer: The class that names, validates and completes them.
-        given: What is given; strings and fractions mean exactly what they spell; ``learning_rate`` may be a sequence
-            with one entry a step.
+        values: Hyperparameters by name; a string or fraction means the exact number it spells; ``learning_rate`` may
+            be a sequence with one entry a step.
         steps: Number of steps.
 
     Raises:
@@ -71,9 +71,9 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any]
             another length, or a schedule.
     """
     names = inspect.signature(optimizer).parameters
-    if unknown := sorted(set(given) - set(names)):
+    if unknown := sorted(set(values) - set(names)):
         raise TypeError(f"{optimizer.__name__} has no hyperparameter {', '.join(unknown)}")
-    rates: Any = given.get("learning_rate")
+    rates: Any = values.get("learning_rate")
     if callable(rates):
         raise TypeError(f"learning_rate must be a number, or a list with one number a step, not {rates!r}")
     changing = isinstance(rates, Sequence) and not isinstance(rates, str)
@@ -81,14 +81,14 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], given: Mapping[str, Any]
         raise ValueError(f"learning_rate has {len(rates)} entries for {steps} steps")
     out = []
     for step in range(steps):
-        wanted = {**given, "learning_rate": rates[step]} if changing else dict(given)
-        made = optimizer(**{name: _plain(name, value) for name, value in wanted.items()})
-        out.append({name: wanted.get(name, getattr(made, name)) for name in names})
+        wanted = {**values, "learning_rate": rates[step]} if changing else dict(values)
+        instance = optimizer(**{name: _plain(name, value) for name, value in wanted.items()})
+        out.append({name: wanted.get(name, getattr(instance, name)) for name in names})
     return out
 
 
 def _plain(name: str, value: Any) -> Any:
-    """The number that validation sees of a string, a fraction, or a pair of them."""
+    """Convert a string, a fraction, or a pair of them to the numbers that validation sees."""
     if isinstance(value, str | Fraction):
         try:
             return Fraction(value)
@@ -100,7 +100,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _coefficients(n: Any, values: Mapping[str, Any]) -> Hyperparameters:
-    """Hyperparameters as numbers of a context; switches stay what they are."""
+    """Convert hyperparameters to numbers of a context; switches stay booleans."""
 
     def number(value: Any) -> Any:
         if isinstance(value, bool):
@@ -113,7 +113,7 @@ def _coefficients(n: Any, values: Mapping[str, Any]) -> Hyperparameters:
 
 
 def walk(
-    formula: Formula, n: Any, parameter: FloatArray, gradients: Sequence[Any], given: Mapping[str, Any]
+    formula: Formula, n: Any, parameter: FloatArray, gradients: Sequence[Any], hyperparameters: Mapping[str, Any]
 ) -> Iterator[tuple[Any, ...]]:
     """Evaluate a formula step by step over the numbers of a context; yields (w, *slots) after each step.
 
@@ -122,7 +122,7 @@ def walk(
     w = n.array(parameter)
     state: tuple[Any, ...] = tuple(n.array(np.zeros(np.size(parameter))) for _ in formula.slots)
     for t, (gradient, values) in enumerate(
-        zip(gradients, settings(formula.optimizer, given, len(gradients)), strict=True), start=1
+        zip(gradients, settings(formula.optimizer, hyperparameters, len(gradients)), strict=True), start=1
     ):
         h, g = _coefficients(n, values), n.array(gradient)
         if t == 1 and formula.initial is not None:
@@ -143,7 +143,7 @@ def trajectory(
     library: Library | None = None,
     **hyperparameters: Any,
 ) -> list[Entry]:
-    """What a formula gives, step by step: exactly, correctly rounded, and the interval that rounding can explain.
+    """Evaluate a formula step by step: exactly, correctly rounded, and with the interval that rounding can explain.
 
     Args:
         formula: A formula's name, such as ``"Adam"`` or ``"Adam[bias_correction=true]"``, or an optimizer class.
@@ -169,27 +169,27 @@ def trajectory(
         >>> first.parameter.nearest, first.parameter.low, first.parameter.high
         (array([0.95], dtype=float32), array([0.9499999], dtype=float32), array([0.95000005], dtype=float32))
     """
-    made, form, centre = parse(formula), format_of(dtype), Exact(bits, library)
+    parsed, form, centre = parse(formula), format_of(dtype), Exact(bits, library)
     refuse_masked(parameter, "parameter")
     w, steps = np.asarray(parameter).astype(form.dtype), []
-    for t, given in enumerate(gradients, start=1):
-        refuse_masked(given, f"the gradient of step {t}")
-        gradient = np.asarray(given).astype(form.dtype)
+    for t, values in enumerate(gradients, start=1):
+        refuse_masked(values, f"the gradient of step {t}")
+        gradient = np.asarray(values).astype(form.dtype)
         steps.append(gradient)
         if gradient.shape != w.shape:
             raise ValueError(f"the gradient of step {t} has shape {gradient.shape}, the parameter {w.shape}")
     n = Rounded(form, centre, scalars)
     with n.active():
-        balls = list(walk(made, n, w, steps, hyperparameters))
-        values = [tuple(ball.centre for ball in row) for row in balls]
+        balls = list(walk(parsed, n, w, steps, hyperparameters))
+        exact = [tuple(ball.centre for ball in row) for row in balls]
         if n.unsure:
             with np.errstate(all="ignore"):
-                values = list(walk(made, centre, w, steps, hyperparameters))
+                exact = list(walk(parsed, centre, w, steps, hyperparameters))
         return [
-            Entry(parameter, dict(zip(made.slots, state, strict=True)))
+            Entry(parameter, dict(zip(parsed.slots, state, strict=True)))
             for parameter, *state in (
                 [_quantity(n, value, ball, w.shape) for value, ball in zip(*row, strict=True)]
-                for row in zip(values, balls, strict=True)
+                for row in zip(exact, balls, strict=True)
             )
         ]
 
@@ -210,7 +210,7 @@ def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Q
 
 
 def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tuple[list[float], list[float]]:
-    """The lowest and the highest float of a format within the radius of each centre; infinite where that is."""
+    """Find the lowest and the highest float of a format within the radius of each centre; infinite where that is."""
     low, high = [], []
     for middle, reach in np.broadcast(centre, radius):
         known = math.isfinite(reach)

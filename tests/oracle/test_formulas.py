@@ -100,7 +100,7 @@ def test_every_value_says_what_it_means_and_where_it_is_found(axis):
     for values in axis.values.values():
         for value in values[1:]:
             meaning = axis.meaning["NAME:VALUE" if axis.name == "ignored" else value]
-            assert meaning.words and meaning.found
+            assert meaning.words and meaning.seen_in
 
 
 @each_name

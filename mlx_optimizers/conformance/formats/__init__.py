@@ -1,4 +1,4 @@
-"""How a report is written: text for people, HTML, JUnit XML and Markdown; its JSON is the report's own."""
+"""The formats of a report: text for people, HTML, JUnit XML and Markdown; the report writes its own JSON."""
 
 from collections.abc import Callable
 
@@ -17,4 +17,4 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     "markdown": markdown,
     "html": html,
 }
-"""What writes a report, by the format's name on the command line."""
+"""The writer of each format, by its name on the command line."""

@@ -1,10 +1,11 @@
-"""A report as one HTML file that needs nothing beside it: no script, no font, no other host."""
+"""A report as one HTML file that is complete in itself: no script, no font, no other host."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
 from html import escape
+from importlib.resources import files
 
 from mlx_optimizers.conformance.formats.summary import (
     HEADER,
@@ -21,39 +22,21 @@ from mlx_optimizers.conformance.verdict import Verdict
 
 __all__ = ["html"]
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --good: light-dark(#176b3a, #6fce96);
-  --bad: light-dark(#b3261e, #ff9a90);
-  --mild: light-dark(#8a5a00, #e8b75a); --parameter: light-dark(#1f5fa8, #82b7f5); --m: light-dark(#a8551f, #f0a878);
-  --v: light-dark(#6b3fa0, #c3a3f0); --u: light-dark(#2f7d7a, #7ad0cc); }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; } th, td { padding: .2rem .8rem .2rem 0; text-align: left; white-space: nowrap; }
-thead th { border-bottom: 1px solid; } tbody td { border-bottom: 1px solid var(--line); }
-td.right, th.right { text-align: right; font-variant-numeric: tabular-nums; }
-pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: .3rem; }
-.conforms { color: var(--good); } .deviates, .failed { color: var(--bad); } .unsupported { color: var(--mild); }
-figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; } svg text { font-size: 11px; fill: currentColor; }
-svg .grid { stroke: var(--line); } svg .limit { stroke: var(--bad); stroke-dasharray: 5 3; }
-svg polyline { fill: none; stroke-width: 1; opacity: .55; } svg polyline:hover { stroke-width: 3; opacity: 1; }
-.parameter { stroke: var(--parameter); } .m { stroke: var(--m); } .v { stroke: var(--v); } .u { stroke: var(--u); }
-"""
-
 _WIDTH, _HEIGHT = 640, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 90, 12, 36
 _LOW = -4
-"""The smallest power of ten that a plot shows; what is closer to the exact value is drawn there."""
+"""The smallest power of ten that a plot shows; smaller error ratios are drawn there."""
 
 
 def html(report: Report) -> str:
-    """The report as an HTML page, with a plot of error against accepted distance, step by step, for each optimizer."""
+    """Write the report as an HTML page, with a plot of the error ratio, step by step, for each optimizer."""
     rows = summaries(report)
     head = escape(title(report))
+    style = files(__package__).joinpath("report.css").read_text("utf-8")
     parts = [
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{head}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{head}</h1>",
+        f"<style>\n{style}</style>\n</head>\n<body>\n<h1>{head}</h1>",
     ]
     if report.broken is not None:
         parts.append(f'<p class="failed">The backend could not go on:</p>\n<pre>{escape(report.broken)}</pre>')
@@ -95,7 +78,7 @@ def _cases(results: list[Verdict]) -> str:
 
 
 def _plot(row: Summary) -> str:
-    """Error over accepted distance, on a logarithmic scale, a line for each case and quantity."""
+    """Plot the error ratio on a logarithmic scale, a line for each case and quantity."""
     lines = [
         (f"{result.case.id}, {name}", name, values)
         for result in row.results
@@ -112,18 +95,19 @@ def _plot(row: Summary) -> str:
         inside = min(max(log, _LOW), high)
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - inside) / (high - _LOW)
 
+    def level(kind: str, power: int) -> str:
+        return f'<line class="{kind}" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>'
+
     marks = []
     for power in range(_LOW, high + 1, 1 + (high - _LOW) // 8):
-        marks.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>'
-        )
+        marks.append(level("grid", power))
         marks.append(f'<text x="{_LEFT - 6}" y="{y(power) + 4:.1f}" text-anchor="end">{_power(power)}</text>')
     marks += [
         f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{step}</text>'
         for step in range(1, steps + 1)
     ]
     marks.append(f'<text x="{x(1):.1f}" y="{_HEIGHT - 4}">step</text>')
-    marks.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
+    marks.append(level("limit", 0))
     for place, name in enumerate(dict.fromkeys(name for _, name, _ in lines)):
         at = _TOP + 12 + 16 * place
         marks.append(
@@ -153,7 +137,7 @@ def _power(power: int) -> str:
 
 
 def _runs(points: list[tuple[float, float] | None]) -> Iterator[str]:
-    """The parts of a line between the steps where nothing was tested; a lone point as a line of no length."""
+    """Yield the parts of a line between steps without a test; a lone point is a line of no length."""
     run: list[str] = []
     for point in [*points, None]:
         if point is not None:

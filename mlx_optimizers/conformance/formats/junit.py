@@ -15,7 +15,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit(report: Report) -> str:
-    """The report as JUnit XML: a test suite an optimizer, a test case a case.
+    """Write the report as JUnit XML: a test suite an optimizer, a test case a case.
 
     What deviates is a failure, what failed is an error, what is unsupported is skipped.
     """
@@ -52,7 +52,7 @@ def _add_case(suite: ET.Element, result: Verdict) -> None:
 
 
 def _words(result: Verdict) -> str:
-    """Where a deviating case first leaves the interval."""
+    """Say where a deviating case first leaves the interval."""
     if result.first is None:
         return result.reason or ""
     return f"{place(result, result.first)}, {number(result.first.excess)} times the accepted distance"
@@ -67,5 +67,5 @@ def _count(element: ET.Element, results: list[Verdict], broken: bool = False) ->
 
 
 def _text(text: str) -> str:
-    """Text without the characters that XML has no way to hold."""
+    """Replace the characters that XML cannot hold."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

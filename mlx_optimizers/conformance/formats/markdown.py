@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mlx_optimizers.conformance.formats.summary import HEADER, RIGHT, details, summaries, title
+from mlx_optimizers.conformance.formats.summary import HEADER, RIGHT, details, padded, summaries, title
 from mlx_optimizers.conformance.report import Report
 
 __all__ = ["markdown", "table"]
 
 
 def markdown(report: Report) -> str:
-    """The report as Markdown: title, a row an optimizer, then what deviates, fails or is unsupported, in words."""
+    """Write the report as Markdown: title, a row an optimizer, then what deviates, fails or is unsupported."""
     rows = [row.cells() for row in summaries(report)]
     paragraphs = [f"**{escaped(title(report))}**"]
     if report.broken is not None:
@@ -20,27 +20,20 @@ def markdown(report: Report) -> str:
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]], right: list[bool]) -> str:
-    """A Markdown table, its columns padded so that it reads well as text too."""
+    """Write a Markdown table, with padded columns, so that it reads well as text too."""
     cells = [tuple(map(escaped, row)) for row in (header, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    rule = tuple("-" * (width - 1) + (":" if flush else "-") for width, flush in zip(widths, right, strict=True))
-    lines = []
-    for row in (cells[0], rule, *cells[1:]):
-        padded = [
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(row, widths, right, strict=True)
-        ]
-        lines.append(f"| {' | '.join(padded)} |")
-    return "\n".join(lines)
+    head, *body = padded(cells, right, least=3)
+    rule = ["-" * (len(cell) - 1) + (":" if flush else "-") for cell, flush in zip(head, right, strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it stands."""
+    """Escape text, so that Markdown shows it as it stands."""
     return "".join(f"\\{x}" if x in "\\`*_[]<>|#" else x for x in text).replace("\n", " ")
 
 
 def _paragraph(text: str) -> str:
-    """A headline, and what is indented below it as code, where brackets and underscores stand for themselves."""
+    """Write a headline, and the indented lines below it as code, where brackets and underscores are literal."""
     headline, _, rest = text.partition("\n")
     if not rest:
         return escaped(headline)

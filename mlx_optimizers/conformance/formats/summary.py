@@ -1,15 +1,16 @@
-"""What every format says of a report: one row an optimizer, then what deviates, in words."""
+"""The content that every format of a report shares: one row an optimizer, then the deviations in words."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_optimizers.conformance.report import Report
 from mlx_optimizers.conformance.verdict import Element, Verdict, Word
 from mlx_optimizers.oracle.formulas import in_words
 
-__all__ = ["HEADER", "RIGHT", "Summary", "counted", "details", "number", "place", "summaries", "title"]
+__all__ = ["HEADER", "RIGHT", "Summary", "counted", "details", "number", "padded", "place", "summaries", "title"]
 
 _GRAVEST_FIRST: tuple[Word, ...] = ("deviates", "failed", "conforms", "unsupported")
 _NOT_JUDGED: tuple[Word, ...] = ("failed", "unsupported")
@@ -17,11 +18,11 @@ _NOT_JUDGED: tuple[Word, ...] = ("failed", "unsupported")
 
 @dataclass(frozen=True)
 class Summary:
-    """All results of one optimizer, as one row.
+    """The results of one optimizer, as one row.
 
     Args:
         optimizer: Its name.
-        formula: What it was held to.
+        formula: The formula that it was held to.
         results: Its results.
     """
 
@@ -30,7 +31,7 @@ class Summary:
     results: list[Verdict]
 
     def having(self, word: Word) -> list[Verdict]:
-        """The results with one verdict."""
+        """Select the results with one verdict."""
         return [result for result in self.results if result.word == word]
 
     @property
@@ -46,13 +47,13 @@ class Summary:
 
     @property
     def scalars(self) -> str:
-        """The profile needed: float32 if any case needed it."""
+        """The coefficient precision needed: float32 if any case needed it."""
         executed = [result.scalars for result in self.results if result.worst]
         return "float32" if "float32" in executed else "double" if executed else "–"
 
     @property
     def excess(self) -> float | None:
-        """The greatest excess over all cases; None where nothing was judged."""
+        """The greatest error ratio over all cases; None where nothing was judged."""
         return max((result.worst.excess for result in self.results if result.worst), default=None)
 
     @property
@@ -61,16 +62,27 @@ class Summary:
         return sum(result.untested for result in self.results)
 
     def cells(self) -> tuple[str, ...]:
-        """The row as text."""
+        """Write the row as text."""
         excess = "–" if self.excess is None else number(self.excess)
-        return (
-            self.optimizer,
-            str(len(self.results)),
-            self.counted,
-            self.scalars,
-            excess,
-            str(self.untested),
-        )
+        return (self.optimizer, str(len(self.results)), self.counted, self.scalars, excess, str(self.untested))
+
+
+def padded(rows: Sequence[tuple[str, ...]], right: Sequence[bool], least: int = 0) -> list[list[str]]:
+    """Pad the cells of a table to the widths of its columns.
+
+    Args:
+        rows: The cells, row by row.
+        right: For each column whether its cells are flush right.
+        least: The smallest width of a column.
+    """
+    widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        [
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(row, widths, right, strict=True)
+        ]
+        for row in rows
+    ]
 
 
 HEADER = ("optimizer", "cases", "verdict", "scalars", "excess", "untested")
@@ -78,17 +90,17 @@ RIGHT = {"cases", "excess", "untested"}
 
 
 def number(excess: float) -> str:
-    """An excess in few characters."""
+    """Write an error ratio in few characters."""
     return "∞" if math.isinf(excess) else f"{excess:.2f}" if excess < 1000 else f"{excess:.0e}"
 
 
 def counted(cases: int) -> str:
-    """A number of cases in words."""
+    """Count cases in words."""
     return "1 case" if cases == 1 else f"{cases} cases"
 
 
 def summaries(report: Report) -> list[Summary]:
-    """One summary an optimizer, in the order of the results."""
+    """Summarize each optimizer, in the order of the results."""
     names = dict.fromkeys((result.case.optimizer, result.formula.name) for result in report.results)
     return [
         Summary(*name, [result for result in report.results if (result.case.optimizer, result.formula.name) == name])
@@ -97,7 +109,7 @@ def summaries(report: Report) -> list[Summary]:
 
 
 def place(verdict: Verdict, element: Element) -> str:
-    """Where an element stands, what was got there and what is accepted."""
+    """Name the place of an element, its value, and the accepted interval."""
     form = verdict.case.form
 
     def value(bits: str) -> str:
@@ -111,30 +123,31 @@ def place(verdict: Verdict, element: Element) -> str:
 
 
 def details(report: Report) -> list[str]:
-    """What the table cannot say: which formulas were meant, what deviates and how, what could not be done."""
+    """Explain what the table cannot show: the formulas, the deviations, and the cases that did not run."""
     rows = summaries(report)
     meant = [row.formula for row in rows if row.formula != row.optimizer]
     out = [f"Held to {', '.join(meant)}."] if meant else []
     if report.newer:
         out.append(f"{report.name} {report.version} is newer than {report.checked}, whose claims were checked.")
     for row in rows:
-        if found := row.having("deviates"):
-            out.append("\n".join([_headline(row, found), *map("  {}".format, _explained(report, row, found))]))
+        if verdicts := row.having("deviates"):
+            out.append("\n  ".join([_headline(row, verdicts), *_explained(report, row, verdicts)]))
         for word in _NOT_JUDGED:
-            if found := row.having(word):
-                reasons = dict.fromkeys(result.reason or "" for result in found)
-                out.append("\n  ".join([_headline(row, found), *reasons]))
+            if verdicts := row.having(word):
+                reasons = dict.fromkeys(verdict.reason or "" for verdict in verdicts)
+                out.append("\n  ".join([_headline(row, verdicts), *reasons]))
     return out
 
 
-def _headline(row: Summary, found: list[Verdict]) -> str:
-    return f"{row.optimizer} {found[0].word} in {len(found)} of {counted(len(row.results))}, held to {row.formula}."
+def _headline(row: Summary, verdicts: list[Verdict]) -> str:
+    some = f"{len(verdicts)} of {counted(len(row.results))}"
+    return f"{row.optimizer} {verdicts[0].word} in {some}, held to {row.formula}."
 
 
-def _explained(report: Report, row: Summary, found: list[Verdict]) -> list[str]:
-    """Sentences on an optimizer that deviates."""
+def _explained(report: Report, row: Summary, verdicts: list[Verdict]) -> list[str]:
+    """Describe in sentences how an optimizer deviates."""
     diagnosis = report.diagnoses.get(row.optimizer)
-    names = diagnosis.formulas if diagnosis else found[0].diagnosis
+    names = diagnosis.formulas if diagnosis else verdicts[0].diagnosis
     out = [f"It computes {in_words(name)}: {name}" for name in names[:1]]
     out += [f"or, by these cases: {name}" for name in names[1:]]
     if diagnosis and diagnosis.nearest:
@@ -142,14 +155,14 @@ def _explained(report: Report, row: Summary, found: list[Verdict]) -> list[str]:
             f"No formula known here agrees with every case. Nearest is {diagnosis.nearest}, "
             f"in {diagnosis.agreeing} of {len(row.results)}."
         )
-    if (first := found[0].first) is not None:
-        out.append(f"First seen in {place(found[0], first)}, {number(first.excess)} times the accepted distance")
-    elif found[0].reason:
-        out.append(found[0].reason)
+    if (first := verdicts[0].first) is not None:
+        out.append(f"First seen in {place(verdicts[0], first)}, {number(first.excess)} times the accepted distance")
+    elif verdicts[0].reason:
+        out.append(verdicts[0].reason)
     return out
 
 
 def title(report: Report) -> str:
-    """One line: what was checked, and how it came out."""
+    """Name in one line the backend and the counts of its verdicts."""
     counts = ", ".join(f"{count} {word}" for word, count in report.counts().items() if count) or "none finished"
     return f"{report.name} {report.version} on {report.device}: {counted(len(report.results))}, {counts}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import textwrap
 
-from mlx_optimizers.conformance.formats.summary import HEADER, RIGHT, details, summaries, title
+from mlx_optimizers.conformance.formats.summary import HEADER, RIGHT, details, padded, summaries, title
 from mlx_optimizers.conformance.report import Report
 
 __all__ = ["text"]
 
 
 def text(report: Report, *, colour: bool = False, width: int = 80) -> str:
-    """The report as text.
+    """Write the report as text.
 
     Args:
         report: What to show.
@@ -26,7 +26,7 @@ def text(report: Report, *, colour: bool = False, width: int = 80) -> str:
 
 
 def _folded(text: str, width: int) -> str:
-    """Lines that are too long broken between words, and set in by two further columns."""
+    """Break lines that are too long between words, and indent the rest by two further columns."""
     lines = []
     for line in text.split("\n"):
         indent = " " * (len(line) - len(line.lstrip()))
@@ -42,19 +42,11 @@ def _folded(text: str, width: int) -> str:
 
 
 def _plain(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    lines = []
-    for row in (HEADER, *rows):
-        cells = [
-            cell.rjust(size) if name in RIGHT else cell.ljust(size)
-            for name, cell, size in zip(HEADER, row, widths, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return "\n".join("  ".join(row).rstrip() for row in padded([HEADER, *rows], [name in RIGHT for name in HEADER]))
 
 
 def _drawn(rows: list[tuple[str, ...]], colour: bool, width: int) -> str | None:
-    """The table drawn by rich, or None where rich is not installed."""
+    """Draw the table by rich; None where rich is not installed."""
     try:
         from rich import box
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""The JSON Schemas (2020-12) of what the package writes; what they enumerate comes from the catalog."""
+"""The JSON Schemas (2020-12) of what the package writes; their enumerations come from the catalog."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LIMITS: dict[Any, dict[str, float]] = {
     unit: {"minimum": 0, "maximum": 1},
     pair_below_one: {"minimum": 0, "exclusiveMaximum": 1},
 }
-"""What a schema says of a number that passes a check."""
+"""The limits in a schema of a number that passes a check."""
 
 
 def schema(of: Literal["report", "vectors"]) -> dict[str, Any]:
-    """The JSON Schema of a report, or of a file of vectors and their manifest.
+    """Build the JSON Schema of a report, or of a file of vectors and their manifest.
 
     Example:
         >>> from mlx_optimizers.conformance.schemas import schema
@@ -45,7 +45,7 @@ def schema(of: Literal["report", "vectors"]) -> dict[str, Any]:
 
 
 def _hyperparameters() -> dict[str, Any]:
-    """The schema of each hyperparameter but the learning rate; of any optimizer's, where several have the name."""
+    """Build the schema of each hyperparameter but the learning rate; several optimizers may share a name."""
     schemas: dict[str, list[dict[str, Any]]] = {}
     for entry in CATALOG:
         for name, parameter in inspect.signature(entry.optimizer).parameters.items():
@@ -58,7 +58,7 @@ def _hyperparameters() -> dict[str, Any]:
 
 
 def _value(default: Any, limits: dict[str, float]) -> dict[str, Any]:
-    """The schema of values like a default."""
+    """Build the schema of values like a default."""
     if isinstance(default, bool):
         return {"type": "boolean"}
     if isinstance(default, tuple):
