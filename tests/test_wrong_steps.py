@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def replaced(monkeypatch):
             return parameter
 
         wrong = type(name, (getattr(optim, name),), {"apply_single": apply_single})
-        monkeypatch.setitem(reference._CLASSES, name, wrong)
+        monkeypatch.setattr(reference, "entry_of", lambda _: SimpleNamespace(optimizer=wrong))
 
     return replace
 
