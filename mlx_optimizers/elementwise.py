@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mlx_optimizers.execution.blocks import Columns
 from mlx_optimizers.execution.plan import Plan
 from mlx_optimizers.execution.program import Coefficients, bind
-from mlx_optimizers.execution.threads import Stopped
-from mlx_optimizers.kinds import Constants, Dtype, FloatArray, Real, Slots, Tree, Value
+from mlx_optimizers.interrupts import Stopped
+from mlx_optimizers.kinds import Columns, Constants, Dtype, FloatArray, Real, Slots, Tree, Value
 from mlx_optimizers.leaves import Leaf
 from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.rates import Counted, Due

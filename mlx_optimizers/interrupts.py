@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from signal import SIGINT
 from types import FrameType, TracebackType
 from typing import Any
@@ -14,10 +14,18 @@ try:  # what `signal` wraps, to make enumerations of numbers, which takes ten ti
 except ImportError:
     from signal import getsignal, signal
 
-__all__ = ["Held"]
+__all__ = ["Held", "Stopped"]
 
 PATIENCE = 1.0
 """Seconds after which a second interrupt is not held any more: whoever sends it does not want to wait."""
+
+
+class Stopped(Exception):
+    """A step that ended early, by its cause, with the numbers of what may have moved, and what not to the end."""
+
+    def __init__(self, begun: Iterable[int], left: Iterable[int]) -> None:
+        super().__init__()
+        self.begun, self.left = set(begun), set(left)
 
 
 class Held:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -37,6 +37,12 @@ Value = Any
 
 Constants = tuple[Value, ...]
 """The coefficients of a step in one dtype: scalars, and flags."""
+
+Columns = Sequence[Sequence[FloatArray]]
+"""The arrays of one step: all parameters, all gradients, then all arrays of each slot."""
+
+Rule = Callable[..., tuple[FloatArray, ...]]
+"""One step of an optimizer, ``rule(c, w, g, *slots)``: the new parameter and slots, in new arrays."""
 
 Hyperparameters = SimpleNamespace
 """The hyperparameters of an exact step by their names, as numbers of a context; switches stay what they are."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlx_optimizers import trees
-from mlx_optimizers.execution.threads import Stopped
+from mlx_optimizers import memory, trees
+from mlx_optimizers.interrupts import Stopped
 from mlx_optimizers.kinds import FloatArray, Path, Slots, Tree
 
 
@@ -126,7 +126,7 @@ def require_writable(found: Sequence[Leaf]) -> None:
             raise ValueError(f"parameter {leaf.name} is read-only; apply_gradients returns a new one")
         if trees.views_mlx(leaf.w):
             raise ValueError(f"parameter {leaf.name} is a view of an MLX array, which is never written to")
-        if trees.overlaps_itself(leaf.w):
+        if memory.overlaps_itself(leaf.w):
             raise ValueError(
                 f"parameter {leaf.name} overlaps itself: elements of shape {leaf.w.shape} and strides "
                 f"{leaf.w.strides} share memory; apply_gradients returns a new one"
@@ -165,7 +165,7 @@ def replacement(found: Sequence[Leaf], model: Tree, gradients: Tree) -> Callable
 
 
 def _require_apart(found: Sequence[Leaf]) -> None:
-    pair = trees.overlapping([leaf.w for leaf in found])
+    pair = memory.overlapping([leaf.w for leaf in found])
     if pair is not None:
         raise _tied(*(found[index] for index in pair))
 

@@ -11,10 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers import leaves, state, trees
-from mlx_optimizers.execution import compiled
+from mlx_optimizers import leaves, settings, state, trees
 from mlx_optimizers.execution.plan import Plan
-from mlx_optimizers.execution.threads import threads
 from mlx_optimizers.hyperparameters import explained
 from mlx_optimizers.interrupts import Held
 from mlx_optimizers.kinds import FloatArray, Path, Slots, Step, Tree
@@ -237,7 +235,7 @@ class Optimizer:
 
     def _advance(self, found: list[Leaf]) -> Plan | None:
         """Advance all leaves; what can fail beforehand does, before anything moves."""
-        threads(), compiled.choice()  # an invalid setting raises before anything moves
+        settings.chosen()  # an invalid setting raises before anything moves
         due = self._rates.due()
         states = [state.slots_of(self.state, leaf, self.init_single) for leaf in found]
         state.separate(states, [leaf.w for leaf in found], self._declared.slots)

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from mlx_optimizers import trees
-from mlx_optimizers.execution.threads import Stopped
 from mlx_optimizers.hyperparameters import at_least_zero
+from mlx_optimizers.interrupts import Stopped
 from mlx_optimizers.kinds import FloatArray, Path, Tree, Value
 from mlx_optimizers.state import OptimizerState, copied, is_missing, slots_at
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from mlx_optimizers import trees
+from mlx_optimizers import memory, trees
 from mlx_optimizers.kinds import FloatArray, Key, Path, Shape, Slots, Tree
 from mlx_optimizers.leaves import Leaf
 
@@ -228,14 +228,14 @@ def require(
 
 def separate(states: Sequence[Slots], parameters: Sequence[FloatArray], slots: Sequence[Slot]) -> None:
     """Copy the arrays of slots that share memory with a parameter, with another slot, or are not ours to change."""
-    in_parameter = trees.shares(parameters)
+    in_parameter = memory.shares(parameters)
     places = [(state, slot) for state in states for slot in slots]
     for state, slot in places:
         array = trees.to_numpy(state[slot], slot)
         ours = array is state[slot] and array.flags.writeable and not trees.views_mlx(array)
-        if not ours or in_parameter(array) or trees.overlaps_itself(array):
+        if not ours or in_parameter(array) or memory.overlaps_itself(array):
             state[slot] = np.array(array)
-    while (pair := trees.overlapping([state[slot] for state, slot in places])) is not None:
+    while (pair := memory.overlapping([state[slot] for state, slot in places])) is not None:
         state, slot = places[pair[1]]  # one array that was put into the state twice
         state[slot] = np.array(state[slot])
 

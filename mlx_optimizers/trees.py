@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 import numpy as np
-from numpy.lib.array_utils import byte_bounds
 
 from mlx_optimizers.kinds import Dtype, FloatArray, Path, Tree
 
@@ -208,86 +205,27 @@ def like(given: Tree, result: FloatArray) -> Tree:
     return to_mlx(result) if is_mlx(given) else result
 
 
-def _bounds(array: FloatArray) -> tuple[int, int]:
-    return byte_bounds(array) if array.size else (0, 0)
+_NODES = (dict, list, tuple)  # as `is_node`, which takes three times as long
 
 
-def overlapping(arrays: Sequence[FloatArray]) -> tuple[int, int] | None:
-    """Find two arrays that share an element's memory: their indices, the smaller first, or None.
-
-    Takes a pair to share memory where NumPy gives up the search for a common element.
-    """
-    bounds = sorted((*byte_bounds(array), index) for index, array in enumerate(arrays) if array.size)
-    lows, highs, order = np.array(bounds, np.int64).reshape(-1, 3).T
-    reached = np.maximum.accumulate(highs)
-    crossed = np.flatnonzero(reached[:-1] > lows[1:]) + 1
-    if not crossed.size:
-        return None
-    # Asks NumPy about few pairs of interleaved arrays: where their bounds overlap, and their residues modulo a divisor
-    # of their strides, from which each of their elements begins at the same distance.
-    steps = np.array([_step(arrays[index]) for index in order], np.int64)
-    sizes = np.array([arrays[index].itemsize for index in order], np.int64)
-    for at in crossed:
-        near = np.flatnonzero(highs[:at] > lows[at])
-        ahead, step = lows[at] - lows[near], np.gcd(steps[near], steps[at])
-        step[step == 0] = reached[-1]  # both have one element
-        for other in near[(ahead % step < sizes[near]) | (-ahead % step < sizes[at])]:
-            first, second = sorted((int(order[other]), int(order[at])))
-            if _share(arrays[first], arrays[second]):
-                return first, second
-    return None
-
-
-def overlaps_itself(array: FloatArray) -> bool:
-    """Tell whether two elements of an array share memory, as with a stride of 0."""
-    if array.flags.forc or not array.size:
-        return False
-    reach = array.itemsize
-    for stride, length in sorted(
-        (abs(stride), length) for stride, length in zip(array.strides, array.shape, strict=True)
-    ):
-        if length > 1 and stride < reach:
-            break
-        reach += stride * (length - 1)
-    else:
-        return False  # as all that indexing and transposing make: each axis steps over those below it
-    starts = np.zeros(array.shape, np.intp)
-    for axis, stride in enumerate(array.strides):
-        starts += np.expand_dims(stride * np.arange(array.shape[axis]), tuple(range(1, array.ndim - axis)))
-    return bool((np.diff(np.sort(starts, axis=None)) < array.itemsize).any())
-
-
-def _step(array: FloatArray) -> int:
-    """Find the greatest common divisor of the strides along which there is more than one element."""
-    return math.gcd(*(stride for length, stride in zip(array.shape, array.strides, strict=True) if length > 1))
-
-
-_MAX_WORK = 100_000
-"""How many candidates NumPy tries for a common element of two arrays, which can take exponential time."""
-
-
-def _share(one: FloatArray, other: FloatArray) -> bool:
-    """Tell whether two arrays share memory; say they do where that is too hard to find out."""
-    try:
-        return np.shares_memory(one, other, max_work=_MAX_WORK)  # type: ignore[arg-type]  # NumPy takes any number
-    except np.exceptions.TooHardError:
+def together(gradients: Tree, parameters: Tree, state: Tree, found: list[tuple[Tree, Tree, Tree]]) -> bool:
+    """Put (gradient, parameter, slots) of every leaf into ``found``; return False where the trees differ."""
+    if not isinstance(gradients, _NODES):
+        found.append((gradients, parameters, state))
         return True
-
-
-def shares(arrays: Sequence[FloatArray]) -> Callable[[FloatArray], bool]:
-    """Return a test whether an array may share memory with any of these, by the bounds of their memory."""
-    ends: list[int] = []
-    starts: list[int] = []
-    for low, high in sorted(map(_bounds, arrays)):
-        if ends and low <= ends[-1]:
-            ends[-1] = max(ends[-1], high)
-        else:
-            starts.append(low)
-            ends.append(high)
-
-    def test(array: FloatArray) -> bool:
-        low, high = _bounds(array)
-        position = bisect_left(ends, low + 1)
-        return low < high and position < len(starts) and starts[position] < high
-
-    return test
+    named, listed = isinstance(gradients, dict), isinstance(state, list)
+    if not isinstance(parameters, dict if named else list | tuple) or not isinstance(
+        state, dict if named else list | dict
+    ):
+        return False
+    for key, gradient in gradients.items() if isinstance(gradients, dict) else enumerate(gradients):
+        # Nothing is looked up that is not there, as the state would make it.
+        if key not in parameters if named else key >= len(parameters):
+            return False
+        if key >= len(state) if listed else key not in state:
+            return False
+        if not isinstance(gradient, _NODES):
+            found.append((gradient, parameters[key], state[key]))
+        elif not together(gradient, parameters[key], state[key], found):
+            return False
+    return True

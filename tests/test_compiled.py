@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 import mlx_optimizers as optim
 from mlx_optimizers.conformance.vectors import vectors_of
 from mlx_optimizers.elementwise import Elementwise
-from mlx_optimizers.execution import blocks, compiled, set_compiled, set_threads, tuning
+from mlx_optimizers.execution import blocks, compiled, tuning
 from mlx_optimizers.execution.tuning import LEAST
+from mlx_optimizers.settings import set_compiled, set_threads
 from tests.expected import ABOVE_0, AT_LEAST_0, FLAG, PAIR_BELOW_1, UP_TO_1, each_class, record_of
 from tests.support import require
 
@@ -43,13 +44,13 @@ def by_itself(monkeypatch):
 @pytest.fixture
 def loops(monkeypatch):
     """List the rules that ran as loops."""
-    ran, real = [], blocks.Rows.run_of
+    ran, real = [], blocks.Blocks.run
 
-    def run_of(self, *given):
-        ran.append(self._loop.__name__)
+    def run(self, *given):
+        ran.extend([self._loop.__name__] if self._looped else [])
         return real(self, *given)
 
-    monkeypatch.setattr(blocks.Rows, "run_of", run_of)
+    monkeypatch.setattr(blocks.Blocks, "run", run)
     return ran
 
 
@@ -354,7 +355,7 @@ def test_what_cannot_be_compiled_concerns_one_optimizer(broken, loops):
 
 
 def test_without_numba_numpy_computes_without_a_word(monkeypatch):
-    monkeypatch.setattr(compiled, "_installed", lambda: False)
+    monkeypatch.setattr("mlx_optimizers.settings.has_numba", lambda: False)
     w = np.zeros(LEAST, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -53,6 +53,13 @@ def test_the_graph_is_not_empty():
     assert "mlx_optimizers.elementwise" in GRAPH["mlx_optimizers.adam"]
 
 
+def test_execution_knows_no_optimizer():
+    execution = {name for name in GRAPH if name.startswith("mlx_optimizers.execution")}
+    below = {f"mlx_optimizers.{name}" for name in ("interrupts", "kinds", "memory", "settings", "trees")}
+    assert set().union(*(GRAPH[name] for name in execution)) <= execution | below
+    assert set().union(*(GRAPH[name] for name in below)) <= below
+
+
 def test_imports_run_one_way():
     upwards = [(name, used) for name in GRAPH for used in GRAPH[name] if layer(used) > layer(name)]
     assert upwards == []

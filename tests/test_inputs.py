@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers.execution import compiled
+from mlx_optimizers import settings
 from mlx_optimizers.execution.tuning import BLOCK
 from mlx_optimizers.oracle import trajectory
 from tests.expected import SQUARING, each_class, record_of
@@ -492,7 +492,7 @@ SUBCLASSES = {
 def test_a_subclass_is_computed_as_the_plain_array(made, kind, on, monkeypatch):
     if on:
         require("numba")
-    monkeypatch.setattr(compiled, "_wanted", on)
+    monkeypatch.setattr(settings, "_compiled", on)
     subclass = SUBCLASSES[kind]
     start, gradient = _f([1, 2], [3, 4]), _f([0.5, -1], [2, 0])
     results = []

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers import interrupts
-from mlx_optimizers.execution import compiled, threads, tuning
+from mlx_optimizers import interrupts, settings
+from mlx_optimizers.execution import tuning
 from mlx_optimizers.interrupts import Held
 
 
@@ -115,13 +115,13 @@ def made(request, monkeypatch):
     convert = pytest.importorskip("mlx.core").array if "mlx" in how else np.asarray
     if "compiled" in how:
         pytest.importorskip("numba")
-        monkeypatch.setattr(compiled, "_wanted", True)
+        monkeypatch.setattr(settings, "_compiled", True)
         monkeypatch.setattr(tuning, "ROW", 32)
         monkeypatch.setattr(tuning, "SHARE_COMPILED", 32)
     else:
-        monkeypatch.setattr(compiled, "_wanted", False)
+        monkeypatch.setattr(settings, "_compiled", False)
     if "threads" in how:
-        monkeypatch.setattr(threads, "_set", how["threads"])
+        monkeypatch.setattr(settings, "_threads", how["threads"])
         for name, value in {"BLOCK": 16, "SHARE": 16, "THREADED": 1}.items():
             monkeypatch.setattr(tuning, name, value)
 
@@ -202,7 +202,7 @@ def test_any_other_end_says_what_has_moved(made, error):
 def test_many_interrupts_from_outside(path, monkeypatch):
     if path == "compiled":
         pytest.importorskip("numba")
-    monkeypatch.setattr(compiled, "_wanted", path == "compiled")
+    monkeypatch.setattr(settings, "_compiled", path == "compiled")
     model = {str(number): np.zeros(200, np.float32) for number in range(40)}
     gradients = {key: np.ones(200, np.float32) for key in model}
     optimizer = optim.SGD(1.0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from mlx_optimizers import trees
+from mlx_optimizers import memory, trees
 
 TREE = {"layers": [{"w": 1, "b": (2, 3)}, {}], "out": 4, 5: 6}
 LEAVES = [
@@ -100,7 +100,7 @@ def test_overlapping_names_the_two_arrays_in_their_order():
         ([base, np.zeros(20, np.float32)], None),
         ([], None),
     ):
-        assert trees.overlapping(arrays) == pair
+        assert memory.overlapping(arrays) == pair
 
 
 slices = st.tuples(st.integers(0, 19), st.integers(0, 20), st.integers(1, 4))
@@ -116,12 +116,12 @@ def test_overlapping_and_shares_agree_with_numpy_on_views_of_one_array(cuts):
         for j in range(i + 1, len(arrays))
         if {*range(*slice(*cuts[i]).indices(20))} & {*range(*slice(*cuts[j]).indices(20))}
     }
-    found = trees.overlapping(arrays)
+    found = memory.overlapping(arrays)
     assert found in pairs if pairs else found is None
     # By the bounds of memory: never a no where there is a common element.
     last = len(arrays) - 1
     if any(last in pair for pair in pairs):
-        assert trees.shares(arrays[:-1])(arrays[-1])
+        assert memory.shares(arrays[:-1])(arrays[-1])
 
 
 BUFFER = np.zeros(4096, np.uint8)
@@ -148,7 +148,7 @@ def test_overlapping_agrees_with_sets_of_bytes(data):
     pairs = {
         (i, j) for i in range(len(drawn)) for j in range(i + 1, len(drawn)) if not drawn[i][1].isdisjoint(drawn[j][1])
     }
-    found = trees.overlapping([array for array, _ in drawn])
+    found = memory.overlapping([array for array, _ in drawn])
     assert found in pairs if pairs else found is None
 
 
@@ -156,10 +156,10 @@ def test_overlapping_agrees_with_sets_of_bytes(data):
 def test_overlapping_finds_the_one_pair_among_columns(data):
     base = np.zeros((5, 30), np.float32)
     columns = data.draw(st.permutations([base[:, i] for i in range(30)]))
-    assert trees.overlapping(columns) is None
+    assert memory.overlapping(columns) is None
     again = data.draw(st.integers(0, 29))
     part = columns[again][:: data.draw(st.sampled_from([-1, 1, 2, 3]))]
-    assert trees.overlapping([*columns, part]) == (again, 30)
+    assert memory.overlapping([*columns, part]) == (again, 30)
 
 
 def test_overlapping_joins_residues_around_the_end_of_the_step():
@@ -168,8 +168,8 @@ def test_overlapping_joins_residues_around_the_end_of_the_step():
         one = np.ndarray((4,), np.float64, buffer, offset, (96,))
         two = np.ndarray((4,), np.float32, buffer, offset + 6, (96,))
         three = np.ndarray((4,), np.float32, buffer, offset + 40, (96,))
-        assert trees.overlapping([three, two, one]) == (1, 2)
-        assert trees.overlapping([three, two]) is None
+        assert memory.overlapping([three, two, one]) == (1, 2)
+        assert memory.overlapping([three, two]) is None
 
 
 @pytest.fixture
@@ -190,10 +190,10 @@ def test_overlapping_compares_few_pairs_of_interleaved_arrays(calls):
     base = np.zeros((8, 4000), np.float32)
     columns = [base[:, i] for i in range(4000)]
     for arrays in (columns, [part for column in columns for part in (column[:3], column[3:][::-1])]):
-        assert trees.overlapping(arrays) is None
+        assert memory.overlapping(arrays) is None
         assert len(calls) <= 4000
         calls.clear()
-    assert trees.overlapping([*columns, base[2, 7:8]]) == (7, 4000)
+    assert memory.overlapping([*columns, base[2, 7:8]]) == (7, 4000)
     assert len(calls) <= 4000
 
 
@@ -201,7 +201,7 @@ def test_overlapping_takes_what_is_too_hard_to_tell_for_shared(calls):
     base = np.zeros(192163377, np.int8)  # NumPy's example of a search that takes a minute
     one = as_strided(base, strides=(36674, 61119, 85569), shape=(1049, 1049, 1049))
     two = as_strided(base[64023025:], strides=(12223, 12224, 1), shape=(1049, 1049, 1))
-    assert trees.overlapping([two, one]) == (0, 1)
+    assert memory.overlapping([two, one]) == (0, 1)
     (call,) = calls
     with pytest.raises(np.exceptions.TooHardError):
         np.shares_memory(one, two, **call)
@@ -209,13 +209,13 @@ def test_overlapping_takes_what_is_too_hard_to_tell_for_shared(calls):
 
 def test_shares_tells_apart_memory_that_only_touches():
     base = np.zeros(20, np.float32)
-    test = trees.shares([base[2:5], base[10:12], base[4:6]])
+    test = memory.shares([base[2:5], base[10:12], base[4:6]])
     for start, end, expected in ((0, 2, False), (6, 10, False), (12, 20, False), (5, 7, True), (1, 3, True)):
         assert test(base[start:end]) == expected
     assert not test(base[3:3])
     assert not test(np.zeros(3, np.float32))
-    assert not trees.shares([])(base)
-    assert not trees.shares([base[:0]])(base)
+    assert not memory.shares([])(base)
+    assert not memory.shares([base[:0]])(base)
 
 
 @given(st.data())
@@ -225,7 +225,7 @@ def test_overlaps_itself_agrees_with_sets_of_bytes(data):
     array = as_strided(np.zeros(400, np.float32)[200:], shape, strides)
     starts = [sum(map(mul, index, strides)) for index in np.ndindex(*shape)]
     covered = {start + byte for start in starts for byte in range(4)}
-    assert trees.overlaps_itself(array) == (len(covered) < 4 * len(starts))
+    assert memory.overlaps_itself(array) == (len(covered) < 4 * len(starts))
 
 
 def test_numpy_scalars_are_arrays_and_nothing_else_is():

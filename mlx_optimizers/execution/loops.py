@@ -36,16 +36,13 @@ def sign(x):
     return one if x > 0 else -one if x < 0 else x - x if x == 0 else x  # NaN at NaN
 
 
-KNOWN = {"sqrt", "absolute", "abs", "maximum", "sign"}
-
-
 def knows(rule: Any) -> bool:
     """Tell whether a rule is made of arithmetic and known functions alone; any other is NumPy's."""
-    code = rule.__code__
+    code, known = rule.__code__, {"sqrt", "absolute", "abs", "maximum", "sign"}
     names = {name for name in code.co_names if rule.__globals__.get(name) is not np}
     operators = {line.argrepr.rstrip("=") for line in dis.get_instructions(rule) if line.opname == "BINARY_OP"}
     inner = code.co_freevars or any(isinstance(constant, CodeType) for constant in code.co_consts)
-    return not inner and names <= KNOWN and operators <= {"+", "-", "*", "/", "[]"}
+    return not inner and names <= known and operators <= {"+", "-", "*", "/", "[]"}
 
 
 def loop_of(rule: Any, slots: int) -> Any:

@@ -8,59 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from mlx_optimizers.kinds import Constants, Dtype, FloatArray, Value
-
-Rule = Callable[..., tuple[FloatArray, ...]]
-"""One step of an optimizer, ``rule(c, w, g, *slots)``: the new parameter and slots, in new arrays."""
+from mlx_optimizers.kinds import Constants, Dtype, FloatArray, Rule, Value
 
 Function = Callable[..., FloatArray | None]
 """A function of NumPy, or one that is called like it: with its operands and the array of its result."""
 
 
 class Program(NamedTuple):
-    """A rule as calls: each a function, the places of its operands (the second -1: it has one), and of its result.
+    """A rule as calls: each a function, and what takes its operands and the array of its result from a list.
 
-    Places are numbered: the coefficients first, then the parameter, the gradient, the slots, and scratch.
+    In the list stand the coefficients, the parameter, the gradient, the slots, and scratch.
 
     Example:
         >>> from mlx_optimizers import Adagrad
         >>> from mlx_optimizers.execution.program import program_of
         >>> program = program_of(Adagrad.rule, (None, None), 1)
-        >>> for function, left, right, out in program.calls:  # 0 λ, 1 ε, 2 w, 3 g, 4 v, 5 and 6 scratch
-        ...     print(function.__name__, left, right, out)
-        multiply 3 3 5
-        add 4 5 4
-        multiply 3 0 5
-        sqrt 4 -1 6
-        add 6 1 6
-        divide 5 6 5
-        subtract 2 5 2
+        >>> for function, operands in program.calls:
+        ...     print(function.__name__, *operands(["λ", "ε", "w", "g", "v", "scratch", "more"]))
+        multiply g g scratch
+        add v scratch v
+        multiply g λ scratch
+        sqrt v more
+        add more ε more
+        divide scratch more scratch
+        subtract w scratch w
     """
 
-    calls: tuple[tuple[Function, int, int, int], ...]
+    calls: tuple[tuple[Function, Callable[[list[Value]], tuple[Value, ...]]], ...]
     scratch: int
 
     def run(self, places: list[Value]) -> None:
         """Call everything on what stands at the places."""
-        for function, left, right, out in self.calls:
-            if right < 0:
-                function(places[left], places[out])
-            else:
-                function(places[left], places[right], places[out])
+        for function, operands in self.calls:
+            function(*operands(places))
 
 
-Bound = tuple[Constants, Program]
-"""The coefficients of one step, and the program that their flags choose."""
-
-Coefficients = Mapping[Dtype, Bound]
+Coefficients = Mapping[Dtype, tuple[Constants, Program]]
+"""The coefficients of one step by dtype, each with the program that their flags choose."""
 
 
-def bind(rule: Rule, c: Constants, slots: int) -> Bound:
+def bind(rule: Rule, c: Constants, slots: int) -> tuple[Constants, Program]:
     """Choose the program of a rule by those coefficients that are True or False; see `program_of`."""
     return c, program_of(rule, tuple([x if x is True or x is False else None for x in c]), slots)
 
@@ -78,35 +71,30 @@ def program_of(rule: Rule, flags: tuple[bool | None, ...], slots: int) -> Progra
     first, count = len(flags), len(inputs)  # of coefficients, of places
     results: Value = rule(tuple(inputs[:first]), *inputs[first:])
     if not isinstance(results, tuple) or len(results) != 1 + slots or not all(isinstance(x, _Value) for x in results):
-        raise TypeError(f"{_name(rule)} must return {1 + slots} new arrays, the parameter and its slots: {results}")
+        raise TypeError(f"{rule.__qualname__} must return {1 + slots} new arrays, the parameter and slots: {results}")
     homes = [first, *range(first + 2, count)]
     home = {id(x): number for number, x in reversed([*zip(homes, results, strict=True)])}
-    last = {id(x): line for line, (_, operands, _) in enumerate(tape) for x in operands}
-    last |= dict.fromkeys(home, len(tape))
+    last = {id(x): n for n, (_, operands, _) in enumerate(tape) for x in operands} | dict.fromkeys(home, len(tape))
     place = {id(x): number for number, x in enumerate(inputs)}
     holds = {number: id(inputs[number]) for number in homes}  # what may be written to, and which value is there
-    calls: list[tuple[Function, int, int, int]] = []
+    calls: list[tuple[Function, tuple[int, ...]]] = []
     for line, (function, operands, out) in enumerate(tape):
         sources = [place[id(x)] for x in operands]
         free = [number for number, value in holds.items() if last.get(value, -1) <= line]
-        scratch = [number for number in free if number >= len(inputs) and number not in sources]
-        at = next((number for number in [home.get(id(out), -1), *sources, *scratch] if number in free), count)
+        best = [home.get(id(out), -1), *sources, *range(len(inputs), count)]
+        at = next((number for number in best if number in free), count)
         count = max(count, at + 1)
         holds[at], place[id(out)] = id(out), at
         if function is np.sign:
-            sources.append(next((number for number in scratch if number != at), count))
+            sources.append(next((number for number in best[2:] if number in {*free} - {at, *sources}), count))
             count = max(count, sources[-1] + 1)
             holds.setdefault(sources[-1], 0)
-        calls.append((_INSTEAD.get(function, function), sources[0], sources[1] if len(sources) > 1 else -1, at))
+        calls.append((_INSTEAD.get(function, function), (*sources, at)))
     # A result that stands elsewhere goes home by way of scratch, as another may stand where it belongs.
     moves = [(place[id(x)], number) for number, x in zip(homes, results, strict=True) if place[id(x)] != number]
-    calls += [(np.positive, at, -1, number) for number, (at, _) in enumerate(moves, count)]
-    calls += [(np.positive, number, -1, at) for number, (_, at) in enumerate(moves, count)]
-    return Program(tuple(calls), count + len(moves) - len(inputs))
-
-
-def _name(function: Function | Rule) -> str:
-    return getattr(function, "__qualname__", repr(function))
+    calls += [(np.positive, (at, number)) for number, (at, _) in enumerate(moves, count)]
+    calls += [(np.positive, (number, at)) for number, (_, at) in enumerate(moves, count)]
+    return Program(tuple([(f, itemgetter(*at)) for f, at in calls]), count + len(moves) - len(inputs))
 
 
 class _Value(NDArrayOperatorsMixin):
@@ -126,7 +114,7 @@ class _Value(NDArrayOperatorsMixin):
         return out
 
     def __array_function__(self, function: Function, *_: Value) -> NoReturn:
-        raise TypeError(f"{_CALLS}: {_name(function)} is none")
+        raise TypeError(f"{_CALLS}: {function.__name__} is none")
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a rule has no branch on its numbers: what chooses one is a flag among its coefficients")
@@ -139,8 +127,7 @@ _CALLS = "a rule calls functions of one or two arrays, element by element, witho
 
 def _sign(x: FloatArray, scratch: FloatArray, out: FloatArray) -> None:
     """``np.sign(x, out=out)`` without its branches, which a processor guesses wrongly every second time."""
-    halves = scratch.reshape(-1).view(bool)[: 2 * x.size].reshape(2, *x.shape)
-    above, below = halves[0, ...], halves[1, ...]
+    above, below = (np.ndarray(x.shape, bool, scratch, start) for start in (0, x.size))
     if np.isnan(x, out=above).any():
         np.sign(x, out=out)
     else:

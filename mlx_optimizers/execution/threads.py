@@ -4,131 +4,78 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ctypes
 import os
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
+from itertools import chain
 
-_set: int | None = None
+from mlx_optimizers.interrupts import Stopped
 
+_workers: list[_Worker] = []
 
-def threads() -> int:
-    """The number of threads that a large step is shared out to.
-
-    It is what `set_threads` was given, or the environment variable ``MLX_OPTIMIZERS_THREADS``, or the number of
-    processor cores that this process may use.
-
-    Raises:
-        ValueError: for a variable that is no whole number of at least 1.
-    """
-    if _set is not None:
-        return _set
-    given = os.environ.get("MLX_OPTIMIZERS_THREADS", "")
-    if not given:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"MLX_OPTIMIZERS_THREADS must be a whole number of at least 1, not {given!r}")
-    return int(given)
+_core = ctypes.CDLL(None).sched_getcpu if hasattr(os, "sched_setaffinity") else None
 
 
-def set_threads(count: int | None) -> None:
-    """Set the number of threads that a large step is shared out to. No number of them changes a bit.
+class _Worker(threading.Thread):
+    """A thread that runs jobs for as long as the process lives."""
 
-    Args:
-        count: At least 1, or None for what `threads` finds by itself.
+    def __init__(self, number: int) -> None:
+        super().__init__(name=f"mlx-optimizers_{number}", daemon=True)
+        self._jobs = queue.SimpleQueue[Callable[[], None]]()  # wakes the thread that waits for it within 20 µs
+        self._beside = -1
 
-    Raises:
-        ValueError: for a count below 1.
-        TypeError: for what is no whole number.
+    def run(self) -> None:
+        while True:
+            self._jobs.get()()
 
-    Example:
-        >>> from mlx_optimizers.execution.threads import set_threads, threads
-        >>> set_threads(3)
-        >>> threads()
-        3
-        >>> set_threads(None)
-    """
-    global _set  # noqa: PLW0603 - one setting for the process, as its cores are
-    if count is not None and type(count) is not int:
-        raise TypeError(f"count must be a whole number or None, not {count!r}")
-    if count is not None and count < 1:
-        raise ValueError(f"count must be at least 1, not {count!r}")
-    _set = count
+    def give(self, job: Callable[[], None]) -> None:
+        """Run a job on another core than the caller's, on which Linux may wake an idle thread, to wait for its turn."""
+        if _core is not None and (here := _core()) != self._beside:
+            with contextlib.suppress(OSError):  # no other core is allowed
+                os.sched_setaffinity(self.native_id or -1, os.sched_getaffinity(0) - {here})
+            self._beside = here
+        self._jobs.put(job)
 
 
-Jobs = queue.SimpleQueue[Callable[[], None]]  # wakes the thread that waits for it within 20 µs
-
-_workers: list[tuple[threading.Thread, Jobs]] = []
-
-
-def _work(jobs: Jobs) -> None:
-    """Run jobs for as long as the process lives."""
-    while True:
-        jobs.get()()
-
-
-def _started(count: int) -> list[Jobs]:
-    """Start workers that are needed for the first time; return their queues, fewer while the interpreter ends."""
+def _started(count: int) -> list[_Worker]:
+    """Start workers that are needed for the first time; return fewer while the interpreter ends."""
     with contextlib.suppress(RuntimeError):
-        _workers[:] = [worker for worker in _workers if worker[0].is_alive()]  # a forked child has none of its parent's
+        _workers[:] = [worker for worker in _workers if worker.is_alive()]  # a forked child has none of its parent's
         while len(_workers) < count:
-            jobs: Jobs = queue.SimpleQueue()
-            thread = threading.Thread(target=_work, args=[jobs], name=f"mlx-optimizers_{len(_workers)}", daemon=True)
-            thread.start()
-            _workers.append((thread, jobs))
-    return [jobs for _, jobs in _workers[:count]]
-
-
-class Stopped(Exception):
-    """A step that ended early, by its cause, with the numbers of what may have moved, and what not to the end."""
-
-    def __init__(self, begun: Iterable[int], left: Iterable[int]) -> None:
-        super().__init__()
-        self.begun, self.left = set(begun), set(left)
+            worker = _Worker(len(_workers))
+            worker.start()
+            _workers.append(worker)
+    return _workers[:count]
 
 
 def share(parts: int, run: Callable[[int, int], None], count: int) -> None:
     """Run parts, by the numbers of a thread and of a part, on ``count`` threads, of which this one is the first.
 
-    Each runs a stretch of them, then what others have left. After an exception no part begins; when all threads have
-    ended, it is the cause of Stopped.
+    Each begins at a stretch of its own, which is near its core at every step, and goes on to what others have left.
+    After an exception no part begins; when all threads have ended, it is the cause of Stopped.
     """
-    count = min(count, parts)
-    if count < 2:
-        number = -1
-        try:
-            for number in range(parts):
-                run(0, number)
-        except BaseException as error:
-            raise Stopped(range(number + 1), range(max(0, number), parts)) from error
-        return
-    # A stretch of its own is near the core of its thread at every step.
-    todo = [deque(range(parts * thread // count, parts * (thread + 1) // count)) for thread in range(count)]
+    count = max(1, min(count, parts))
+    todo, left, errors = dict.fromkeys(range(parts), True), {*range(parts)}, list[BaseException]()
     working = [threading.Lock() for _ in range(count)]
-    begun, left, errors = set[int](), {*range(parts)}, list[BaseException]()
 
     def work(thread: int) -> None:
-        takes = [todo[thread].popleft, *(other.pop for other in todo)]
+        first = parts * thread // count
         with working[thread]:
             try:
-                while takes and not errors:
-                    try:
-                        number = takes[0]()
-                    except IndexError:
-                        del takes[0]
-                        continue
-                    begun.add(number)
-                    run(thread, number)
-                    left.discard(number)
+                for part in chain(range(first, parts), range(first)):
+                    if not errors and todo.pop(part, False):
+                        run(thread, part)
+                        left.discard(part)
             except BaseException as error:
                 errors.append(error)
 
     try:
-        for thread, jobs in enumerate(_started(count - 1), 1):
+        for thread, worker in enumerate(_started(count - 1), 1):
             # In a copy of the context, so that NumPy's error handling is the caller's on every thread.
-            jobs.put(partial(contextvars.copy_context().run, work, thread))
+            worker.give(partial(contextvars.copy_context().run, work, thread))
         work(0)
     except BaseException as error:  # an interrupt
         errors.append(error)
@@ -142,4 +89,4 @@ def share(parts: int, run: Callable[[int, int], None], count: int) -> None:
             errors.append(error)
     if errors:
         cause = next((error for error in errors if not isinstance(error, Exception)), errors[0])
-        raise Stopped(begun, left) from cause
+        raise Stopped({*range(parts)} - todo.keys(), left) from cause

@@ -6,3 +6,4 @@ THREADED = 65536  # mean elements of a block for threads to pay: each call must 
 SHARE_COMPILED = 524288  # as SHARE, for the compiled path, which is faster
 ROW = 32768  # elements of the least part of the compiled path: the smaller, the less does one thread wait at the end
 LEAST = 4096  # elements of a tree for which numba is imported: a smaller step is over before
+LINE = 64  # bytes of a line of the cache: 512 bits of it at a time take 0.7 of the time where they do not straddle two

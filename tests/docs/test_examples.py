@@ -40,9 +40,7 @@ EXAMPLES = {
     "mlx_optimizers/cli.py": 2,
     "mlx_optimizers/conformance/schemas/__init__.py": 2,
     "mlx_optimizers/conformance/verdict.py": 6,
-    "mlx_optimizers/execution/compiled.py": 3,
     "mlx_optimizers/execution/program.py": 4,
-    "mlx_optimizers/execution/threads.py": 4,
     "mlx_optimizers/interrupts.py": 5,
     "mlx_optimizers/optimizer.py": 16,
     "mlx_optimizers/oracle/exact.py": 3,
@@ -50,6 +48,7 @@ EXAMPLES = {
     "mlx_optimizers/oracle/formulas.py": 6,
     "mlx_optimizers/oracle/rounded.py": 5,
     "mlx_optimizers/oracle/trajectory.py": 3,
+    "mlx_optimizers/settings.py": 7,
     "mlx_optimizers/state.py": 13,
     "mlx_optimizers/testing.py": 5,
 }
