@@ -197,6 +197,19 @@ def test_threads_are_used_again_and_their_number_stays(monkeypatch):
     assert threading.active_count() == before + 4
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system keeps no thread to a core")
+def test_a_worker_may_run_everywhere_but_on_the_callers_core():
+    allowed, seen, both = os.sched_getaffinity(0), {}, threading.Barrier(2)
+
+    def run(thread, part):
+        both.wait(timeout=30)
+        seen[thread] = os.sched_getaffinity(0)
+
+    share(2, run, 2)
+    assert seen[0] == allowed
+    assert len(allowed) - len(seen[1]) == (len(allowed) > 1) and seen[1] <= allowed
+
+
 def test_a_thread_begins_with_a_stretch_of_its_own_and_then_helps():
     """The second thread waits at its first part until the first has done all others."""
     taken, first = {0: [], 1: []}, threading.Event()

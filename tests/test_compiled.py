@@ -256,6 +256,23 @@ def test_no_number_of_threads_changes_a_bit(count):
     assert same_bits(*results)
 
 
+@pytest.mark.parametrize("dtype", compiled.DTYPES)
+def test_wherever_an_array_begins_each_element_is_computed_once(dtype, monkeypatch, loops):
+    """Rows are cut where lines of the cache begin: at other elements for each place in a line."""
+    monkeypatch.setattr(tuning, "ROW", 32)
+    item = np.dtype(dtype).itemsize
+    for start in range(0, tuning.LINE, item):
+        for size in (1, 15, 16, 17, 64, 101):
+            room = np.zeros(size + 2 * tuning.LINE, dtype)
+            first = -room.ctypes.data % tuning.LINE // item + start // item
+            w = room[first : first + size]
+            set_compiled(True)
+            optim.SGD(1.0).update(w, np.arange(1, size + 1).astype(dtype))
+            assert w.tolist() == [-float(n) for n in range(1, size + 1)]
+            assert np.count_nonzero(room) == size
+    assert {*loops} == {"SGD.rule"}
+
+
 def test_where_numpy_is_to_raise_numpy_computes(loops):
     optimizer, w = optim.RMSprop(0.1), np.zeros(LEAST, np.float32)
     with np.errstate(over="raise"), pytest.raises(RuntimeError, match="FloatingPointError"):
