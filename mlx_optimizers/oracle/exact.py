@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import decimal
 import importlib.util
+import operator
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import mpmath
 import numpy as np
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from mlx_optimizers.kinds import Operand
 from mlx_optimizers.oracle.formats import Direction, Format
 
-__all__ = ["Array", "Context", "Double", "Exact", "Library"]
+__all__ = ["Arithmetic", "Array", "Context", "Double", "Exact", "Library"]
 
 Library = Literal["mpmath", "gmpy2"]
 
@@ -35,8 +36,52 @@ Values = npt.NDArray[Any]
 
 Radius = npt.NDArray[np.float64]
 
+Operation = Callable[[Any, Any], Any]
+"""One of the operators that are functions of the module `operator`."""
 
-class Array:
+
+class Arithmetic:
+    """The operators, which the class of a number computes in one place: by `_combine`."""
+
+    __slots__ = ()
+    __array_ufunc__ = None  # NumPy leaves the arithmetic to this class
+
+    called: str
+    """What a message calls a number of the class."""
+
+    def _combine(self, operation: Operation, left: Operand, right: Operand) -> Self:
+        """Apply ``add``, ``sub``, ``mul`` or ``truediv`` to two operands, one of which is this number."""
+        raise NotImplementedError
+
+    def __add__(self, other: Operand) -> Self:
+        return self._combine(operator.add, self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Operand) -> Self:
+        return self._combine(operator.sub, self, other)
+
+    def __rsub__(self, other: Operand) -> Self:
+        return self._combine(operator.sub, other, self)
+
+    def __mul__(self, other: Operand) -> Self:
+        return self._combine(operator.mul, self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Operand) -> Self:
+        return self._combine(operator.truediv, self, other)
+
+    def __rtruediv__(self, other: Operand) -> Self:
+        return self._combine(operator.truediv, other, self)
+
+    def __pow__(self, power: int) -> Self:
+        if power != 2:
+            raise ValueError(f"{self.called} is raised to the power 2 alone, not {power}")
+        return self * self
+
+
+class Array(Arithmetic):
     """Numbers of one context with elementwise arithmetic.
 
     Args:
@@ -45,47 +90,18 @@ class Array:
     """
 
     __slots__ = ("context", "values")
-    __array_ufunc__ = None  # NumPy leaves the arithmetic to this class
+    called = "an array"
 
     def __init__(self, context: Context, values: Values) -> None:
         self.context = context
         self.values = values
 
-    def _operand(self, other: Operand) -> Scalar | Values:
-        return other.values if isinstance(other, Array) else other
-
-    def _new(self, values: Values) -> Array:
-        return self.context.wrap(values)
-
     def __neg__(self) -> Array:
-        return self._new(-self.values)
+        return self.context.wrap(-self.values)
 
-    def __add__(self, other: Operand) -> Array:
-        return self._new(self.values + self._operand(other))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Operand) -> Array:
-        return self._new(self.values - self._operand(other))
-
-    def __rsub__(self, other: Operand) -> Array:
-        return self._new(self._operand(other) - self.values)
-
-    def __mul__(self, other: Operand) -> Array:
-        return self._new(self.values * self._operand(other))
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Operand) -> Array:
-        return self._new(self.context.quotient(self.values, self._operand(other)))
-
-    def __rtruediv__(self, other: Operand) -> Array:
-        return self._new(self.context.quotient(self._operand(other), self.values))
-
-    def __pow__(self, power: int) -> Array:
-        if power != 2:
-            raise ValueError(f"an array is raised to the power 2 alone, not {power}")
-        return self * self
+    def _combine(self, operation: Operation, left: Operand, right: Operand) -> Array:
+        apply = self.context.quotient if operation is operator.truediv else operation
+        return self.context.wrap(apply(*(x.values if isinstance(x, Array) else x for x in (left, right))))
 
 
 class Context:
