@@ -14,7 +14,6 @@ import operator
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
 from typing import Any, Literal, Self
 
 import mpmath
@@ -146,10 +145,7 @@ class Context:
         return x
 
 
-@cache
-def _fastest() -> Library:
-    """Look once for the default library."""
-    return "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
+_FASTEST: Library = "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
 
 
 class Exact(Context):
@@ -175,14 +171,12 @@ class Exact(Context):
     def __init__(self, bits: int = 200, library: Library | None = None) -> None:
         if bits < 64:
             raise ValueError(f"bits must be at least 64, not {bits}")
-        if library is None:
-            library = _fastest()
+        library = _FASTEST if library is None else library
         if library not in ("mpmath", "gmpy2"):
             raise ValueError(f"library must be 'mpmath' or 'gmpy2', not {library!r}")
         self.bits = bits
         self.library = library
-        bind = self._bind_mpmath if library == "mpmath" else self._bind_gmpy2
-        root, nan = bind()
+        root, nan = self._bind_mpmath() if library == "mpmath" else self._bind_gmpy2()
 
         def quotient(a: Scalar, b: Scalar) -> Scalar:
             if b == 0:
@@ -208,36 +202,35 @@ class Exact(Context):
         private = mpmath.MPContext()
         private.prec = self.bits
 
-        def number(x: Scalar) -> Scalar:
-            if isinstance(x, str | Fraction):
-                ratio = Fraction(x)
-                return private.make_mpf(mpmath.libmp.from_rational(ratio.numerator, ratio.denominator, self.bits, "n"))
-            return private.mpf(x if isinstance(x, int) else float(x))
+        def ratio(x: Fraction) -> Scalar:
+            return private.make_mpf(mpmath.libmp.from_rational(x.numerator, x.denominator, self.bits, "n"))
 
         def parts(x: Scalar) -> tuple[int, int]:
             sign, mantissa, exponent, _ = x._mpf_
             return (-int(mantissa) if sign else int(mantissa)), int(exponent)
 
-        self.number, self._parts = number, parts
+        self._number, self._ratio, self._parts = private.mpf, ratio, parts
         return private.sqrt, private.nan
 
     def _bind_gmpy2(self) -> tuple[Callable[[Scalar], Scalar], Scalar]:
         import gmpy2
 
-        self._gmpy2 = gmpy2
-
-        def number(x: Scalar) -> Scalar:
-            with self.active():
-                if isinstance(x, str | Fraction):
-                    return gmpy2.mpfr(gmpy2.mpq(Fraction(x)))
-                return gmpy2.mpfr(x if isinstance(x, int) else float(x))
+        def ratio(x: Fraction) -> Scalar:
+            return gmpy2.mpfr(gmpy2.mpq(x))
 
         def parts(x: Scalar) -> tuple[int, int]:
             mantissa, exponent = x.as_mantissa_exp()
             return int(mantissa), int(exponent)
 
-        self.number, self._parts = number, parts
+        self._gmpy2, self._number, self._ratio, self._parts = gmpy2, gmpy2.mpfr, ratio, parts
         return gmpy2.sqrt, gmpy2.nan()
+
+    def number(self, x: Scalar | str | Fraction) -> Scalar:
+        """Convert a float or an integer exactly; round the decimal or ratio that a string or Fraction spells."""
+        with self.active():
+            if isinstance(x, str | Fraction):
+                return self._ratio(Fraction(x))
+            return self._number(x if isinstance(x, int) else float(x))
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Return what a computation enters: MPFR's precision belongs to the thread and is 53 bits at first."""
@@ -253,15 +246,12 @@ class Exact(Context):
     @staticmethod
     def objects(numbers: list[Scalar]) -> Values:
         """Put numbers into a one-dimensional object array."""
-        out = np.empty(len(numbers), object)
-        out[:] = numbers
-        return out
+        return np.array(numbers, object)
 
     def magnitude(self, values: Values) -> Radius:
         """Take ``|values|`` in float64, within one rounding."""
         with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
-            out: Radius = np.abs(values.astype(np.float64))
-        return out
+            return abs(values.astype(np.float64))
 
     def round(self, x: Scalar, form: Format, direction: Direction = "nearest") -> float:
         """Round a number once into a float format; see `Format.round`."""
@@ -285,16 +275,18 @@ class Exact(Context):
 class Double(Context):
     """Float64 arrays under the interface of `Exact`: fast, and exact enough where the error is carried along."""
 
-    def __init__(self) -> None:
-        self.number = float
-        self.quotient = np.divide
-        self.quotient_or_nan = lambda a, b: np.where(b == 0, np.nan, np.divide(a, b))
-        self._sqrt = self._root
-        self._sign = np.sign
-        self._maximum = np.maximum
+    number = float
+    quotient = np.divide
+    _sign = np.sign
+    _maximum = np.maximum
 
     @staticmethod
-    def _root(x: Scalar) -> Scalar:
+    def quotient_or_nan(a: Values, b: Values) -> Values:
+        """Divide elementwise; NaN where the divisor is zero."""
+        return np.where(b == 0, np.nan, np.divide(a, b))
+
+    @staticmethod
+    def _sqrt(x: Scalar) -> Scalar:
         if np.any(np.asarray(x) < 0):
             raise ValueError("square root of a negative number")
         return np.sqrt(x)
@@ -305,5 +297,4 @@ class Double(Context):
 
     def magnitude(self, values: Values) -> Radius:
         """Take ``|values|``."""
-        out: Radius = np.abs(values)
-        return out
+        return abs(values)
