@@ -103,11 +103,9 @@ def _coefficients(n: Any, values: Mapping[str, Any]) -> Hyperparameters:
     """Convert hyperparameters to numbers of a context; switches stay booleans."""
 
     def number(value: Any) -> Any:
-        if isinstance(value, bool):
-            return value
         if isinstance(value, tuple | list):
-            return tuple(number(item) for item in value)
-        return n.number(value)
+            return tuple(map(number, value))
+        return value if isinstance(value, bool) else n.number(value)
 
     return Hyperparameters(**{name: number(value) for name, value in values.items()})
 
