@@ -127,16 +127,19 @@ class Rates:
         image = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 0
         return self._rate if image and found == _single(self._rate) else at_least_zero("learning_rate", found)
 
+    def set(self, name: str, value: Value) -> None:
+        """Set the learning rate or another number of the state; a schedule stays."""
+        if name == "learning_rate":
+            self.set_rate(value)
+        else:
+            self.state[name] = np.asarray(value)
+
     def schedule(self, name: str, value: LearningRate) -> None:
         """Set the learning rate or another number of the state, by a schedule where the value is callable.
 
         It is called at once, with the number of updates done, as in MLX, and then before each step.
         """
-        number = value(self.step()) if callable(value) else value
-        if name == "learning_rate":
-            self.set_rate(number)
-        else:
-            self.state[name] = np.asarray(number)
+        self.set(name, value(self.step()) if callable(value) else value)
         self.schedules.pop(name, None)
         if callable(value):
             self.schedules[name] = value
@@ -172,10 +175,7 @@ class Counted:
     def __enter__(self) -> Self:
         try:
             for name, value in self._due.items():
-                if name == "learning_rate":
-                    self._rates.set_rate(value)
-                else:
-                    self._rates.state[name] = np.asarray(value)
+                self._rates.set(name, value)
             self._rates.set_step(self._rates.count + 1)
         except BaseException:
             self._undo()
