@@ -166,11 +166,10 @@ def slots_of(state: OptimizerState, leaf: Leaf, init_single: Callable[[FloatArra
     node: Tree = state
     path = _state_path(leaf.path)
     for depth, key in enumerate(path):
-        below: Tree = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
         if isinstance(node, list):
             node.extend(OptimizerState() for _ in range(key + 1 - len(node)))
-        if (key not in node or not node[key]) if isinstance(node, dict) else not node[key]:
-            node[key] = below
+        if not _below(node, key):
+            node[key] = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
         node = node[key]
     if not slots_at(state, leaf.path):
         init_single(leaf.w, node)
