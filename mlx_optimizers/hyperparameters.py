@@ -114,14 +114,12 @@ class Hyperparameter:
             raise AttributeError(f"{type(instance).__name__} has no {self._name} yet") from None
 
     def __set__(self, instance: Any, value: Any) -> None:
-        checked = self.check(self._name, value)
         before = dict(instance.__dict__)
-        instance.__dict__[self._name] = checked
+        instance.__dict__[self._name] = self.check(self._name, value)
         try:
             instance.check_together()
         except ValueError:
-            instance.__dict__.clear()
-            instance.__dict__.update(before)
+            instance.__dict__ = before
             raise
 
 

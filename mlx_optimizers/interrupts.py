@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from signal import SIGINT
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 try:  # what `signal` wraps, to make enumerations of numbers, which takes ten times as long
@@ -80,9 +80,7 @@ class Held:
                 self._first = None  # is the same one
                 raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._usual is None:
             return
         found = signal(SIGINT, self._usual)

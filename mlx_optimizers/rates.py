@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -89,13 +88,12 @@ class Rates:
     def step(self) -> int:
         """Return the number of updates done: one that was put into the state counts, a missing one comes back."""
         found = dict.get(self.state, "step")
-        if found is self._step and not self.mlx and found.item() == self.count:
-            return self.count
-        count = self.count if is_missing(found) else _step_of(found)
-        kept = trees.is_mlx(found) if self.mlx else isinstance(found, np.ndarray) and found.dtype == np.uint64
-        if count != self.count or not kept:
-            self.set_step(count)
-        return count
+        if found is not self._step or self.mlx or found.item() != self.count:
+            count = self.count if is_missing(found) else _step_of(found)
+            kept = trees.is_mlx(found) if self.mlx else isinstance(found, np.ndarray) and found.dtype == np.uint64
+            if count != self.count or not kept:
+                self.set_step(count)
+        return self.count
 
     # The learning rate
 
@@ -112,18 +110,15 @@ class Rates:
         One that was put into the state counts, and ends a schedule; a missing one comes back.
         """
         current = dict.get(self.state, "learning_rate")
-        if current is self._image and current is not None and not self.mlx and current.item() == self._single:
-            return self._rate
         if is_missing(current):
-            if self._image is None:
-                return None
-            self.set_rate(self._rate)
-            return self._rate
-        rate = self._rate_of(current)
-        if current is not self._image or rate != self._rate:
-            self.set_rate(rate)
-            self.schedules.pop("learning_rate", None)
-        return rate
+            if self._image is not None:
+                self.set_rate(self._rate)
+        elif current is not self._image or self.mlx or current.item() != self._single:
+            rate = self._rate_of(current)
+            if current is not self._image or rate != self._rate:
+                self.set_rate(rate)
+                self.schedules.pop("learning_rate", None)
+        return None if self._image is None else self._rate
 
     def _rate_of(self, found: Tree) -> float:
         """Resolve a rate read from the state: the image of the double that is kept means that double."""
@@ -132,16 +127,19 @@ class Rates:
         image = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 0
         return self._rate if image and found == _single(self._rate) else at_least_zero("learning_rate", found)
 
+    def set(self, name: str, value: Value) -> None:
+        """Set the learning rate or another number of the state; a schedule stays."""
+        if name == "learning_rate":
+            self.set_rate(value)
+        else:
+            self.state[name] = np.asarray(value)
+
     def schedule(self, name: str, value: LearningRate) -> None:
         """Set the learning rate or another number of the state, by a schedule where the value is callable.
 
         It is called at once, with the number of updates done, as in MLX, and then before each step.
         """
-        number = value(self.step()) if callable(value) else value
-        if name == "learning_rate":
-            self.set_rate(number)
-        else:
-            self.state[name] = np.asarray(number)
+        self.set(name, value(self.step()) if callable(value) else value)
         self.schedules.pop(name, None)
         if callable(value):
             self.schedules[name] = value
@@ -177,19 +175,14 @@ class Counted:
     def __enter__(self) -> Self:
         try:
             for name, value in self._due.items():
-                if name == "learning_rate":
-                    self._rates.set_rate(value)
-                else:
-                    self._rates.state[name] = np.asarray(value)
+                self._rates.set(name, value)
             self._rates.set_step(self._rates.count + 1)
         except BaseException:
             self._undo()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self._undo()
             if self.text:

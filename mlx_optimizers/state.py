@@ -64,9 +64,7 @@ class OptimizerState(defaultdict[Any, Any]):
             >>> state.get("a", 5), state.get("b", 5), state["b"]
             (1, 5, 5)
         """
-        if key not in self:
-            self[key] = default
-        return self[key]
+        return self.setdefault(key, default)
 
     def copy(self) -> OptimizerState:
         """A shallow copy."""
@@ -104,9 +102,7 @@ class Slot(str):
     __slots__ = ("shape",)
     shape: Callable[[Shape], Shape]
 
-    def __new__(  # noqa: D102 - the class says it
-        cls, name: str, shape: Callable[[Shape], Shape] = lambda s: s
-    ) -> Self:
+    def __new__(cls, name: str, shape: Callable[[Shape], Shape] = lambda s: s) -> Self:  # noqa: D102 - the class says it
         slot = super().__new__(cls, name)
         slot.shape = shape
         return slot
@@ -170,11 +166,10 @@ def slots_of(state: OptimizerState, leaf: Leaf, init_single: Callable[[FloatArra
     node: Tree = state
     path = _state_path(leaf.path)
     for depth, key in enumerate(path):
-        below: Tree = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
         if isinstance(node, list):
             node.extend(OptimizerState() for _ in range(key + 1 - len(node)))
-        if (key not in node or not node[key]) if isinstance(node, dict) else not node[key]:
-            node[key] = below
+        if not _below(node, key):
+            node[key] = [] if isinstance((*path, None)[depth + 1], trees.Position) else OptimizerState()
         node = node[key]
     if not slots_at(state, leaf.path):
         init_single(leaf.w, node)

@@ -25,6 +25,15 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
     return axes.decayed_after(a, n, h, w), m, v
 
 
+AXES = (
+    axes.axis("betas", "given", "swapped"),
+    axes.axis("bias_correction", "false", "true", "first", "second"),
+    axes.axis("eps", "outside_sqrt", "inside_sqrt", "before_correction"),
+    axes.axis("initial", "zero", "gradient"),
+    axes.axis("step", "t", "t-1", "t+1"),
+)
+"""The axes that the step turns, but the weight decay."""
+
 ENTRY = Entry(
     optimizer=Adam,
     rate=1e-3,
@@ -36,14 +45,7 @@ ENTRY = Entry(
     ),
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
-    axes=(
-        axes.axis("betas", "given", "swapped"),
-        axes.axis("bias_correction", "false", "true", "first", "second"),
-        axes.axis("eps", "outside_sqrt", "inside_sqrt", "before_correction"),
-        axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS),
-        axes.axis("initial", "zero", "gradient"),
-        axes.axis("step", "t", "t-1", "t+1"),
-    ),
+    axes=(*AXES, axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS)),
     step=step,
     depth=3,
     undecided=frozenset(),

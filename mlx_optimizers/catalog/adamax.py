@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlx_optimizers.adamax import Adamax
 from mlx_optimizers.catalog import axes
+from mlx_optimizers.catalog.adam import ENTRY as ADAM
 from mlx_optimizers.catalog.entry import Choice, Elsewhere, Entry, Plot
 from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
@@ -21,12 +22,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 ENTRY = Entry(
     optimizer=Adamax,
     rate=2e-3,
-    settings=(
-        {**axes.BETAS, "eps": 1e-3},
-        axes.SCHEDULED,
-        {"betas": (0.8, 0.95)},
-        {"eps": 1e-6},
-    ),
+    settings=ADAM.settings,
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

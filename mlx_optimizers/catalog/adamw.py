@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlx_optimizers.adamw import AdamW
 from mlx_optimizers.catalog import axes
-from mlx_optimizers.catalog.adam import step
+from mlx_optimizers.catalog.adam import AXES, step
 from mlx_optimizers.catalog.entry import Entry, Event, Plot
 
 ENTRY = Entry(
@@ -20,12 +20,8 @@ ENTRY = Entry(
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(
-        axes.axis("betas", "given", "swapped"),
-        axes.axis("bias_correction", "false", "true", "first", "second"),
-        axes.axis("eps", "outside_sqrt", "inside_sqrt", "before_correction"),
+        *AXES,
         axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS, *axes.IGNORED_DECAYS),
-        axes.axis("initial", "zero", "gradient"),
-        axes.axis("step", "t", "t-1", "t+1"),
         axes.axis("weight_decay", "decoupled", "coupled", "after", "unscaled", "ignored"),
     ),
     step=step,

@@ -25,8 +25,7 @@ RESET = Event("loading a checkpoint reset the state without a word", "0.2.0 to 0
 
 def up_to_a_millionth(eps: float) -> tuple[float, float]:
     """Span ε and 1e-6, the smaller first."""
-    low, high = sorted((eps, 1e-6))
-    return low, high
+    return min(eps, 1e-6), max(eps, 1e-6)
 
 
 def adam_elsewhere(name: str) -> dict[str, Elsewhere]:

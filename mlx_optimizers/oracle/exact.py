@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import decimal
 import importlib.util
+import operator
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import mpmath
 import numpy as np
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from mlx_optimizers.kinds import Operand
 from mlx_optimizers.oracle.formats import Direction, Format
 
-__all__ = ["Array", "Context", "Double", "Exact", "Library"]
+__all__ = ["Arithmetic", "Array", "Context", "Double", "Exact", "Library"]
 
 Library = Literal["mpmath", "gmpy2"]
 
@@ -35,8 +35,52 @@ Values = npt.NDArray[Any]
 
 Radius = npt.NDArray[np.float64]
 
+Operation = Callable[[Any, Any], Any]
+"""One of the operators that are functions of the module `operator`."""
 
-class Array:
+
+class Arithmetic:
+    """The operators, which the class of a number computes in one place: by `_combine`."""
+
+    __slots__ = ()
+    __array_ufunc__ = None  # NumPy leaves the arithmetic to this class
+
+    called: str
+    """What a message calls a number of the class."""
+
+    def _combine(self, operation: Operation, left: Operand, right: Operand) -> Self:
+        """Apply ``add``, ``sub``, ``mul`` or ``truediv`` to two operands, one of which is this number."""
+        raise NotImplementedError
+
+    def __add__(self, other: Operand) -> Self:
+        return self._combine(operator.add, self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Operand) -> Self:
+        return self._combine(operator.sub, self, other)
+
+    def __rsub__(self, other: Operand) -> Self:
+        return self._combine(operator.sub, other, self)
+
+    def __mul__(self, other: Operand) -> Self:
+        return self._combine(operator.mul, self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Operand) -> Self:
+        return self._combine(operator.truediv, self, other)
+
+    def __rtruediv__(self, other: Operand) -> Self:
+        return self._combine(operator.truediv, other, self)
+
+    def __pow__(self, power: int) -> Self:
+        if power != 2:
+            raise ValueError(f"{self.called} is raised to the power 2 alone, not {power}")
+        return self * self
+
+
+class Array(Arithmetic):
     """Numbers of one context with elementwise arithmetic.
 
     Args:
@@ -45,47 +89,18 @@ class Array:
     """
 
     __slots__ = ("context", "values")
-    __array_ufunc__ = None  # NumPy leaves the arithmetic to this class
+    called = "an array"
 
     def __init__(self, context: Context, values: Values) -> None:
         self.context = context
         self.values = values
 
-    def _operand(self, other: Operand) -> Scalar | Values:
-        return other.values if isinstance(other, Array) else other
-
-    def _new(self, values: Values) -> Array:
-        return self.context.wrap(values)
-
     def __neg__(self) -> Array:
-        return self._new(-self.values)
+        return self.context.wrap(-self.values)
 
-    def __add__(self, other: Operand) -> Array:
-        return self._new(self.values + self._operand(other))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Operand) -> Array:
-        return self._new(self.values - self._operand(other))
-
-    def __rsub__(self, other: Operand) -> Array:
-        return self._new(self._operand(other) - self.values)
-
-    def __mul__(self, other: Operand) -> Array:
-        return self._new(self.values * self._operand(other))
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Operand) -> Array:
-        return self._new(self.context.quotient(self.values, self._operand(other)))
-
-    def __rtruediv__(self, other: Operand) -> Array:
-        return self._new(self.context.quotient(self._operand(other), self.values))
-
-    def __pow__(self, power: int) -> Array:
-        if power != 2:
-            raise ValueError(f"an array is raised to the power 2 alone, not {power}")
-        return self * self
+    def _combine(self, operation: Operation, left: Operand, right: Operand) -> Array:
+        apply = self.context.quotient if operation is operator.truediv else operation
+        return self.context.wrap(apply(*(x.values if isinstance(x, Array) else x for x in (left, right))))
 
 
 class Context:
@@ -130,10 +145,7 @@ class Context:
         return x
 
 
-@cache
-def _fastest() -> Library:
-    """Look once for the default library."""
-    return "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
+_FASTEST: Library = "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
 
 
 class Exact(Context):
@@ -159,14 +171,12 @@ class Exact(Context):
     def __init__(self, bits: int = 200, library: Library | None = None) -> None:
         if bits < 64:
             raise ValueError(f"bits must be at least 64, not {bits}")
-        if library is None:
-            library = _fastest()
+        library = _FASTEST if library is None else library
         if library not in ("mpmath", "gmpy2"):
             raise ValueError(f"library must be 'mpmath' or 'gmpy2', not {library!r}")
         self.bits = bits
         self.library = library
-        bind = self._bind_mpmath if library == "mpmath" else self._bind_gmpy2
-        root, nan = bind()
+        root, nan = self._bind_mpmath() if library == "mpmath" else self._bind_gmpy2()
 
         def quotient(a: Scalar, b: Scalar) -> Scalar:
             if b == 0:
@@ -192,36 +202,35 @@ class Exact(Context):
         private = mpmath.MPContext()
         private.prec = self.bits
 
-        def number(x: Scalar) -> Scalar:
-            if isinstance(x, str | Fraction):
-                ratio = Fraction(x)
-                return private.make_mpf(mpmath.libmp.from_rational(ratio.numerator, ratio.denominator, self.bits, "n"))
-            return private.mpf(x if isinstance(x, int) else float(x))
+        def ratio(x: Fraction) -> Scalar:
+            return private.make_mpf(mpmath.libmp.from_rational(x.numerator, x.denominator, self.bits, "n"))
 
         def parts(x: Scalar) -> tuple[int, int]:
             sign, mantissa, exponent, _ = x._mpf_
             return (-int(mantissa) if sign else int(mantissa)), int(exponent)
 
-        self.number, self._parts = number, parts
+        self._number, self._ratio, self._parts = private.mpf, ratio, parts
         return private.sqrt, private.nan
 
     def _bind_gmpy2(self) -> tuple[Callable[[Scalar], Scalar], Scalar]:
         import gmpy2
 
-        self._gmpy2 = gmpy2
-
-        def number(x: Scalar) -> Scalar:
-            with self.active():
-                if isinstance(x, str | Fraction):
-                    return gmpy2.mpfr(gmpy2.mpq(Fraction(x)))
-                return gmpy2.mpfr(x if isinstance(x, int) else float(x))
+        def ratio(x: Fraction) -> Scalar:
+            return gmpy2.mpfr(gmpy2.mpq(x))
 
         def parts(x: Scalar) -> tuple[int, int]:
             mantissa, exponent = x.as_mantissa_exp()
             return int(mantissa), int(exponent)
 
-        self.number, self._parts = number, parts
+        self._gmpy2, self._number, self._ratio, self._parts = gmpy2, gmpy2.mpfr, ratio, parts
         return gmpy2.sqrt, gmpy2.nan()
+
+    def number(self, x: Scalar | str | Fraction) -> Scalar:
+        """Convert a float or an integer exactly; round the decimal or ratio that a string or Fraction spells."""
+        with self.active():
+            if isinstance(x, str | Fraction):
+                return self._ratio(Fraction(x))
+            return self._number(x if isinstance(x, int) else float(x))
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Return what a computation enters: MPFR's precision belongs to the thread and is 53 bits at first."""
@@ -237,15 +246,12 @@ class Exact(Context):
     @staticmethod
     def objects(numbers: list[Scalar]) -> Values:
         """Put numbers into a one-dimensional object array."""
-        out = np.empty(len(numbers), object)
-        out[:] = numbers
-        return out
+        return np.array(numbers, object)
 
     def magnitude(self, values: Values) -> Radius:
         """Take ``|values|`` in float64, within one rounding."""
         with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
-            out: Radius = np.abs(values.astype(np.float64))
-        return out
+            return abs(values.astype(np.float64))
 
     def round(self, x: Scalar, form: Format, direction: Direction = "nearest") -> float:
         """Round a number once into a float format; see `Format.round`."""
@@ -269,16 +275,18 @@ class Exact(Context):
 class Double(Context):
     """Float64 arrays under the interface of `Exact`: fast, and exact enough where the error is carried along."""
 
-    def __init__(self) -> None:
-        self.number = float
-        self.quotient = np.divide
-        self.quotient_or_nan = lambda a, b: np.where(b == 0, np.nan, np.divide(a, b))
-        self._sqrt = self._root
-        self._sign = np.sign
-        self._maximum = np.maximum
+    number = float
+    quotient = np.divide
+    _sign = np.sign
+    _maximum = np.maximum
 
     @staticmethod
-    def _root(x: Scalar) -> Scalar:
+    def quotient_or_nan(a: Values, b: Values) -> Values:
+        """Divide elementwise; NaN where the divisor is zero."""
+        return np.where(b == 0, np.nan, np.divide(a, b))
+
+    @staticmethod
+    def _sqrt(x: Scalar) -> Scalar:
         if np.any(np.asarray(x) < 0):
             raise ValueError("square root of a negative number")
         return np.sqrt(x)
@@ -289,5 +297,4 @@ class Double(Context):
 
     def magnitude(self, values: Values) -> Radius:
         """Take ``|values|``."""
-        out: Radius = np.abs(values)
-        return out
+        return abs(values)

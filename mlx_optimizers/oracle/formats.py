@@ -104,22 +104,19 @@ class Format:
         if mantissa == 0:
             return 0.0
         sign, size = (-1, -mantissa) if mantissa < 0 else (1, mantissa)
+        outward = (direction == "up") == (sign > 0)  # where it is not to nearest
         top = size.bit_length() - 1 + exponent
         last = max(top, self.emin) - self.precision + 1  # exponent of the last place that is kept
-        if exponent >= last:
-            kept = size << (exponent - last)
+        unit = 1 << max(last - exponent, 0)
+        kept, rest = divmod(size << max(exponent - last, 0), unit)
+        if direction == "nearest":
+            kept += 2 * rest > unit or (2 * rest == unit and kept & 1)
         else:
-            drop = last - exponent
-            kept, rest = size >> drop, size & ((1 << drop) - 1)
-            if direction == "nearest":
-                half = 1 << (drop - 1)
-                kept += rest > half or (rest == half and kept & 1)
-            else:
-                kept += rest > 0 and (direction == "up") == (sign > 0)
+            kept += rest > 0 and outward
         if kept.bit_length() - 1 + last > self.emax:
-            outward = direction == "nearest" or (direction == "up") == (sign > 0)
-            kept, last = (1, 0) if outward else ((1 << self.precision) - 1, self.emax - self.precision + 1)
-            return sign * math.inf if outward else sign * math.ldexp(kept, last)
+            if direction == "nearest" or outward:
+                return sign * math.inf
+            kept, last = (1 << self.precision) - 1, self.emax - self.precision + 1
         return sign * math.ldexp(kept, last)
 
     def rounded(self, values: FloatArray) -> FloatArray:

@@ -110,7 +110,8 @@ def split(name: str) -> tuple[str, dict[str, str]]:
             raise ValueError(f"unknown value {value!r} of axis {key!r} in {name!r}; it has {', '.join(allowed[key])}")
         if value != allowed[key][0]:
             choice[key] = value
-    _require_meaning(optimizer, choice)
+    if missing := _missing(optimizer, choice):
+        raise ValueError(f"{name_of(optimizer, choice)!r}: {missing}")
     return optimizer, choice
 
 
@@ -126,10 +127,10 @@ def _is_ignorable(optimizer: str, text: str) -> bool:
     )
 
 
-def _require_meaning(optimizer: str, choice: Choice) -> None:
-    for axis in sorted(entry_of(optimizer).axes, key=lambda axis: axis.name == "eps"):
-        if axis.name in choice and (missing := axis.needs(choice)) is not None:
-            raise ValueError(f"{name_of(optimizer, choice)!r}: {missing}")
+def _missing(optimizer: str, choice: Choice) -> str | None:
+    """Say what axes need to mean anything together; None where nothing is missing."""
+    axes = sorted(entry_of(optimizer).axes, key=lambda axis: axis.name == "eps")
+    return next(filter(None, (axis.needs(choice) for axis in axes if axis.name in choice)), None)
 
 
 def name_of(optimizer: str, choice: Choice) -> str:
@@ -212,8 +213,5 @@ def variants(optimizer: str, count: int) -> Iterator[Formula]:
     for keys in combinations(axes, count):
         for values in product(*(axes[key][1:] for key in keys)):
             choice = dict(zip(keys, values, strict=True))
-            try:
-                _require_meaning(optimizer, choice)
-            except ValueError:
-                continue
-            yield varied(optimizer, choice)
+            if _missing(optimizer, choice) is None:
+                yield varied(optimizer, choice)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+import operator
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers.kinds import FloatArray, Operand
-from mlx_optimizers.oracle.exact import Array, Double, Exact, Radius, Scalar, Values
+from mlx_optimizers.oracle.exact import Arithmetic, Array, Double, Exact, Operation, Radius, Scalar, Values
 from mlx_optimizers.oracle.formats import FORMATS, Format
 
 __all__ = ["Ball", "Coefficient", "Rounded", "Scalars", "error_ratio"]
@@ -30,7 +30,7 @@ Scalars = Literal["double", "float32"]
 _OWN = 4 * 2.0**-53  # what an operation on float64 centres, and on the radii themselves, may lose
 
 
-class Coefficient:
+class Coefficient(Arithmetic):
     """A scalar formed from hyperparameters: exact, with a radius for the arithmetic of a backend.
 
     In double precision the radius is far below what float32 can show; in float32 it is not.
@@ -48,64 +48,34 @@ class Coefficient:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _combine(self, other: Any, operation: Callable[[Any, Any], Any], swap: bool = False) -> Any:
-        if not isinstance(other, Coefficient | int):
-            return NotImplemented
-        if isinstance(other, int):
-            other = Coefficient(self.context, self.context.exact.number(other), 0.0)
-        left, right = (other, self) if swap else (self, other)
-        return operation(left, right)
-
-    def __add__(self, other: Operand) -> Any:
-        return self._combine(other, lambda a, b: a._result(a.value + b.value, a.radius + b.radius))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Operand) -> Any:
-        return self._combine(other, lambda a, b: a._result(a.value - b.value, a.radius + b.radius))
-
-    def __rsub__(self, other: Operand) -> Any:
-        return self._combine(other, lambda a, b: a._result(a.value - b.value, a.radius + b.radius), swap=True)
-
-    def __mul__(self, other: Operand) -> Any:
-        return self._combine(other, _scalar_product)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Operand) -> Any:
-        return self._combine(other, _scalar_quotient)
-
-    def __rtruediv__(self, other: Operand) -> Any:
-        return self._combine(other, _scalar_quotient, swap=True)
-
     def __pow__(self, power: int) -> Coefficient:
         value = self.value**power
         return Coefficient(self.context, value, 2 * power * self.context.scalar_roundoff * abs(float(value)))
 
+    def _combine(self, operation: Operation, left: Any, right: Any) -> Any:
+        if not (isinstance(left, Coefficient | int) and isinstance(right, Coefficient | int)):
+            return NotImplemented
+        exact = self.context.exact
+        a, b = (Coefficient(self.context, exact.number(x), 0.0) if isinstance(x, int) else x for x in (left, right))
+        x, y = abs(float(a.value)), abs(float(b.value))
+        if operation is operator.truediv:
+            operation = exact.quotient_or_nan
+            radius = (x * b.radius + y * a.radius) / (y * (y - b.radius)) if y > b.radius else math.inf
+        elif operation is operator.mul:
+            radius = x * b.radius + y * a.radius + a.radius * b.radius
+        else:
+            radius = a.radius + b.radius
+        return self._result(operation(a.value, b.value), radius)
+
     def _result(self, value: Scalar, radius: float) -> Coefficient:
-        """Round the coefficient once in the scalars' format."""
-        if radius == 0 and value == 0:
-            return Coefficient(self.context, value, 0.0)
+        """Round the result of an operation once in the scalars' format."""
         n = self.context
-        if not math.isfinite(radius):
-            return Coefficient(n, value, math.inf)
-        return Coefficient(n, value, radius + n.scalar_roundoff * (abs(float(value)) + radius) + n.scalar_underflow)
+        if value != 0 or radius != 0:
+            radius = radius + n.scalar_roundoff * (abs(float(value)) + radius) + n.scalar_underflow
+        return Coefficient(n, value, radius if math.isfinite(radius) else math.inf)
 
 
-def _scalar_product(a: Coefficient, b: Coefficient) -> Coefficient:
-    x, y = abs(float(a.value)), abs(float(b.value))
-    return a._result(a.value * b.value, x * b.radius + y * a.radius + a.radius * b.radius)
-
-
-def _scalar_quotient(a: Coefficient, b: Coefficient) -> Coefficient:
-    x, y = abs(float(a.value)), abs(float(b.value))
-    if not y > b.radius:
-        exact = a.context.exact
-        return Coefficient(a.context, exact.quotient_or_nan(a.value, b.value), math.inf)
-    return a._result(a.value / b.value, (x * b.radius + y * a.radius) / (y * (y - b.radius)))
-
-
-class Ball:
+class Ball(Arithmetic):
     """Values with radii, elementwise: arithmetic as in `Array`, rounding as in the model.
 
     Args:
@@ -115,7 +85,7 @@ class Ball:
     """
 
     __slots__ = ("centre", "context", "radius")
-    __array_ufunc__ = None
+    called = "a ball"
 
     def __init__(self, context: Rounded, centre: Array, radius: Radius) -> None:
         self.context = context
@@ -130,32 +100,14 @@ class Ball:
     def __neg__(self) -> Ball:
         return Ball(self.context, -self.centre, self.radius)
 
-    def __add__(self, other: Operand) -> Ball:
-        return self.context.sum(self, self.context.ball(other), 1)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Operand) -> Ball:
-        return self.context.sum(self, self.context.ball(other), -1)
-
-    def __rsub__(self, other: Operand) -> Ball:
-        return self.context.sum(self.context.ball(other), self, -1)
-
-    def __mul__(self, other: Operand) -> Ball:
-        return self.context.product(self, self.context.ball(other))
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Operand) -> Ball:
-        return self.context.quotient(self, self.context.ball(other))
-
-    def __rtruediv__(self, other: Operand) -> Ball:
-        return self.context.quotient(self.context.ball(other), self)
-
-    def __pow__(self, power: int) -> Ball:
-        if power != 2:
-            raise ValueError(f"a ball is raised to the power 2 alone, not {power}")
-        return self * self
+    def _combine(self, operation: Operation, left: Operand, right: Operand) -> Ball:
+        n = self.context
+        a, b = n.ball(left), n.ball(right)
+        if operation is operator.mul:
+            return n.product(a, b)
+        if operation is operator.truediv:
+            return n.quotient(a, b)
+        return n.sum(a, b, 1 if operation is operator.add else -1)
 
 
 class Rounded:
@@ -244,23 +196,21 @@ class Rounded:
         """a + b, or a − b for the sign −1."""
         with np.errstate(all="ignore"):
             centre = a.centre + b.centre if sign > 0 else a.centre - b.centre
-            radius = a.radius + b.radius
-        return self._rounded(centre, radius, self._zero(a) | self._zero(b))
+            return self._rounded(centre, a.radius + b.radius, self._zero(a) | self._zero(b))
 
     def product(self, a: Ball, b: Ball) -> Ball:
         """a · b."""
         with np.errstate(all="ignore"):
             radius = a.size * b.radius + b.size * a.radius + a.radius * b.radius
-            centre = a.centre * b.centre
-        return self._rounded(centre, self._infectious(radius, a, b), self._zero(a) | self._zero(b))
+            return self._rounded(a.centre * b.centre, radius, self._zero(a) | self._zero(b))
 
     def quotient(self, a: Ball, b: Ball) -> Ball:
         """a ÷ b; the radius is infinite where b may be zero."""
-        size, least = b.size, self._least(b)
         with np.errstate(all="ignore"):
-            radius = np.where(least > 0, (a.size * (b.radius / size) + a.radius) / least, np.inf)
+            least = self._least(b)
+            radius = np.where(least > 0, (a.size * (b.radius / b.size) + a.radius) / least, np.inf)
             centre = Array(self.centre, self.centre.quotient_or_nan(a.centre.values, b.centre.values))
-        return self._rounded(centre, self._infectious(radius, a, b), self._zero(a) & (least > 0))
+            return self._rounded(centre, radius, self._zero(a) & (least > 0))
 
     def sqrt(self, x: Any) -> Any:
         """√x of a ball or a coefficient; ValueError where the centre is negative."""
@@ -273,8 +223,8 @@ class Rounded:
             below = np.minimum(x.radius, size) / (np.sqrt(size) + np.sqrt(np.maximum(self._least(x), 0.0)))
             above = x.radius / (np.sqrt(size + x.radius) + np.sqrt(size))
             radius = np.where(x.radius == 0, 0.0, np.fmax(below, above))  # 0/0 below when the centre is zero
-            centre = self.centre.sqrt(x.centre)
-        return self._rounded(centre, self._infectious(radius, x), self._zero(x))
+            radius = np.where(np.isfinite(x.radius), radius, np.inf)
+            return self._rounded(self.centre.sqrt(x.centre), radius, self._zero(x))
 
     def abs(self, x: Ball) -> Ball:
         """Take ``|x|``."""
@@ -286,39 +236,32 @@ class Rounded:
 
     def sign(self, x: Ball) -> Ball:
         """Take the sign; the ball [−1, 1] where x may be of either sign."""
-        unsure = ~(self._least(x) > 0) & ~self._zero(x)
-        centre = self.centre.sign(x.centre)
-        blank = np.array(self.centre.number(0), object if isinstance(self.centre, Exact) else np.float64)
+        with np.errstate(all="ignore"):
+            unsure = ~(self._least(x) > 0) & ~self._zero(x)
         self.unsure |= bool(unsure.any())
+        centre = np.where(unsure, self._single(self.exact.number(0)).values, self.centre.sign(x.centre).values)
         radius = np.where(np.isfinite(x.radius), np.where(unsure, 1.0, 0.0), np.inf)
-        return Ball(self, Array(self.centre, np.where(unsure, blank, centre.values)), radius)
+        return Ball(self, Array(self.centre, centre), radius)
 
     @staticmethod
     def _least(x: Ball) -> Radius:
         """Bound ``|x|`` from below over the ball, not positive where the ball may hold zero."""
-        with np.errstate(invalid="ignore"):  # the size and the radius of an infinity
-            return x.size * (1 - _OWN) - x.radius
+        return x.size * (1 - _OWN) - x.radius
 
     @staticmethod
     def _zero(x: Ball) -> npt.NDArray[np.bool_]:
         out: npt.NDArray[np.bool_] = (x.size == 0) & (x.radius == 0)
         return out
 
-    @staticmethod
-    def _infectious(radius: Radius, *operands: Ball) -> Radius:
-        """Keep an infinite radius infinite, also through zero times infinity."""
-        for x in operands:
-            radius = np.where(np.isfinite(x.radius), radius, np.inf)
-        return radius
-
     def _rounded(self, centre: Array, radius: Radius, nothing: npt.NDArray[np.bool_]) -> Ball:
-        """Round the ball once in the format; leave it where there is nothing to round."""
+        """Round the ball once in the format; leave it where there is nothing to round.
+
+        A radius that is infinite stays so, also where zero times infinity has made it NaN.
+        """
         size = self.centre.magnitude(centre.values)
-        with np.errstate(all="ignore"):
-            reach = size + radius
-            grown = radius * (1 + _OWN) + (self.form.roundoff + self._own_centre) * reach + self.form.underflow
-            radius = np.where(nothing, radius, grown)
-            inside = size + radius < self.form.limit  # False for NaN too
+        grown = radius * (1 + _OWN) + (self.form.roundoff + self._own_centre) * (size + radius) + self.form.underflow
+        radius = np.where(nothing, radius, grown)
+        inside = size + radius < self.form.limit  # False for NaN too
         return Ball(self, centre, np.where(inside, radius, np.inf))
 
 

@@ -103,11 +103,9 @@ def _coefficients(n: Any, values: Mapping[str, Any]) -> Hyperparameters:
     """Convert hyperparameters to numbers of a context; switches stay booleans."""
 
     def number(value: Any) -> Any:
-        if isinstance(value, bool):
-            return value
         if isinstance(value, tuple | list):
-            return tuple(number(item) for item in value)
-        return n.number(value)
+            return tuple(map(number, value))
+        return value if isinstance(value, bool) else n.number(value)
 
     return Hyperparameters(**{name: number(value) for name, value in values.items()})
 
@@ -120,15 +118,13 @@ def walk(
     The caller holds the context active (``with n.active():``) while it iterates.
     """
     w = n.array(parameter)
-    state: tuple[Any, ...] = tuple(n.array(np.zeros(np.size(parameter))) for _ in formula.slots)
-    for t, (gradient, values) in enumerate(
-        zip(gradients, settings(formula.optimizer, hyperparameters, len(gradients)), strict=True), start=1
-    ):
+    state = [n.array(np.zeros(np.size(parameter))) for _ in formula.slots]
+    chosen = settings(formula.optimizer, hyperparameters, len(gradients))
+    for t, (gradient, values) in enumerate(zip(gradients, chosen, strict=True), start=1):
         h, g = _coefficients(n, values), n.array(gradient)
         if t == 1 and formula.initial is not None:
-            state = formula.initial(n, h, g, *state)
-        w, *slots = formula.exact(n, h, t, w, g, *state)
-        state = tuple(slots)
+            state = [*formula.initial(n, h, g, *state)]
+        w, *state = formula.exact(n, h, t, w, g, *state)
         yield (w, *state)
 
 
@@ -185,13 +181,11 @@ def trajectory(
         if n.unsure:
             with np.errstate(all="ignore"):
                 exact = list(walk(parsed, centre, w, steps, hyperparameters))
-        return [
-            Entry(parameter, dict(zip(parsed.slots, state, strict=True)))
-            for parameter, *state in (
-                [_quantity(n, value, ball, w.shape) for value, ball in zip(*row, strict=True)]
-                for row in zip(exact, balls, strict=True)
-            )
-        ]
+        entries = []
+        for row in zip(exact, balls, strict=True):
+            quantity, *state = (_quantity(n, value, ball, w.shape) for value, ball in zip(*row, strict=True))
+            entries.append(Entry(quantity, dict(zip(parsed.slots, state, strict=True))))
+        return entries
 
 
 def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Quantity:
