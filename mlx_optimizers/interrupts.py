@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from signal import SIGINT
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 try:  # what `signal` wraps, to make enumerations of numbers, which takes ten times as long
@@ -80,7 +80,9 @@ class Held:
                 self._first = None  # is the same one
                 raise
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._usual is None:
             return
         found = signal(SIGINT, self._usual)
