@@ -316,16 +316,7 @@ def request(case: Case) -> dict[str, Any]:
         >>> request(matching(pattern="sgd/plain/defaults")[0])["hyperparameters"]["learning_rate"]
         0.1
     """
-    return {
-        "op": "run",
-        "id": case.id,
-        "optimizer": case.optimizer,
-        "dtype": case.dtype,
-        "shape": list(case.parameter.shape),
-        "hyperparameters": case.hyperparameters,
-        "parameter": case.form.bits(case.parameter),
-        "gradients": [case.form.bits(gradient) for gradient in case.gradients],
-    }
+    return {"op": "run", "id": case.id, **case.to_json()}
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -89,6 +89,17 @@ class Case:
         """Collect every hyperparameter of the step with this index, from 0."""
         return {**self.hyperparameters, "learning_rate": self.rates()[index]}
 
+    def to_json(self) -> dict[str, Any]:
+        """Write what a program gets of the case, as the adapter protocol and the vectors have it."""
+        return {
+            "optimizer": self.optimizer,
+            "dtype": self.dtype,
+            "shape": list(self.parameter.shape),
+            "hyperparameters": self.hyperparameters,
+            "parameter": self.form.bits(self.parameter),
+            "gradients": [self.form.bits(gradient) for gradient in self.gradients],
+        }
+
 
 class _Draw:
     """Random numbers of a format in a range of exponents, the same on every machine."""

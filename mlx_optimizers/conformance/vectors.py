@@ -146,22 +146,14 @@ def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
         case: Its input, one of `vectors_of`.
         library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same.
     """
-    request = {
-        "dtype": case.dtype,
-        "gradients": [case.form.bits(row) for row in case.gradients],
-        "hyperparameters": case.hyperparameters,
-        "optimizer": case.optimizer,
-        "parameter": case.form.bits(case.parameter),
-        "shape": [len(case.parameter)],
-    }
     vector = {
         "expected": _expected(case, library),
         "formula": case.optimizer,
         "id": case.id,
         "level": level_of(case),
         "regime": case.regime,
-        "sha256": _digest(request),
-        **request,
+        "sha256": _digest(case.to_json()),
+        **case.to_json(),
     }
     del vector["optimizer"]  # the file has it
     return vector
