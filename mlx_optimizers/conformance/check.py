@@ -19,7 +19,7 @@ import mlx_optimizers
 from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, printable
-from mlx_optimizers.conformance.verdict import Run, Verdict, Word, decidable, judge
+from mlx_optimizers.conformance.verdict import Run, Verdict, Word, decidable, judge_widening
 from mlx_optimizers.oracle import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
@@ -192,18 +192,14 @@ def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int) -
 
 
 def _verdict(answer: Answer, profiles: Sequence[Scalars]) -> Verdict:
-    """Judge a run under the first profile that it conforms to."""
+    """Judge a run; what its arrays or its formula do not allow is a failure."""
     if isinstance(answer, Verdict):
         return answer
     run, formula = answer
     try:
-        for profile in profiles:
-            verdict = judge(run, formula, profile)
-            if verdict.conforms:
-                break
-    except ValueError as error:
-        return Verdict(run.case, formula, "failed", profile, reason=str(error))
-    return verdict
+        return judge_widening(run, formula, profiles)
+    except ValueError as error:  # of the formula or the arrays, whatever the profile
+        return Verdict(run.case, formula, "failed", profiles[0], reason=str(error))
 
 
 def _diagnosed(
