@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import inspect
 import io
 import json
 import math
@@ -24,7 +23,7 @@ from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
 from mlx_optimizers.catalog import CATALOG
 from mlx_optimizers.conformance import Report, check, matching, vectors
-from mlx_optimizers.conformance.cases import Case, default_rate
+from mlx_optimizers.conformance.cases import Case, default_rate, defaults_of
 from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.conformance.formats import FORMATS
 from mlx_optimizers.conformance.formats.text import text
@@ -287,9 +286,8 @@ def _check(arguments: argparse.Namespace) -> int:
         raise _usage(arguments, "the following arguments are required: BACKEND")
     optimizers, formula = arguments.optimizer, None
     try:
-        for name in optimizers or ():
-            if name not in _OPTIMIZERS:
-                raise ValueError(f"unknown optimizer {name!r}; known are {', '.join(_OPTIMIZERS)}")
+        if unknown := [name for name in optimizers or () if name not in _OPTIMIZERS]:
+            raise ValueError(f"unknown optimizer {unknown[0]!r}; known are {', '.join(_OPTIMIZERS)}")
         if arguments.formula is not None:
             formula = decidable(arguments.formula)
             alone = formula.optimizer.__name__
@@ -422,12 +420,9 @@ def _add_trace(parser: argparse.ArgumentParser) -> None:
 
 def _hyperparameters() -> dict[str, Any]:
     """Collect a default of each hyperparameter but the learning rate, of any optimizer."""
-    defaults = {
-        name: parameter.default
-        for entry in CATALOG
-        for name, parameter in inspect.signature(entry.optimizer).parameters.items()
-    }
-    return {name: default for name, default in defaults.items() if name != "learning_rate"}
+    defaults = {name: default for entry in CATALOG for name, default in defaults_of(entry.optimizer).items()}
+    del defaults["learning_rate"]
+    return defaults
 
 
 def _number(text: str) -> float:
