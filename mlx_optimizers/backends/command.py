@@ -23,7 +23,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -184,9 +184,10 @@ class _Process:
             )
         except OSError as error:
             raise Unavailable(f"{arguments[0]!r} cannot be started: {error}") from error
-        self._input, self._output, self._errors = self._pipes()
+        self._pipes = [pipe for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr) if pipe is not None]
+        self._input, self._output, self._errors = self._pipes
         self._selector = selectors.PollSelector()  # registers without a call of the system
-        for stream in self._pipes():
+        for stream in self._pipes:
             os.set_blocking(stream.fileno(), False)
         self._selector.register(self._output, selectors.EVENT_READ, self._receive)
         self._selector.register(self._errors, selectors.EVENT_READ, self._hear)
@@ -196,9 +197,6 @@ class _Process:
         """What came on standard output and is not read yet."""
         self.errors = b""
         """The end of what came on standard error."""
-
-    def _pipes(self) -> list[IO[bytes]]:
-        return [pipe for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr) if pipe is not None]
 
     def exchange(self, message: bytes, timeout: float) -> bytes:
         """Send a message and return the next line, without its end."""
@@ -294,7 +292,7 @@ class _Process:
             for _ in range(16):  # the pipe of standard error holds no more
                 if not self._hear():
                     break
-        for pipe in self._pipes():
+        for pipe in self._pipes:
             pipe.close()
 
 

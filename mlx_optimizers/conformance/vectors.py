@@ -327,10 +327,9 @@ def _read(path: Path, most: int) -> bytes:
 
 def _differences(data: bytes, lines: Lines, ids: list[str]) -> Iterator[str]:
     """Describe how a file's bytes differ from the right lines, in at least one sentence."""
-    theirs = data.decode("utf-8", "replace").split("\n")
-    if theirs[-1] == "":
-        theirs.pop()
-    else:
+    *theirs, rest = data.decode("utf-8", "replace").split("\n")
+    if rest:
+        theirs.append(rest)
         yield "the last line has no end"
     same_number = len(theirs) == len(lines)
     if not same_number:
