@@ -154,9 +154,8 @@ def _hear_signals() -> None:
         if last - before > _SOON:
             raise _Signalled(number)
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
-        number = getattr(signal, name, None)  # Windows lacks some
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+    for number in signal.Signals:  # Windows lacks some
+        if number.name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, raise_it)
 
 
