@@ -77,10 +77,8 @@ def _how(end: int | None) -> str:
     code = None if end is None else os.waitstatus_to_exitcode(end)
     if code is None or code >= 0:
         return f"status {'unknown' if code is None else code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:  # one of those that have no name
-        return f"signal {-code}"
+    names = {number.value: number.name for number in signal.Signals}  # some have none
+    return f"signal {names.get(-code, -code)}"
 
 
 def _answer(work: Callable[[Callable[[], None]], Any], answer: IO[bytes], parent: int) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
+import functools
 import io
 import json
 import math
@@ -23,7 +23,7 @@ from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
 from mlx_optimizers.catalog import CATALOG
 from mlx_optimizers.conformance import Report, check, matching, vectors
-from mlx_optimizers.conformance.cases import Case, default_rate
+from mlx_optimizers.conformance.cases import Case, default_rate, defaults_of
 from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.conformance.formats import FORMATS
 from mlx_optimizers.conformance.formats.text import text
@@ -81,15 +81,10 @@ def _run(argv: Sequence[str], *, ours: bool) -> int:
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
-    except _Signalled as signalled:
-        _say(f"{arguments.parser.prog}: ended by {signalled.number.name}")
-        return 128 + signalled.number
-    except _Stop as stop:
+    except (_Stop, _Signalled, OSError) as error:
+        stop = _stop(arguments, error)
         _say(stop.text)
         return stop.status
-    except OSError as error:  # a file that cannot be read or written
-        _say(f"{arguments.parser.prog}: error: {error}")
-        return USAGE
 
 
 class _Stop(Exception):
@@ -118,6 +113,16 @@ def _nothing(reason: str | Exception) -> _Stop:
 def _no_report(reason: str) -> _Stop:
     """Stop where the checked code ended after the first case had begun, before the report."""
     return _Stop(f"mlx-optimizers: no report: {reason}", DEVIATES)
+
+
+def _stop(arguments: argparse.Namespace, error: _Stop | KeyboardInterrupt | OSError) -> _Stop:
+    """Stop for what ends a command early: a signal, or a file that cannot be read or written."""
+    if isinstance(error, _Stop):
+        return error
+    if isinstance(error, OSError):
+        return _Stop(f"{arguments.parser.prog}: error: {error}", USAGE)
+    number = error.number if isinstance(error, _Signalled) else signal.SIGINT
+    return _Stop(f"{arguments.parser.prog}: ended by {number.name}", 128 + number)
 
 
 class _Signalled(KeyboardInterrupt):
@@ -149,9 +154,8 @@ def _hear_signals() -> None:
         if last - before > _SOON:
             raise _Signalled(number)
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
-        number = getattr(signal, name, None)  # Windows lacks some
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+    for number in signal.Signals:  # Windows lacks some
+        if number.name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, raise_it)
 
 
@@ -281,9 +285,8 @@ def _check(arguments: argparse.Namespace) -> int:
         raise _usage(arguments, "the following arguments are required: BACKEND")
     optimizers, formula = arguments.optimizer, None
     try:
-        for name in optimizers or ():
-            if name not in _OPTIMIZERS:
-                raise ValueError(f"unknown optimizer {name!r}; known are {', '.join(_OPTIMIZERS)}")
+        if unknown := [name for name in optimizers or () if name not in _OPTIMIZERS]:
+            raise ValueError(f"unknown optimizer {unknown[0]!r}; known are {', '.join(_OPTIMIZERS)}")
         if arguments.formula is not None:
             formula = decidable(arguments.formula)
             alone = formula.optimizer.__name__
@@ -304,7 +307,8 @@ def _check(arguments: argparse.Namespace) -> int:
         file = output.enter_context(replacing(arguments.output)) if arguments.output is not None else None
         # The user's own code may end its process; it must not write the report.
         foreign = arguments.ours and arguments.backend.partition(":")[0] in OWN and hasattr(os, "fork")
-        text, broken, status = (_apart if foreign else _done)(arguments, cases, formula)
+        done = functools.partial(_done, arguments, cases, formula)
+        text, broken, status = _apart(arguments, done) if foreign else done(lambda: None)
         if file is not None:
             file.write(text.encode())
     if file is None:
@@ -314,18 +318,18 @@ def _check(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _apart(arguments: argparse.Namespace, cases: list[Case], formula: Formula | None) -> tuple[str, str | None, int]:
-    """Run `_done` in a process of its own."""
+_Done = tuple[str, str | None, int]
+"""The report in its format, how an adapter broke the protocol, and the exit status."""
+
+
+def _apart(arguments: argparse.Namespace, done: Callable[[Callable[[], None]], _Done]) -> _Done:
+    """Run the check in a process of its own."""
 
     def work(begin: Callable[[], None]) -> dict[str, Any]:
         try:
-            return {"done": _done(arguments, cases, formula, begin)}
-        except _Stop as stop:
-            return {"stop": stop.args}
-        except OSError as error:
-            return {"stop": (f"{arguments.parser.prog}: error: {error}", USAGE)}
-        except KeyboardInterrupt as error:
-            return {"signal": error.number if isinstance(error, _Signalled) else signal.SIGINT}
+            return {"done": done(begin)}
+        except (_Stop, KeyboardInterrupt, OSError) as error:
+            return {"stop": _stop(arguments, error).args}
         except Exception as error:
             traceback.print_exc()
             return {"stop": _no_report(f"{type(error).__name__}: {error}").args}
@@ -337,19 +341,14 @@ def _apart(arguments: argparse.Namespace, cases: list[Case], formula: Formula | 
         raise (_no_report(how) if ended.begun else _nothing(how)) from None
     if "stop" in answer:
         raise _Stop(*answer["stop"])
-    if "signal" in answer:
-        raise _Signalled(answer["signal"])
     text, broken, status = answer["done"]
     return text, broken, status
 
 
 def _done(
-    arguments: argparse.Namespace,
-    cases: list[Case],
-    formula: Formula | None,
-    begin: Callable[[], None] = lambda: None,
-) -> tuple[str, str | None, int]:
-    """Check, and return the report in its format, how an adapter broke the protocol, and the exit status."""
+    arguments: argparse.Namespace, cases: list[Case], formula: Formula | None, begin: Callable[[], None]
+) -> _Done:
+    """Check, and write the report."""
     try:
         report = _report(arguments, cases, formula, begin)
     except ValueError as error:
@@ -374,16 +373,11 @@ def _report(
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             backend = open_backend(arguments.backend, arguments.device, arguments.timeout)
-            if (close := getattr(backend, "close", None)) is not None:  # an adapter is a running program
-                stack.callback(close)
+            stack.callback(getattr(backend, "close", lambda: None))  # an adapter is a running program
+            progress = _progress(backend.name, len(cases))
             begin()
             report = check(
-                backend,
-                cases,
-                formula=formula,
-                scalars=arguments.scalars,
-                jobs=arguments.jobs,
-                progress=_progress(backend.name, len(cases)),
+                backend, cases, formula=formula, scalars=arguments.scalars, jobs=arguments.jobs, progress=progress
             )
     finally:
         sys.path[:] = path
@@ -425,12 +419,9 @@ def _add_trace(parser: argparse.ArgumentParser) -> None:
 
 def _hyperparameters() -> dict[str, Any]:
     """Collect a default of each hyperparameter but the learning rate, of any optimizer."""
-    defaults = {
-        name: parameter.default
-        for entry in CATALOG
-        for name, parameter in inspect.signature(entry.optimizer).parameters.items()
-    }
-    return {name: default for name, default in defaults.items() if name != "learning_rate"}
+    defaults = {name: default for entry in CATALOG for name, default in defaults_of(entry.optimizer).items()}
+    del defaults["learning_rate"]
+    return defaults
 
 
 def _number(text: str) -> float:

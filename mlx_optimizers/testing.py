@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.backends.function import StepFunction
+from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import check
-from mlx_optimizers.conformance.cases import REGIMES, STEPS, cases_of, default_rate, make_case, recast
+from mlx_optimizers.conformance.cases import STEPS, cases_of, default_rate, make_case, recast
 from mlx_optimizers.conformance.check import Profile
 from mlx_optimizers.conformance.formats.summary import details
 from mlx_optimizers.conformance.verdict import can_decide, decidable
@@ -70,8 +71,7 @@ def assert_conforms(
     name = meant.optimizer.__name__
     if hyperparameters:
         values = _checked(meant.optimizer, hyperparameters)
-        regimes = [regime for regime in REGIMES if regime != "edge" or name == "Lion"]
-        cases = [make_case(meant.optimizer, regime, values, form.name) for regime in regimes]
+        cases = [make_case(meant.optimizer, regime, values, form.name) for regime in entry_of(name).regimes]
     else:
         cases = [recast(case, form.name) for case in cases_of(name)]
     cases = [case for case in cases if can_decide(case, meant)]

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -67,7 +67,13 @@ class _Breach(Exception):
         self.expected = expected
 
 
-class Command:
+def _require(holds: bool, wrong: str, expected: str) -> None:
+    """Raise `_Breach` unless something holds."""
+    if not holds:
+        raise _Breach(wrong, expected)
+
+
+class Command(contextlib.AbstractContextManager["Command"]):
     """A program that speaks the adapter protocol; one process for all cases.
 
     A broken protocol does not raise here but is kept as ``error``, so that what finished before can still be reported.
@@ -125,9 +131,6 @@ class Command:
         finally:
             self._finalizer()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
             self.close()
@@ -181,68 +184,72 @@ class _Process:
             )
         except OSError as error:
             raise Unavailable(f"{arguments[0]!r} cannot be started: {error}") from error
-        self._input, self._output, self._errors = map(_without_waiting, self._pipes())
+        self._pipes = [pipe for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr) if pipe is not None]
+        self._input, self._output, self._errors = self._pipes
+        self._selector = selectors.PollSelector()  # registers without a call of the system
+        for stream in self._pipes:
+            os.set_blocking(stream.fileno(), False)
+        self._selector.register(self._output, selectors.EVENT_READ, self._receive)
+        self._selector.register(self._errors, selectors.EVENT_READ, self._hear)
+        self._unsent = memoryview(b"")
+        self._closed = False
         self.received = bytearray()
         """What came on standard output and is not read yet."""
         self.errors = b""
         """The end of what came on standard error."""
 
-    def _pipes(self) -> list[IO[bytes]]:
-        return [pipe for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr) if pipe is not None]
-
     def exchange(self, message: bytes, timeout: float) -> bytes:
         """Send a message and return the next line, without its end."""
-        deadline = time.monotonic() + timeout
-        unsent, searched = memoryview(message), 0
-        with selectors.PollSelector() as selector:  # registers without a call of the system
-            for pipe in (self._output, self._errors):
-                selector.register(pipe, selectors.EVENT_READ)
-            if message:
-                selector.register(self._input, selectors.EVENT_WRITE)
-            while True:
-                end = self.received.find(b"\n", searched)
-                whole = end >= 0 and not unsent
-                if (end if whole else len(self.received)) > LIMIT:
-                    raise _Breach(f"more than {LIMIT} bytes", f"one line of at most {LIMIT} bytes")
-                if whole:
-                    line = bytes(self.received[:end])
-                    del self.received[: end + 1]
-                    return line
-                searched = end if end >= 0 else len(self.received)
-                if (left := deadline - time.monotonic()) <= 0:
-                    raise _Breach(f"no end of the line after {timeout:g} s", f"one line within {timeout:g} s")
-                for key, _ in selector.select(min(left, 60)):
-                    if key.fileobj is self._input:
-                        unsent = self._send(unsent)
-                        if not unsent:
-                            selector.unregister(self._input)
-                    elif key.fileobj is self._output:
-                        self._receive()
-                    elif not self._hear():
-                        selector.unregister(self._errors)
+        deadline, searched = time.monotonic() + timeout, 0
+        self._unsent = memoryview(message)
+        self._selector.register(self._input, selectors.EVENT_WRITE, self._send)
+        while not self._closed:
+            end = self.received.find(b"\n", searched)
+            whole = end >= 0 and not self._unsent
+            size = end if whole else len(self.received)
+            _require(size <= LIMIT, f"more than {LIMIT} bytes", f"one line of at most {LIMIT} bytes")
+            if whole:
+                line = bytes(self.received[:end])
+                del self.received[: end + 1]
+                return line
+            searched = end if end >= 0 else len(self.received)
+            in_time = self._wait(deadline)
+            _require(in_time, f"no end of the line after {timeout:g} s", f"one line within {timeout:g} s")
+        self.end()
+        status = self._popen.returncode
+        how = {0: "ended", -signal.SIGKILL: "closed its standard output"}
+        ended = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
+        raise _Breach(f"the program {how.get(status, ended)}", "one line, and a program that waits for the next")
+
+    def _wait(self, deadline: float) -> bool:
+        """Write and read what can be, as soon as anything can; False when the time is over."""
+        if (left := deadline - time.monotonic()) <= 0:
+            return False
+        for key, _ in self._selector.select(min(left, 60)):
+            if not key.data():
+                self._selector.unregister(key.fileobj)
+        return True
 
     def require_silence(self) -> None:
         """Refuse what came before it was asked for."""
         with contextlib.suppress(BlockingIOError):
             self.received += os.read(self._output.fileno(), _CHUNK)
-        if self.received:
-            raise _Breach("text before the question", "one line, after each request")
+        _require(not self.received, "text before the question", "one line, after each request")
 
-    def _send(self, message: memoryview) -> memoryview:
+    def _send(self) -> bool:
+        """Write some of the message; False once nothing is left of it."""
         try:
-            return message[os.write(self._input.fileno(), message[:_CHUNK]) :]
+            self._unsent = self._unsent[os.write(self._input.fileno(), self._unsent[:_CHUNK]) :]
         except BrokenPipeError:  # it reads no more; what it has written will tell whether that is right
-            return message[:0]
+            self._unsent = self._unsent[:0]
+        return bool(self._unsent)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Read some standard output; False once it is closed."""
         chunk = os.read(self._output.fileno(), _CHUNK)
-        if not chunk:
-            self.end()
-            status = self._popen.returncode
-            how = {0: "ended", -signal.SIGKILL: "closed its standard output"}
-            ended = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
-            raise _Breach(f"the program {how.get(status, ended)}", "one line, and a program that waits for the next")
         self.received += chunk
+        self._closed = not chunk
+        return bool(chunk)
 
     def _hear(self) -> bool:
         """Read some standard error and keep its end; False once it is closed."""
@@ -256,21 +263,11 @@ class _Process:
         with contextlib.suppress(OSError):
             os.write(self._input.fileno(), b'{"op": "stop"}\n')
         self._input.close()
-        with selectors.PollSelector() as selector:
-            for pipe in (self._output, self._errors):
-                selector.register(pipe, selectors.EVENT_READ)
-            while not self.received and (left := deadline - time.monotonic()) > 0:
-                for key, _ in selector.select(left):
-                    if key.fileobj is self._errors:
-                        if not self._hear():
-                            selector.unregister(self._errors)
-                    elif chunk := os.read(self._output.fileno(), _CHUNK):
-                        self.received += chunk
-                    else:
-                        self._require_end(deadline)
-                        return
-        if self.received:
-            raise _Breach("text after the program was told to stop", "nothing more")
+        while not (self.received or self._closed) and self._wait(deadline):
+            pass
+        if self._closed:
+            self._require_end(deadline)
+        _require(not self.received, "text after the program was told to stop", "nothing more")
 
     def _require_end(self, deadline: float) -> None:
         """Wait until the program has ended, and require the status 0; one that takes longer is killed later."""
@@ -295,16 +292,11 @@ class _Process:
             for _ in range(16):  # the pipe of standard error holds no more
                 if not self._hear():
                     break
-        for pipe in self._pipes():
+        for pipe in self._pipes:
             pipe.close()
 
 
 _CHUNK = 2**16
-
-
-def _without_waiting(pipe: IO[bytes]) -> IO[bytes]:
-    os.set_blocking(pipe.fileno(), False)
-    return pipe
 
 
 def request(case: Case) -> dict[str, Any]:
@@ -316,16 +308,7 @@ def request(case: Case) -> dict[str, Any]:
         >>> request(matching(pattern="sgd/plain/defaults")[0])["hyperparameters"]["learning_rate"]
         0.1
     """
-    return {
-        "op": "run",
-        "id": case.id,
-        "optimizer": case.optimizer,
-        "dtype": case.dtype,
-        "shape": list(case.parameter.shape),
-        "hyperparameters": case.hyperparameters,
-        "parameter": case.form.bits(case.parameter),
-        "gradients": [case.form.bits(gradient) for gradient in case.gradients],
-    }
+    return {"op": "run", "id": case.id, **case.to_json()}
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -349,26 +332,23 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _require_keys(value: dict[str, Any], *sets: tuple[set[str], set[str]]) -> None:
     """One of the sets of keys: those that must be there, and those that may."""
-    if not any(must <= set(value) <= must | may for must, may in sets):
-        words = [", ".join([*sorted(must), *(f"{key} (optional)" for key in sorted(may))]) for must, may in sets]
-        raise _Breach(f"the keys are {_cut(', '.join(value))}", "the keys " + "; or ".join(words))
+    words = [", ".join([*sorted(must), *(f"{key} (optional)" for key in sorted(may))]) for must, may in sets]
+    known = any(must <= set(value) <= must | may for must, may in sets)
+    _require(known, f"the keys are {_cut(', '.join(value))}", "the keys " + "; or ".join(words))
 
 
 def _word(value: dict[str, Any], key: str) -> str:
     text = value[key]
-    if not isinstance(text, str):
-        raise _Breach(f"{key} is {_cut(text)}", f"{key} is a string")
+    _require(isinstance(text, str), f"{key} is {_cut(text)}", f"{key} is a string")
     return printable(text[:_SHOWN])
 
 
 def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
     """Name, version and claims in the reply to ``start``."""
     _require_keys(reply, ({"protocol", "name", "version"}, {"formulas"}))
-    if type(reply["protocol"]) is not int or reply["protocol"] != 1:
-        raise _Breach(f"protocol is {_cut(reply['protocol'])}", '"protocol": 1')
-    claims = reply.get("formulas", {})
-    if not isinstance(claims, dict):
-        raise _Breach(f"formulas is {_cut(claims)}", "formulas is an object")
+    protocol, claims = reply["protocol"], reply.get("formulas", {})
+    _require(type(protocol) is int and protocol == 1, f"protocol is {_cut(protocol)}", '"protocol": 1')
+    _require(isinstance(claims, dict), f"formulas is {_cut(claims)}", "formulas is an object")
     for optimizer, formula in claims.items():
         try:
             if parse(optimizer).name != optimizer:
@@ -383,18 +363,15 @@ def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
 def _answer(reply: dict[str, Any], case: Case) -> Run | Unsupported | Failed:
     """What the reply to ``run`` says."""
     _require_keys(reply, ({"id", "parameters"}, {"state"}), ({"id", "unsupported"}, set()), ({"id", "error"}, set()))
-    if reply["id"] != case.id:
-        raise _Breach(f"id is {_cut(reply['id'])}", f"id is {case.id!r}")
+    _require(reply["id"] == case.id, f"id is {_cut(reply['id'])}", f"id is {case.id!r}")
     if "unsupported" in reply:
         return Unsupported(_word(reply, "unsupported"))
     if "error" in reply:
         return Failed(_word(reply, "error"))
     slots, state = entry_of(case.optimizer).optimizer.slots, reply.get("state", {})
     alone = f"state is an object with {', '.join(slots)} alone"
-    if not isinstance(state, dict):
-        raise _Breach(f"state is {_cut(state)}", alone)
-    if not set(state) <= set(slots):
-        raise _Breach(f"the slots of state are {_cut(', '.join(state))}", alone)
+    _require(isinstance(state, dict), f"state is {_cut(state)}", alone)
+    _require(set(state) <= set(slots), f"the slots of state are {_cut(', '.join(state))}", alone)
     parameters = _floats("parameters", reply["parameters"], case)
     return Run(case, parameters, {name: _floats(f"state {name}", rows, case) for name, rows in state.items()})
 
@@ -403,11 +380,9 @@ def _floats(what: str, rows: Any, case: Case) -> FloatArray:
     """The array of shape (steps, n) that lists of bit patterns stand for."""
     (steps, count), digits = case.gradients.shape, case.form.width // 4
     expected = f"{steps} lists of {count} strings of {digits} digits 0-9a-f"
-    if not isinstance(rows, list) or len(rows) != steps:
-        raise _Breach(f"{what}: {_cut(rows)}", expected)
+    _require(isinstance(rows, list) and len(rows) == steps, f"{what}: {_cut(rows)}", expected)
     for step, row in enumerate(rows, 1):
-        if not isinstance(row, list) or len(row) != count:
-            raise _Breach(f"{what} after step {step}: {_cut(row)}", expected)
+        _require(isinstance(row, list) and len(row) == count, f"{what} after step {step}: {_cut(row)}", expected)
     patterns = [*chain.from_iterable(rows)]
     if not _are_patterns(patterns, digits):
         wrong = next(i for i, pattern in enumerate(patterns) if not _are_patterns([pattern], digits))

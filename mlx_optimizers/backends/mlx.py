@@ -7,11 +7,11 @@ from importlib.metadata import version
 
 import mlx.core as mx
 import mlx.optimizers
-import numpy as np
 
 from mlx_optimizers.backends import CHECKED, Claims, Unavailable
 from mlx_optimizers.conformance import Case, Run
 from mlx_optimizers.kinds import FloatArray
+from mlx_optimizers.trees import from_mlx, to_mlx
 
 __all__ = ["Mlx"]
 
@@ -37,22 +37,10 @@ class Mlx(Claims):
 
 def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
     optimizer = getattr(mlx.optimizers, case.optimizer)(**case.at_step(0))
-    parameter = {"w": _to_mlx(case.parameter)}
+    parameter = {"w": to_mlx(case.parameter)}
     for rate, gradient in zip(case.rates(), case.gradients, strict=True):
         optimizer.learning_rate = rate
-        parameter = optimizer.apply_gradients({"w": _to_mlx(gradient)}, parameter)
+        parameter = optimizer.apply_gradients({"w": to_mlx(gradient)}, parameter)
         mx.eval(parameter, optimizer.state)
-        slots = {name: _to_numpy(values, case) for name, values in optimizer.state["w"].items()}
-        yield _to_numpy(parameter["w"], case), slots
-
-
-def _to_mlx(array: FloatArray) -> mx.array:
-    if array.dtype.name == "bfloat16":  # MLX takes no NumPy bfloat16; the bits are the same
-        return mx.array(array.view(np.uint16)).view(mx.bfloat16)
-    return mx.array(array, getattr(mx, array.dtype.name))
-
-
-def _to_numpy(array: mx.array, case: Case) -> FloatArray:
-    if array.dtype == mx.bfloat16:
-        return np.array(array.view(mx.uint16)).view(case.form.dtype)
-    return np.array(array)
+        slots = {name: from_mlx(values, name) for name, values in optimizer.state["w"].items()}
+        yield from_mlx(parameter["w"], "w"), slots

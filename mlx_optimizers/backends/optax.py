@@ -38,7 +38,7 @@ class OptaxFunction(Claims):
 
     def transformation(self, case: Case) -> Any:
         """Build the transformation for a case."""
-        return self._function(**_accepted(self._function, {**case.hyperparameters, "learning_rate": _rate(case)}))
+        return _called(self._function, case)
 
     def run(self, case: Case) -> Run:
         """Compute a case."""
@@ -78,15 +78,14 @@ class Optax(OptaxFunction):
 
     def transformation(self, case: Case) -> Any:
         """Build the transformation for a case; SGD has its weight decay chained before it, as optax documents."""
-        h = dict(case.hyperparameters)
         if case.optimizer == "SGD":
-            if h.pop("dampening"):
+            h = case.hyperparameters
+            if h["dampening"]:
                 raise Unsupported("optax.sgd has no dampening")
-            decay = optax.add_decayed_weights(h.pop("weight_decay"))
+            decay = optax.add_decayed_weights(h["weight_decay"])
             # Without momentum there is no buffer; 0 would keep one that is the gradient.
             return optax.chain(decay, optax.sgd(_rate(case), momentum=h["momentum"] or None, nesterov=h["nesterov"]))
-        function = getattr(optax, counterpart("optax", case.optimizer).name)
-        return function(**_accepted(function, {**h, "learning_rate": _rate(case)}))
+        return _called(getattr(optax, counterpart("optax", case.optimizer).name), case)
 
 
 def _rate(case: Case) -> Any:
@@ -98,12 +97,12 @@ def _rate(case: Case) -> Any:
     return lambda count: rates[count]
 
 
-def _accepted(function: Callable[..., Any], hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    """Rename hyperparameters to the names that the function has for them."""
+def _called(function: Callable[..., Any], case: Case) -> Any:
+    """Call a function with all hyperparameters, by the names that it has for them."""
     parameters = inspect.signature(function).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     out = {}
-    for name, value in hyperparameters.items():
+    for name, value in {**case.hyperparameters, "learning_rate": _rate(case)}.items():
         if name in parameters or anything:
             out[name] = value
         elif name == "betas" and {"b1", "b2"} <= set(parameters):
@@ -112,4 +111,4 @@ def _accepted(function: Callable[..., Any], hyperparameters: dict[str, Any]) -> 
             out["decay"] = value
         else:
             raise Unsupported(f"{getattr(function, '__name__', function)} takes no {name}")
-    return out
+    return function(**out)

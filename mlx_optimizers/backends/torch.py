@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 
 from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart
@@ -100,9 +99,8 @@ class Torch(TorchClass):
 
 
 def _to_torch(array: FloatArray) -> torch.Tensor:
-    if array.dtype.name == "bfloat16":  # torch takes no NumPy bfloat16; the bits are the same
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(array.copy())
+    bits = torch.from_numpy(array.copy().view(f"i{array.itemsize}"))  # torch takes no NumPy bfloat16
+    return bits.view(getattr(torch, array.dtype.name))
 
 
 def _to_numpy(tensor: torch.Tensor, case: Case) -> FloatArray:

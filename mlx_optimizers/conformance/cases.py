@@ -89,6 +89,17 @@ class Case:
         """Collect every hyperparameter of the step with this index, from 0."""
         return {**self.hyperparameters, "learning_rate": self.rates()[index]}
 
+    def to_json(self) -> dict[str, Any]:
+        """Write what a program gets of the case, as the adapter protocol and the vectors have it."""
+        return {
+            "optimizer": self.optimizer,
+            "dtype": self.dtype,
+            "shape": list(self.parameter.shape),
+            "hyperparameters": self.hyperparameters,
+            "parameter": self.form.bits(self.parameter),
+            "gradients": [self.form.bits(gradient) for gradient in self.gradients],
+        }
+
 
 class _Draw:
     """Random numbers of a format in a range of exponents, the same on every machine."""
@@ -112,10 +123,6 @@ class _Draw:
         return np.array([self.float(low, high, digits) for _ in range(math.prod(shape))]).reshape(shape)
 
 
-def _exponent(x: float) -> int:
-    return math.frexp(x)[1] - 1
-
-
 Data = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 _SHAPE = (STEPS, ELEMENTS)
 
@@ -127,8 +134,8 @@ def _plain(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
 
 def _tiny(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
     """Draw |g| where ε decides, mostly between ε and 1e-6; w = 0, so that the step loses no digits."""
-    ends = entry_of(optimizer).tiny(h.get("eps", 0.0) or 1e-8)
-    return np.zeros(ELEMENTS), draw.block(_SHAPE, _exponent(ends[0]), _exponent(ends[1]))
+    low, high = (math.frexp(end)[1] - 1 for end in entry_of(optimizer).tiny(h.get("eps", 0.0) or 1e-8))
+    return np.zeros(ELEMENTS), draw.block(_SHAPE, low, high)
 
 
 def _wide(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
@@ -140,11 +147,10 @@ def _wide(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
 def _zeros(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
     """Draw exact zeros among the gradients: one element always, a third at first, the others at times; w = 0."""
     gradients = draw.block(_SHAPE, -2, 1)
-    for step in range(STEPS):
-        for index in range(ELEMENTS):
-            late = index % 3 == 0 and step < STEPS // 2
-            if index == 0 or late or draw.below(3) == 0:
-                gradients[step, index] = 0.0
+    for step, index in np.ndindex(_SHAPE):
+        late = index % 3 == 0 and step < STEPS // 2
+        if index == 0 or late or draw.below(3) == 0:
+            gradients[step, index] = 0.0
     return np.zeros(ELEMENTS), gradients
 
 
@@ -182,6 +188,11 @@ def default_rate(optimizer: str) -> float:
     return entry_of(optimizer).rate
 
 
+def defaults_of(optimizer: type[Optimizer]) -> dict[str, Any]:
+    """Collect the defaults of a class's hyperparameters; the learning rate has none."""
+    return {name: parameter.default for name, parameter in inspect.signature(optimizer).parameters.items()}
+
+
 def make_case(
     optimizer: type[Optimizer],
     regime: str,
@@ -205,10 +216,7 @@ def make_case(
         ValueError: for hyperparameters or data outside the domain in which the interval is proved.
     """
     name, form = optimizer.__name__, format_of(dtype)
-    defaults = {
-        key: default_rate(name) if key == "learning_rate" else parameter.default
-        for key, parameter in inspect.signature(optimizer).parameters.items()
-    }
+    defaults = {**defaults_of(optimizer), "learning_rate": default_rate(name)}
     values = {**defaults, **hyperparameters}
     if unknown := set(values) - set(defaults):
         raise TypeError(f"{name} has no hyperparameter {', '.join(sorted(unknown))}")
@@ -218,11 +226,10 @@ def make_case(
     data = REGIMES[regime](_Draw(identifier, form), name, values)
     parameter, gradients = map(form.rounded, data) if wide else (x.astype(form.dtype) for x in data)
     rates = values["learning_rate"]
-    changing = isinstance(rates, tuple)
     _require_domain(identifier, parameter, gradients, rates, values.get("eps", 0.0))
     if max(np.atleast_1d(rates)) * values.get("weight_decay", 0.0) > 0.2:
         raise ValueError(f"{identifier}: learning_rate times weight_decay is above 0.2")
-    values["learning_rate"] = list(rates) if changing else rates
+    values["learning_rate"] = list(rates) if isinstance(rates, tuple) else rates
     return Case(identifier, name, regime, label, form.name, values, parameter, gradients)
 
 

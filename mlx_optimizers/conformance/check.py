@@ -19,7 +19,7 @@ import mlx_optimizers
 from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, printable
-from mlx_optimizers.conformance.verdict import Run, Verdict, Word, decidable, judge
+from mlx_optimizers.conformance.verdict import Run, Verdict, decidable, judge_widening
 from mlx_optimizers.oracle import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
@@ -115,12 +115,9 @@ def check(
         if progress is not None:
             progress(len(verdicts))
     diagnoses = _diagnosed(answers, verdicts, profiles)
-    verdicts = [
-        replace(verdict, diagnosis=diagnoses[verdict.case.optimizer].formulas)
-        if verdict.word == "deviates"
-        else verdict
-        for verdict in verdicts
-    ]
+    for index, verdict in enumerate(verdicts):
+        if verdict.word == "deviates":
+            verdicts[index] = replace(verdict, diagnosis=diagnoses[verdict.case.optimizer].formulas)
     checked = getattr(backend, "checked", None)
     return Report(backend.name, backend.version, backend.device, verdicts, diagnoses, broken, checked)
 
@@ -132,8 +129,8 @@ Answer = tuple[Run, Formula] | Verdict
 def _executed(backend: Backend, cases: Iterable[Case], asked: Formula | None) -> Iterator[Answer]:
     """Run the backend case by case."""
     for case in cases:
-        formula, answer = parse(case.optimizer), None
-        word: Word
+        formula = parse(case.optimizer)
+        answer: Answer
         try:
             formula = asked or _claimed(backend, case.optimizer)
             run = backend.run(copy.deepcopy(case))  # what a backend changes in place stays its own
@@ -141,10 +138,10 @@ def _executed(backend: Backend, cases: Iterable[Case], asked: Formula | None) ->
         except (Broken, KeyboardInterrupt):
             raise
         except Unsupported as error:
-            word, reason = "unsupported", _text(error)
+            answer = Verdict(case, formula, "unsupported", reason=_text(error))
         except BaseException as error:  # a SystemExit too: the code that is checked does not end the check
-            word, reason = "failed", f"{type(error).__name__}: {_text(error)}"
-        yield answer or Verdict(case, formula, word, reason=reason)
+            answer = Verdict(case, formula, "failed", reason=f"{type(error).__name__}: {_text(error)}")
+        yield answer
 
 
 def _claimed(backend: Backend, optimizer: str) -> Formula:
@@ -192,18 +189,14 @@ def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int) -
 
 
 def _verdict(answer: Answer, profiles: Sequence[Scalars]) -> Verdict:
-    """Judge a run under the first profile that it conforms to."""
+    """Judge a run; what its arrays or its formula do not allow is a failure."""
     if isinstance(answer, Verdict):
         return answer
     run, formula = answer
     try:
-        for profile in profiles:
-            verdict = judge(run, formula, profile)
-            if verdict.conforms:
-                break
-    except ValueError as error:
-        return Verdict(run.case, formula, "failed", profile, reason=str(error))
-    return verdict
+        return judge_widening(run, formula, profiles)
+    except ValueError as error:  # of the formula or the arrays, whatever the profile
+        return Verdict(run.case, formula, "failed", profiles[0], reason=str(error))
 
 
 def _diagnosed(

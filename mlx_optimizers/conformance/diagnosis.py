@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.conformance.verdict import Run, judge
+from mlx_optimizers.conformance.verdict import Run, judge_widening
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Ball, Double, Exact, Formula, Rounded
 from mlx_optimizers.oracle.exact import Radius
@@ -78,10 +78,7 @@ def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars
     """Find the greatest error ratio over all cases by the oracle; None if one deviates or none tests the parameter."""
     greatest = None
     for run in runs:
-        for profile in profiles:
-            verdict = judge(run, formula, profile)
-            if verdict.conforms:
-                break
+        verdict = judge_widening(run, formula, profiles)
         if verdict.worst is not None and verdict.conforms:
             greatest = max(greatest or 0.0, verdict.worst.excess)
         elif verdict.decided or verdict.first is not None or np.isfinite(run.parameters).any():

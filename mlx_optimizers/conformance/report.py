@@ -65,15 +65,13 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Write the whole report as a JSON object of the published schema."""
+        backend = {"name": self.name, "version": self.version, "device": self.device}
+        if self.checked is not None and self.newer:
+            backend["checked"] = self.checked
         return {
             "format": FORMAT,
             "suite": {"version": mlx_optimizers.__version__, "numpy": _version("numpy"), "mpmath": _version("mpmath")},
-            "backend": {
-                "name": self.name,
-                "version": self.version,
-                "device": self.device,
-                **({"checked": self.checked} if self.newer else {}),
-            },
+            "backend": backend,
             "summary": {"cases": len(self.results), **self.counts()},
             "results": [verdict.to_json() for verdict in self.results],
         }

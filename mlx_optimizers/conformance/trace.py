@@ -52,9 +52,8 @@ def trace(
         lines.append(f"\nstep {step}, g = {steps[step - 1, 0]!s}{changed}")
         lines.append(f"   {'float32':<15} {'bits':<8} {'exact':<22} {'from':<14} to")
         for name, quantity in entry.quantities():
-            got = w if name == "parameter" else instance.state["w"][name]
+            letter, got = ("w", w) if name == "parameter" else (name, instance.state["w"][name])
             text = exact.text(quantity.exact[0], 16)
             low, high = (str(end[0]) for end in (quantity.low, quantity.high))
-            letter = "w" if name == "parameter" else name
             lines.append(f"{letter}  {got[0]!s:<15} {form.bits(got)[0]} {text:<22} {low:<14} {high}".rstrip())
     return "\n".join(lines) + "\n"

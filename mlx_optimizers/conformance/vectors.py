@@ -17,18 +17,20 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance.cases import Case, cases_of, make_case, recast
 from mlx_optimizers.conformance.files import replacing
+from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded
 from mlx_optimizers.oracle.exact import Library, Values
 from mlx_optimizers.oracle.formulas import parse
@@ -79,45 +81,33 @@ def level_of(case: Case) -> Level:
 _ONE = (0.5, -1.25, 2.0, -0.75, 1.5, -3.0)  # what stands where a kind needs something ordinary
 
 
-def _nan() -> tuple[list[float], list[list[float]]]:
-    """Put a NaN in the first, the third and the last gradient of an element."""
-    parameter, rows = _scaled(0, 0)
-    rows[0][0] = rows[2][1] = rows[3][2] = math.nan
-    return parameter, rows
+def _scaled(parameter: int, gradient: int, others: Mapping[tuple[int, int], float]) -> tuple[FloatArray, FloatArray]:
+    """Scale ordinary numbers by powers of two; some steps and elements have other gradients."""
+    rows = np.ldexp(np.outer(range(1, 5), _ONE), gradient)
+    for place, value in others.items():
+        rows[place] = value
+    return np.ldexp(_ONE, parameter), rows
 
 
-def _infinity() -> tuple[list[float], list[list[float]]]:
-    """Put an infinity in the last gradient: the steps after one depend on the order of operations."""
-    parameter, rows = _scaled(0, 0)
-    rows[3][0], rows[3][1] = math.inf, -math.inf
-    return parameter, rows
-
-
-def _negative_zero() -> tuple[list[float], list[list[float]]]:
-    """Put zeros of either sign among parameters and gradients."""
-    rows = [[-0.0, -0.0, 0.0, -0.0, -0.0 if step % 2 else 1.5, -3.0] for step in range(4)]
-    return [-0.0, 0.0, -0.0, 0.5, -0.0, -0.0], rows
-
-
-def _scaled(parameter: int, gradient: int) -> tuple[list[float], list[list[float]]]:
-    """Scale ordinary numbers by powers of two."""
-    rows = [[math.ldexp(x * (step + 1), gradient) for x in _ONE] for step in range(4)]
-    return [math.ldexp(x, parameter) for x in _ONE], rows
-
-
-SPECIAL: dict[str, tuple[Level, Callable[[], tuple[list[float], list[list[float]]]]]] = {
-    "nan": ("required", _nan),
-    "infinity": ("required", _infinity),
-    "negative_zero": ("required", _negative_zero),
-    "overflow": ("informative", lambda: _scaled(0, 100)),  # g² = 2²⁰⁰, beyond float32 in every order
-    "underflow": ("informative", lambda: _scaled(-60, -80)),  # g² = 2⁻¹⁶⁰, which float32 rounds to zero
-    "subnormal": ("informative", lambda: _scaled(-132, -130)),
+SPECIAL: dict[str, tuple[Level, tuple[npt.ArrayLike, npt.ArrayLike]]] = {
+    # A NaN in the first, the third and the last gradient of an element.
+    "nan": ("required", _scaled(0, 0, {(0, 0): math.nan, (2, 1): math.nan, (3, 2): math.nan})),
+    # An infinity in the last gradient: the steps after one depend on the order of operations.
+    "infinity": ("required", _scaled(0, 0, {(3, 0): math.inf, (3, 1): -math.inf})),
+    # Zeros of either sign among parameters and gradients.
+    "negative_zero": (
+        "required",
+        ([-0.0, 0.0, -0.0, 0.5, -0.0, -0.0], [[-0.0, -0.0, 0.0, -0.0, g, -3.0] for g in (1.5, -0.0, 1.5, -0.0)]),
+    ),
+    "overflow": ("informative", _scaled(0, 100, {})),  # g² = 2²⁰⁰, beyond float32 in every order
+    "underflow": ("informative", _scaled(-60, -80, {})),  # g² = 2⁻¹⁶⁰, which float32 rounds to zero
+    "subnormal": ("informative", _scaled(-132, -130, {})),
 }
 """The special kinds by label: the level, and the data. Every number is one of float32."""
 
 
 def _special(optimizer: str, kind: str) -> Case:
-    parameter, gradients = map(np.array, SPECIAL[kind][1]())
+    parameter, gradients = map(np.array, SPECIAL[kind][1])
     hyperparameters = make_case(entry_of(optimizer).optimizer, "plain", {}).hyperparameters
     identifier = f"{optimizer.lower()}/special/{kind}"
     return Case(identifier, optimizer, "special", kind, "float32", hyperparameters, parameter, gradients)
@@ -146,22 +136,14 @@ def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
         case: Its input, one of `vectors_of`.
         library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same.
     """
-    request = {
-        "dtype": case.dtype,
-        "gradients": [case.form.bits(row) for row in case.gradients],
-        "hyperparameters": case.hyperparameters,
-        "optimizer": case.optimizer,
-        "parameter": case.form.bits(case.parameter),
-        "shape": [len(case.parameter)],
-    }
     vector = {
         "expected": _expected(case, library),
         "formula": case.optimizer,
         "id": case.id,
         "level": level_of(case),
         "regime": case.regime,
-        "sha256": _digest(request),
-        **request,
+        "sha256": _digest(case.to_json()),
+        **case.to_json(),
     }
     del vector["optimizer"]  # the file has it
     return vector
@@ -345,10 +327,9 @@ def _read(path: Path, most: int) -> bytes:
 
 def _differences(data: bytes, lines: Lines, ids: list[str]) -> Iterator[str]:
     """Describe how a file's bytes differ from the right lines, in at least one sentence."""
-    theirs = data.decode("utf-8", "replace").split("\n")
-    if theirs[-1] == "":
-        theirs.pop()
-    else:
+    *theirs, rest = data.decode("utf-8", "replace").split("\n")
+    if rest:
+        theirs.append(rest)
         yield "the last line has no end"
     same_number = len(theirs) == len(lines)
     if not same_number:

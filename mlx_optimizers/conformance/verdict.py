@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
+from operator import itemgetter
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import Case, cases_of
 from mlx_optimizers.kinds import FloatArray
-from mlx_optimizers.oracle import Double, Exact, Format, Formula, Quantity, Rounded, trajectory
+from mlx_optimizers.oracle import Double, Exact, Formula, Quantity, Rounded, trajectory
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars, error_ratio
 from mlx_optimizers.oracle.trajectory import walk
@@ -151,33 +152,48 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
         formula, case.parameter, case.gradients, dtype=case.dtype, scalars=scalars, **case.hyperparameters
     )
     got = _checked(run, formula)
-    worst = first = None
     tested = untested = 0
     excesses: dict[str, list[float | None]] = {name: [] for name in got}
-    with exact.active():
-        for step, entry in enumerate(entries):
-            for name, quantity in entry.quantities():
-                if name not in got:
-                    continue
+    greatest: list[tuple[float, str, int, int]] = []
+    for step, entry in enumerate(entries):
+        for name, quantity in entry.quantities():
+            if name not in got:
+                continue
+            with exact.active():
                 excess, known = _excess(exact, got[name][step], quantity), np.isfinite(quantity.radius)
-                tested += int(known.sum())
-                untested += int((~known).sum())
-                index = int(np.argmax(excess))
-                excesses[name].append(float(excess[index]) if known[index] else None)
-                if not known[index]:
-                    continue
-                greater = worst is None or excess[index] > worst.excess
-                outside = first is None and excess[index] > 1
-                if greater or outside:
-                    element = _element(
-                        case.form, exact, quantity, got[name][step], name, step, index, float(excess[index])
-                    )
-                    worst = element if greater else worst
-                    first = element if outside else first
+            tested += int(known.sum())
+            untested += int((~known).sum())
+            index = int(np.argmax(excess))
+            excesses[name].append(float(excess[index]) if known[index] else None)
+            if known[index]:
+                greatest.append((float(excess[index]), name, step, index))
+
+    def element(excess: float, name: str, step: int, index: int) -> Element:
+        quantity = dict(entries[step].quantities())[name]
+        arrays = {"got": got[name][step], "low": quantity.low, "nearest": quantity.nearest, "high": quantity.high}
+        bits = {key: case.form.bits(array[index : index + 1])[0] for key, array in arrays.items()}
+        with exact.active():
+            return Element(name, step + 1, index, exact=exact.text(quantity.exact[index]), excess=excess, **bits)
+
+    worst = element(*max(greatest, key=itemgetter(0))) if greatest else None
+    first = next((element(*place) for place in greatest if place[0] > 1), None)
     verdict = Verdict(case, formula, "conforms", scalars, worst, first, [], None, tested, untested, excesses)
     if not verdict.decided:
         return replace(verdict, word="deviates", reason="no element of the parameter could be tested")
     return verdict if first is None else replace(verdict, word="deviates")
+
+
+def judge_widening(run: Run, formula: Formula, profiles: Sequence[Scalars]) -> Verdict:
+    """Hold a run to a formula under the first coefficient precision that it conforms to, otherwise the last.
+
+    Raises:
+        ValueError: as `judge` does.
+    """
+    for profile in profiles:
+        verdict = judge(run, formula, profile)
+        if verdict.conforms:
+            break
+    return verdict
 
 
 def can_decide(case: Case, formula: Formula) -> bool:
@@ -248,22 +264,3 @@ def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> FloatArray:
     ratio = error_ratio(exact, centre, quantity.radius, values)
     ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, math.nextafter(1.0, 2.0)))
     return np.where(known, ratio, -1.0)
-
-
-def _element(
-    form: Format, exact: Exact, quantity: Quantity, got: FloatArray, name: str, step: int, index: int, excess: float
-) -> Element:
-    def bits(array: FloatArray) -> str:
-        return form.bits(array[index : index + 1])[0]
-
-    return Element(
-        quantity=name,
-        step=step + 1,
-        index=index,
-        got=bits(got),
-        low=bits(quantity.low),
-        nearest=bits(quantity.nearest),
-        high=bits(quantity.high),
-        exact=exact.text(quantity.exact[index]),
-        excess=excess,
-    )

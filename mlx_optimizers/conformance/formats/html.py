@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
+from itertools import groupby
 
 from mlx_optimizers.conformance.formats.summary import (
     HEADER,
@@ -40,7 +41,7 @@ def html(report: Report) -> str:
     ]
     if report.broken is not None:
         parts.append(f'<p class="failed">The backend could not go on:</p>\n<pre>{escape(report.broken)}</pre>')
-    parts.append(_table(HEADER, [row.cells() for row in rows], [row.verdict for row in rows]))
+    parts.append(_table(HEADER, [row.cells() for row in rows]))
     parts += [f"<pre>{escape(paragraph)}</pre>" for paragraph in details(report)]
     for row in rows:
         parts.append(f"<h2>{escape(row.formula)}</h2>")
@@ -50,16 +51,17 @@ def html(report: Report) -> str:
     return "\n".join([*parts, "</body>\n</html>"]) + "\n"
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], verdicts: Iterable[str]) -> str:
-    def row(tag: str, cells: tuple[str, ...], verdict: str = "") -> str:
-        out = []
-        for name, cell in zip(header, cells, strict=True):
-            names = [*(["right"] if name in RIGHT else []), *([verdict] if name == "verdict" and verdict else [])]
-            kind = f' class="{" ".join(names)}"' if names else ""
-            out.append(f"<{tag}{kind}>{escape(cell)}</{tag}>")
-        return f"<tr>{''.join(out)}</tr>"
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    def cell(tag: str, name: str, text: str) -> str:
+        kind = "right" if name in RIGHT else ""
+        if name == "verdict" and tag == "td":
+            kind, *_ = text.split()
+        return f'<{tag} class="{kind}">{escape(text)}</{tag}>' if kind else f"<{tag}>{escape(text)}</{tag}>"
 
-    body = "\n".join(row("td", cells, verdict) for cells, verdict in zip(rows, verdicts, strict=True))
+    def row(tag: str, cells: tuple[str, ...]) -> str:
+        return f"<tr>{''.join(cell(tag, *pair) for pair in zip(header, cells, strict=True))}</tr>"
+
+    body = "\n".join(row("td", cells) for cells in rows)
     head = row("th", header)
     return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
@@ -74,7 +76,7 @@ def _cases(results: list[Verdict]) -> str:
             where = f"{worst.quantity}[{worst.index}], step {worst.step}"
             cells = (number(worst.excess), where, worst.got, f"{worst.low} to {worst.high}", worst.exact)
         rows.append((result.case.id, result.word, result.scalars, *cells))
-    return _table(header, rows, [result.word for result in results])
+    return _table(header, rows)
 
 
 def _plot(row: Summary) -> str:
@@ -86,17 +88,20 @@ def _plot(row: Summary) -> str:
     ]
     steps = max(len(values) for _, _, values in lines)
     logs = [_log(value) for _, _, values in lines for value in values if value is not None]
-    high = math.ceil(min(max([1, *logs]), 12))
+    high, right = math.ceil(min(max([1, *logs]), 12)), _WIDTH - _RIGHT
 
     def x(step: int) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (step - 1) / max(1, steps - 1)
+        return _LEFT + (right - _LEFT) * (step - 1) / max(1, steps - 1)
 
     def y(log: float) -> float:
         inside = min(max(log, _LOW), high)
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - inside) / (high - _LOW)
 
+    def point(step: int, excess: float | None) -> str:
+        return "" if excess is None else f"{x(step):.1f},{y(_log(excess)):.1f}"
+
     def level(kind: str, power: int) -> str:
-        return f'<line class="{kind}" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>'
+        return f'<line class="{kind}" x1="{_LEFT}" x2="{right}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>'
 
     marks = []
     for power in range(_LOW, high + 1, 1 + (high - _LOW) // 8):
@@ -110,14 +115,12 @@ def _plot(row: Summary) -> str:
     marks.append(level("limit", 0))
     for place, name in enumerate(dict.fromkeys(name for _, name, _ in lines)):
         at = _TOP + 12 + 16 * place
-        marks.append(
-            f'<line class="{name}" x1="{_WIDTH - _RIGHT + 8}" x2="{_WIDTH - _RIGHT + 22}" y1="{at}" y2="{at}"/>'
-        )
-        marks.append(f'<text x="{_WIDTH - _RIGHT + 26}" y="{at + 4}">{name}</text>')
+        marks.append(f'<line class="{name}" x1="{right + 8}" x2="{right + 22}" y1="{at}" y2="{at}"/>')
+        marks.append(f'<text x="{right + 26}" y="{at + 4}">{name}</text>')
     drawn = [
         f'<polyline class="{name}" points="{points}"><title>{escape(label)}</title></polyline>'
         for label, name, values in lines
-        for points in _runs([None if value is None else (x(i), y(_log(value))) for i, value in enumerate(values, 1)])
+        for points in _runs(point(step, value) for step, value in enumerate(values, 1))
     ]
     label = f"{row.formula}: largest error over accepted distance after each step, one line a case"
     return (
@@ -136,12 +139,9 @@ def _power(power: int) -> str:
     return "1" if power == 0 else f"1e{power}"
 
 
-def _runs(points: list[tuple[float, float] | None]) -> Iterator[str]:
-    """Yield the parts of a line between steps without a test; a lone point is a line of no length."""
-    run: list[str] = []
-    for point in [*points, None]:
-        if point is not None:
-            run.append(f"{point[0]:.1f},{point[1]:.1f}")
-        elif run:
+def _runs(points: Iterable[str]) -> Iterator[str]:
+    """Yield the parts of a line between steps without a test, which are empty; a lone point is a line of no length."""
+    for tested, group in groupby(points, bool):
+        if tested:
+            run = list(group)
             yield " ".join(run if len(run) > 1 else run * 2)
-            run = []

@@ -67,7 +67,7 @@ class Summary:
         return (self.optimizer, str(len(self.results)), self.counted, self.scalars, excess, str(self.untested))
 
 
-def padded(rows: Sequence[tuple[str, ...]], right: Sequence[bool], least: int = 0) -> list[list[str]]:
+def padded(rows: Sequence[tuple[str, ...]], right: Sequence[bool], least: int = 0) -> list[tuple[str, ...]]:
     """Pad the cells of a table to the widths of its columns.
 
     Args:
@@ -75,14 +75,11 @@ def padded(rows: Sequence[tuple[str, ...]], right: Sequence[bool], least: int = 
         right: For each column whether its cells are flush right.
         least: The smallest width of a column.
     """
-    widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        [
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(row, widths, right, strict=True)
-        ]
-        for row in rows
-    ]
+    columns = []
+    for column, flush in zip(zip(*rows, strict=True), right, strict=True):
+        width = max(least, *map(len, column))
+        columns.append([cell.rjust(width) if flush else cell.ljust(width) for cell in column])
+    return list(zip(*columns, strict=True))
 
 
 HEADER = ("optimizer", "cases", "verdict", "scalars", "excess", "untested")
