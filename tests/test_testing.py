@@ -15,6 +15,8 @@ from mlx_optimizers.testing import assert_conforms
 from tests.expected import EIGHT
 from tests.support import require
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 
 def rmsprop(parameter, gradients, *, learning_rate, alpha, eps, inside=False):
     real = parameter.dtype.type

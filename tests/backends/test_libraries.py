@@ -21,6 +21,8 @@ from mlx_optimizers.conformance.cases import recast
 from tests.expected import EIGHT, EXPECTED
 from tests.support import require
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 LIBRARIES = {
     "reference": (),
     "mlx": ("mlx.core",),

@@ -8,12 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mlx_optimizers.conformance import Case, Run, matching, parse
+from mlx_optimizers.conformance import Case, Run, matching, parse, verdict
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.oracle import trajectory
 from tests.expected import FORMULAS
 from tests.support import require
+
+pytestmark = pytest.mark.usefixtures("remembered")
 
 SGD = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.0, "dampening": 0.0, "nesterov": False}
 ADAM = {"learning_rate": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}
@@ -191,11 +193,11 @@ def test_the_interval_of_the_float32_profile_holds_the_one_of_double(name, dtype
     """So that a case that passes under the first profile tried would pass under the second: nothing passes by turns."""
     if dtype == "bfloat16":
         require("ml_dtypes")
-    optimizer = parse(name).optimizer.__name__
-    for case in (recast(case, dtype) for case in matching([optimizer])):
+    formula = parse(name)
+    for case in (recast(case, dtype) for case in matching([formula.optimizer.__name__])):
         given = dict(dtype=dtype, **case.hyperparameters)
         double, single = (
-            trajectory(name, case.parameter, case.gradients, scalars=profile, **given)
+            verdict.trajectory(formula, case.parameter, case.gradients, scalars=profile, **given)
             for profile in ("double", "float32")
         )
         for one, other in zip(double, single, strict=True):

@@ -10,6 +10,8 @@ from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import Case, Run, Unsupported, check, matching
 from tests.programs import Evaluated, Program, adam, rmsprop, sgd
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 ADAM = matching(["Adam"])
 SOME = matching(["Adam"], "adam/*/defaults")
 

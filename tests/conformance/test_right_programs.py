@@ -20,6 +20,8 @@ from mlx_optimizers.oracle.trajectory import walk
 from tests.expected import EIGHT
 from tests.programs import TAILED, not_covered, right_programs
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 RIGHT = right_programs()
 
 COVERED = {
