@@ -191,7 +191,7 @@ class Exact(Context):
             return root(x)
 
         zero, one = self.number(0), self.number(1)
-        self.nan = nan
+        self.nan, self._infinities = nan, (self.number(np.inf), self.number(-np.inf))
         self.quotient_or_nan = np.frompyfunc(lambda a, b: nan if b == 0 else a / b, 2, 1)
         self.quotient = np.frompyfunc(quotient, 2, 1)
         self._sqrt = np.frompyfunc(square_root, 1, 1)
@@ -255,13 +255,13 @@ class Exact(Context):
 
     def round(self, x: Scalar, form: Format, direction: Direction = "nearest") -> float:
         """Round a number once into a float format; see `Format.round`."""
-        if x != x or x in (np.inf, -np.inf):
+        if x != x or x in self._infinities:
             return float(x)
         return form.round(*self._parts(x), direction)
 
     def text(self, x: Scalar, digits: int = 30) -> str:
         """Write a number as decimal text of so many significant digits; both libraries give the same text."""
-        if x != x or x in (np.inf, -np.inf):
+        if x != x or x in self._infinities:
             return str(float(x))
         mantissa, exponent = self._parts(x)
         with decimal.localcontext() as context:

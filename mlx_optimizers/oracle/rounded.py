@@ -82,20 +82,24 @@ class Ball(Arithmetic):
         context: The model, with its format.
         centre: The exact values.
         radius: How far off a backend's values may be; infinite where nothing is known.
+        size: ``|centre|`` in float64, where that is known already.
     """
 
-    __slots__ = ("centre", "context", "radius")
+    __slots__ = ("_size", "centre", "context", "radius")
     called = "a ball"
 
-    def __init__(self, context: Rounded, centre: Array, radius: Radius) -> None:
+    def __init__(self, context: Rounded, centre: Array, radius: Radius, size: Radius | None = None) -> None:
         self.context = context
         self.centre = centre
         self.radius = radius
+        self._size = size
 
     @property
     def size(self) -> Radius:
         """``|centre|`` in float64."""
-        return self.context.centre.magnitude(self.centre.values)
+        if self._size is None:
+            self._size = self.context.centre.magnitude(self.centre.values)
+        return self._size
 
     def __neg__(self) -> Ball:
         return Ball(self.context, -self.centre, self.radius)
@@ -162,7 +166,7 @@ class Rounded:
         centre = self.centre.array(values)
         size = self.centre.magnitude(centre.values)
         radius = np.where(size < self.form.tiny, size, 0.0)
-        return Ball(self, centre, np.where(np.isfinite(size), radius, np.inf))
+        return Ball(self, centre, np.where(np.isfinite(size), radius, np.inf), size)
 
     def number(self, value: Scalar) -> Coefficient:
         """Convert a hyperparameter: a double, or the decimal or ratio that a string or Fraction spells."""
@@ -262,7 +266,7 @@ class Rounded:
         grown = radius * (1 + _OWN) + (self.form.roundoff + self._own_centre) * (size + radius) + self.form.underflow
         radius = np.where(nothing, radius, grown)
         inside = size + radius < self.form.limit  # False for NaN too
-        return Ball(self, centre, np.where(inside, radius, np.inf))
+        return Ball(self, centre, np.where(inside, radius, np.inf), size)
 
 
 def error_ratio(n: Exact | Double, centre: Values, radius: Radius, got: FloatArray) -> Radius:

@@ -207,7 +207,7 @@ def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tupl
     """Find the lowest and the highest float of a format within the radius of each centre; infinite where that is."""
     low, high = [], []
     for middle, reach in np.broadcast(centre, radius):
-        known = math.isfinite(reach)
-        low.append(exact.round(middle - exact.number(reach), form, "up") if known else -math.inf)
-        high.append(exact.round(middle + exact.number(reach), form, "down") if known else math.inf)
+        off = exact.number(reach) if math.isfinite(reach) else None
+        low.append(-math.inf if off is None else exact.round(middle - off, form, "up"))
+        high.append(math.inf if off is None else exact.round(middle + off, form, "down"))
     return low, high
