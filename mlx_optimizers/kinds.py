@@ -44,6 +44,9 @@ Columns = Sequence[Sequence[FloatArray]]
 Rule = Callable[..., tuple[FloatArray, ...]]
 """One step of an optimizer, ``rule(c, w, g, *slots)``: the new parameter and slots, in new arrays."""
 
+Loop = Callable[..., None]
+"""A rule that goes through the elements of arrays at addresses, compiled."""
+
 Hyperparameters = SimpleNamespace
 """The hyperparameters of an exact step by their names, as numbers of a context; switches stay what they are."""
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from mlx_optimizers import settings
 from mlx_optimizers.execution import tuning
-from mlx_optimizers.execution.compiled import Loop, computes
+from mlx_optimizers.execution.compiled import computes
 from mlx_optimizers.execution.program import Coefficients
 from mlx_optimizers.execution.threads import share
 from mlx_optimizers.interrupts import Stopped
-from mlx_optimizers.kinds import Columns, Dtype, FloatArray, Shape
+from mlx_optimizers.kinds import Columns, Dtype, FloatArray, Loop, Shape
 from mlx_optimizers.memory import addresses
 
 
@@ -68,29 +68,29 @@ class Blocks:
 
     def run(self, arrays: Columns, coefficients: Coefficients) -> None:
         """Run all parts, on gradients that are laid out as parameters and slots; raise Stopped with their numbers."""
-        everything, blocks, parts, loop = range(len(self.flat)), self._blocks, self._parts, self._loop
+        blocks, first, parts, loop = self._blocks, len(self._blocks), self._parts, self._loop
         try:
             # NumPy takes a 0-d array with less ado than a scalar.
             ready = {
                 dtype: (program.run, [np.asarray(x) if isinstance(x, np.generic) else x for x in c])
-                for dtype, (c, program) in coefficients.items()
+                for dtype, (c, program) in (coefficients.items() if blocks else ())
             }
             kinds = [ready[dtype] for _, dtype in self._kinds]
             most = max([program.scratch for _, program in coefficients.values()], default=0)
-            spare = [self._scratch(thread, most) for thread in range(self._count)]
-            rows = list(zip(*arrays, strict=True))
+            spare = [self._scratch(thread, most) for thread in range(self._count if blocks else 0)]
+            rows = list(zip(*arrays, strict=True)) if blocks else []
             if self._looped:
                 given = addresses([arrays[1][number] for number in self._looped])
                 self._rows[:, 1] = np.array(given, np.int64)[self._places] + self._bytes
 
             def run(thread: int, part: int) -> None:
-                if part < len(blocks):
+                if part < first:
                     number, shape, tile, kind = blocks[part]
                     call, c = kinds[kind]
                     row = rows[number] if tile is None else [x.reshape(shape)[tile] for x in rows[number]]
                     call([*c, *row, *spare[thread][kind]])
                 elif loop is not None:
-                    dtype, sizes, places = parts[part - len(blocks)]
+                    dtype, sizes, places = parts[part - first]
                     loop(coefficients[dtype][0], dtype.type(1), sizes, places)
 
             share(len(self._numbers), run, self._count)
@@ -98,7 +98,7 @@ class Blocks:
             begun, left = ({n for part in some for n in self._numbers[part]} for some in (stopped.begun, stopped.left))
             raise Stopped(begun, left) from stopped.__cause__
         except BaseException as error:  # an interrupt elsewhere than in a part
-            raise Stopped(everything, everything) from error
+            raise Stopped(range(len(self.flat)), range(len(self.flat))) from error
 
 
 def _scratch(kinds: list[tuple[Shape, Dtype]], _: int, count: int) -> list[list[FloatArray]]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable
 
 import numpy as np
 
 from mlx_optimizers import settings
 from mlx_optimizers.execution import tuning
 from mlx_optimizers.execution.program import Coefficients
-from mlx_optimizers.kinds import FloatArray, Rule
+from mlx_optimizers.kinds import FloatArray, Loop, Rule
 
 DTYPES = ("float32", "float64")
 """What is compiled; the processor computes in these by itself."""
-
-Loop = Callable[..., None]
 
 _loops: weakref.WeakKeyDictionary[Rule, Loop | None] = weakref.WeakKeyDictionary()
 """The loop of each rule that was asked for; None where numba cannot compile it."""

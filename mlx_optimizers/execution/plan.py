@@ -16,7 +16,7 @@ from mlx_optimizers.execution.program import Coefficients
 from mlx_optimizers.kinds import Columns, Dtype, FloatArray, Path, Rule, Shape, Tree
 
 # What may change about an array, asked of all arrays at a time.
-_KIND, _FLAGS = attrgetter("shape", "dtype"), attrgetter("flags.num")
+_SHAPE, _DTYPE, _FLAGS = attrgetter("shape"), attrgetter("dtype"), attrgetter("flags.num")
 _PLAIN = {_FLAGS(np.empty(shape)) for shape in ((2,), (2, 2))}  # contiguous, in its own memory
 
 
@@ -28,7 +28,7 @@ class Plan:
     ) -> None:
         self.paths, self.dtypes, self._slots = paths, set(coefficients), slots
         every = list(chain(*written))
-        self._given, self._ids, self._facts = list(map(_KIND, written[0])), list(map(id, every)), _facts(every)
+        self._given, self._ids, self._facts = _kinds(written[0]), list(map(id, every)), _facts(every)
         # An array that is gone may leave its identity to another. One that owns its memory, in order, is as good as any
         # with the same facts; of others it is noted that they are gone. (A weak reference keeps an array from being
         # resized, which those others cannot be anyway.)
@@ -61,7 +61,7 @@ class Plan:
 
     def ready(self, gradients: list[FloatArray]) -> list[FloatArray] | None:
         """Copy gradients that are not laid out as planned or share memory; None if another shape or dtype is there."""
-        if not {*map(type, gradients)} <= {np.ndarray} or list(map(_KIND, gradients)) != self._given:
+        if not {*map(type, gradients)} <= {np.ndarray} or _kinds(gradients) != self._given:
             return None
         plain = {*map(_FLAGS, gradients)} <= _PLAIN
         if plain and self._owners is not None and self._owners.isdisjoint(map(id, gradients)):
@@ -72,6 +72,10 @@ class Plan:
         ]
 
 
-def _facts(written: Sequence[FloatArray]) -> tuple[list[tuple[Shape, Dtype]], list[int], list[int]]:
+def _kinds(arrays: Sequence[FloatArray]) -> tuple[list[Shape], list[Dtype]]:
+    return list(map(_SHAPE, arrays)), list(map(_DTYPE, arrays))
+
+
+def _facts(written: Sequence[FloatArray]) -> tuple[list[Shape], list[Dtype], list[int], list[int]]:
     """Ask all about arrays that are written to; one that was resized and resized back has moved."""
-    return list(map(_KIND, written)), list(map(_FLAGS, written)), memory.addresses(written)
+    return *_kinds(written), list(map(_FLAGS, written)), memory.addresses(written)

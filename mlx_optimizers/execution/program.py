@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from operator import itemgetter
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -21,32 +20,28 @@ Function = Callable[..., FloatArray | None]
 
 
 class Program(NamedTuple):
-    """A rule as calls: each a function, and what takes its operands and the array of its result from a list.
+    """A rule as calls: each a function, the places of its operands (the second -1: it has one), and of its result.
 
-    In the list stand the coefficients, the parameter, the gradient, the slots, and scratch.
+    Places are numbered: the coefficients first, then the parameter, the gradient, the slots, and scratch.
 
     Example:
         >>> from mlx_optimizers import Adagrad
         >>> from mlx_optimizers.execution.program import program_of
         >>> program = program_of(Adagrad.rule, (None, None), 1)
-        >>> for function, operands in program.calls:
-        ...     print(function.__name__, *operands(["λ", "ε", "w", "g", "v", "scratch", "more"]))
-        multiply g g scratch
-        add v scratch v
-        multiply g λ scratch
-        sqrt v more
-        add more ε more
-        divide scratch more scratch
-        subtract w scratch w
+        >>> [function.__name__ for function, *_ in program.calls], program.scratch
+        (['multiply', 'add', 'multiply', 'sqrt', 'add', 'divide', 'subtract'], 2)
     """
 
-    calls: tuple[tuple[Function, Callable[[list[Value]], tuple[Value, ...]]], ...]
+    calls: tuple[tuple[Function, int, int, int], ...]
     scratch: int
 
     def run(self, places: list[Value]) -> None:
         """Call everything on what stands at the places."""
-        for function, operands in self.calls:
-            function(*operands(places))
+        for function, left, right, out in self.calls:
+            if right < 0:
+                function(places[left], places[out])
+            else:
+                function(places[left], places[right], places[out])
 
 
 Coefficients = Mapping[Dtype, tuple[Constants, Program]]
@@ -77,7 +72,7 @@ def program_of(rule: Rule, flags: tuple[bool | None, ...], slots: int) -> Progra
     last = {id(x): n for n, (_, operands, _) in enumerate(tape) for x in operands} | dict.fromkeys(home, len(tape))
     place = {id(x): number for number, x in enumerate(inputs)}
     holds = {number: id(inputs[number]) for number in homes}  # what may be written to, and which value is there
-    calls: list[tuple[Function, tuple[int, ...]]] = []
+    calls: list[tuple[Function, int, int, int]] = []
     for line, (function, operands, out) in enumerate(tape):
         sources = [place[id(x)] for x in operands]
         free = [number for number, value in holds.items() if last.get(value, -1) <= line]
@@ -89,12 +84,12 @@ def program_of(rule: Rule, flags: tuple[bool | None, ...], slots: int) -> Progra
             sources.append(next((number for number in best[2:] if number in {*free} - {at, *sources}), count))
             count = max(count, sources[-1] + 1)
             holds.setdefault(sources[-1], 0)
-        calls.append((_INSTEAD.get(function, function), (*sources, at)))
+        calls.append((_INSTEAD.get(function, function), sources[0], sources[1] if len(sources) > 1 else -1, at))
     # A result that stands elsewhere goes home by way of scratch, as another may stand where it belongs.
     moves = [(place[id(x)], number) for number, x in zip(homes, results, strict=True) if place[id(x)] != number]
-    calls += [(np.positive, (at, number)) for number, (at, _) in enumerate(moves, count)]
-    calls += [(np.positive, (number, at)) for number, (_, at) in enumerate(moves, count)]
-    return Program(tuple([(f, itemgetter(*at)) for f, at in calls]), count + len(moves) - len(inputs))
+    calls += [(np.positive, at, -1, number) for number, (at, _) in enumerate(moves, count)]
+    calls += [(np.positive, number, -1, at) for number, (_, at) in enumerate(moves, count)]
+    return Program(tuple(calls), count + len(moves) - len(inputs))
 
 
 class _Value(NDArrayOperatorsMixin):

@@ -57,8 +57,16 @@ def share(parts: int, run: Callable[[int, int], None], count: int) -> None:
     Each begins at a stretch of its own, which is near its core at every step, and goes on to what others have left.
     After an exception no part begins; when all threads have ended, it is the cause of Stopped.
     """
-    count = max(1, min(count, parts))
-    todo, left, errors = dict.fromkeys(range(parts), True), {*range(parts)}, list[BaseException]()
+    if (count := min(count, parts)) < 2:
+        part = -1
+        try:
+            for part in range(parts):
+                run(0, part)
+        except BaseException as error:
+            raise Stopped(range(part + 1), range(max(0, part), parts)) from error
+        return
+    todo, left = dict.fromkeys(range(parts), True), {*range(parts)}
+    errors: list[BaseException] = []
     working = [threading.Lock() for _ in range(count)]
 
     def work(thread: int) -> None:
@@ -80,7 +88,7 @@ def share(parts: int, run: Callable[[int, int], None], count: int) -> None:
     except BaseException as error:  # an interrupt
         errors.append(error)
     # No part is left to take, or there are errors: a worker that begins from here on does nothing.
-    awaited = list(working)
+    awaited = working[1:]
     while awaited:
         try:
             with awaited[-1]:
