@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, repeat
 
 import numpy as np
 
@@ -209,23 +209,29 @@ _NODES = (dict, list, tuple)  # as `is_node`, which takes three times as long
 
 
 def together(gradients: Tree, parameters: Tree, state: Tree, found: list[tuple[Tree, Tree, Tree]]) -> bool:
-    """Put (gradient, parameter, slots) of every leaf into ``found``; return False where the trees differ."""
+    """Put (gradient, parameter, slots) of every leaf into ``found``; return False where the trees differ.
+
+    Nothing is looked up that is not there, as the state would make it; slots that are not there are None.
+    """
     if not isinstance(gradients, _NODES):
         found.append((gradients, parameters, state))
         return True
-    named, listed = isinstance(gradients, dict), isinstance(state, list)
-    if not isinstance(parameters, dict if named else list | tuple) or not isinstance(
-        state, dict if named else list | dict
-    ):
-        return False
-    for key, gradient in gradients.items() if isinstance(gradients, dict) else enumerate(gradients):
-        # Nothing is looked up that is not there, as the state would make it.
-        if key not in parameters if named else key >= len(parameters):
+    rows: Iterable[tuple[Tree, Tree, Tree]]
+    if isinstance(gradients, dict):
+        if not (isinstance(parameters, dict) and isinstance(state, dict) and gradients.keys() <= parameters.keys()):
             return False
-        if key >= len(state) if listed else key not in state:
+        given = map(parameters.__getitem__, gradients)
+        rows = zip(gradients.values(), given, map(dict.get, repeat(state), gradients), strict=True)
+    else:
+        slots = map(dict.get, repeat(state), count()) if isinstance(state, dict) else state
+        if not (isinstance(parameters, list | tuple) and isinstance(state, dict | list)):
             return False
-        if not isinstance(gradient, _NODES):
-            found.append((gradient, parameters[key], state[key]))
-        elif not together(gradient, parameters[key], state[key], found):
+        if len(gradients) > min(len(parameters), len(state)):
+            return False
+        rows = zip(gradients, parameters, slots, strict=False)
+    for row in rows:
+        if not isinstance(row[0], _NODES):
+            found.append(row)
+        elif not together(*row, found):
             return False
     return True
