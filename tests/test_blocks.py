@@ -20,7 +20,7 @@ from mlx_optimizers.execution.blocks import Blocks
 from mlx_optimizers.execution.threads import share
 from mlx_optimizers.execution.tuning import BLOCK, SHARE
 from mlx_optimizers.interrupts import Stopped
-from mlx_optimizers.settings import set_threads, threads
+from mlx_optimizers.settings import set_threads
 from tests.expected import each_class, record_of
 
 SHAPES = [(), (1,), (7,), (20,), (3, 4), (1, 30), (30, 1), (2, 3, 5), (5, 0, 3), (0,), (9, 1, 4), (2, 11)]
@@ -135,28 +135,6 @@ def test_a_step_needs_no_memory_but_state_and_two_blocks_a_thread(made, count):
 
 
 # Threads
-
-
-def test_the_number_of_threads_is_the_argument_or_the_variable_or_the_cores(monkeypatch):
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert threads() == cores
-    monkeypatch.setenv("MLX_OPTIMIZERS_THREADS", "5")
-    assert threads() == 5
-    set_threads(3)
-    assert threads() == 3
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " "])
-def test_a_variable_that_is_no_number_of_threads_is_refused(monkeypatch, text):
-    monkeypatch.setenv("MLX_OPTIMIZERS_THREADS", text)
-    with pytest.raises(ValueError, match=f"MLX_OPTIMIZERS_THREADS must be a whole number of at least 1, not '{text}'"):
-        threads()
-
-
-@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (-2, ValueError), (1.0, TypeError), (True, TypeError)])
-def test_an_argument_that_is_no_number_of_threads_is_refused(count, error):
-    with pytest.raises(error, match=f"count must be .*{count!r}"):
-        set_threads(count)
 
 
 def run_by(count, parts=40):

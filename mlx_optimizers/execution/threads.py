@@ -16,7 +16,7 @@ from mlx_optimizers.interrupts import Stopped
 
 _workers: list[_Worker] = []
 
-_core = ctypes.CDLL(None).sched_getcpu if hasattr(os, "sched_setaffinity") else None
+_core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 
 
 class _Worker(threading.Thread):
@@ -32,7 +32,7 @@ class _Worker(threading.Thread):
             self._jobs.get()()
 
     def give(self, job: Callable[[], None]) -> None:
-        """Run a job on another core than the caller's, on which Linux may wake an idle thread, to wait for its turn."""
+        """Run a job on another core than the caller's, where Linux may wake an idle thread, which then waits there."""
         if _core is not None and (here := _core()) != self._beside:
             with contextlib.suppress(OSError):  # no other core is allowed
                 os.sched_setaffinity(self.native_id or -1, os.sched_getaffinity(0) - {here})
