@@ -136,14 +136,15 @@ def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
         case: Its input, one of `vectors_of`.
         library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same.
     """
+    request = case.to_json()
     vector = {
         "expected": _expected(case, library),
         "formula": case.optimizer,
         "id": case.id,
         "level": level_of(case),
         "regime": case.regime,
-        "sha256": _digest(case.to_json()),
-        **case.to_json(),
+        "sha256": _digest(request),
+        **request,
     }
     del vector["optimizer"]  # the file has it
     return vector
