@@ -25,14 +25,14 @@ SILENT = (nodes.raw, nodes.comment, nodes.target, nodes.system_message, nodes.su
 def inline(node: nodes.Node) -> str:
     """The Markdown of what stands within a line."""
     if isinstance(node, nodes.Text):
-        return " ".join(re.split(r"\s+", node.astext()))
+        return re.sub(r"[\\`*]", r"\\\g<0>", " ".join(re.split(r"\s+", node.astext())))
     if isinstance(node, SILENT):
         return ""
     if isinstance(node, nodes.math):
         return f"${node.astext()}$"
     if isinstance(node, nodes.literal):
         return f"`{node.astext()}`"
-    text = "".join(map(inline, node.children))
+    text = "".join(map(inline, node.children)).replace("****", "")  # between two that are strong
     if isinstance(node, nodes.emphasis):
         return f"*{text}*"
     if isinstance(node, nodes.strong):
@@ -65,7 +65,7 @@ def table(node: nodes.table) -> str:
         cells = (" ".join(inline(part) for part in entry.children) for entry in row.findall(nodes.entry))
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     columns = next(iter(node.findall(nodes.tgroup)))["cols"]
-    body = rows if next(node.findall(nodes.thead), None) else [" | ".join(["|", *[""] * (columns - 1), "|"]), *rows]
+    body = rows if next(node.findall(nodes.thead), None) else ["|" + " |" * columns, *rows]
     return "\n".join([body[0], "|" + "---|" * columns, *body[1:]])
 
 
@@ -103,7 +103,7 @@ def blocks(node: nodes.Node, level: int) -> str:
     if isinstance(node, addnodes.desc_signature):
         return f"`{' '.join(node.astext().split()).removesuffix('[source]').strip()}`"
     if isinstance(node, nodes.TextElement):
-        return "".join(map(inline, node.children)).strip()
+        return inline(node).strip()
     return within(node, level)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 import mlx_optimizers
+from tests.docs.faults import faults
 from tests.expected import EIGHT
 
 
@@ -38,6 +41,13 @@ def test_a_page_is_markdown_and_no_html(site, listed):
         assert text.startswith("# ")
         prose = re.sub(r"```.*?```|\$\$.*?\$\$|`[^`]*`", "", text, flags=re.DOTALL)
         assert not re.search(r"</?(div|span|p|table|svg|a|em|code)\b", prose), address
+
+
+def test_what_reads_a_page_as_markdown_sees_text_and_formulas(site, listed):
+    markdown = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, renderer=lambda *_: "x")
+    for address in listed:
+        text = re.sub(r"\\[*`\\]", "", (site / address).read_text("utf-8"))  # without what is escaped, which is right
+        assert faults(markdown.render(text)) == [], address
 
 
 def test_the_table_of_the_page_is_a_table_with_its_ten_links(site):
