@@ -61,7 +61,7 @@ class Format:
 
     @property
     def roundoff(self) -> float:
-        """Relative error u that the model grants an operation, 2**-precision times the slack."""
+        """Relative error u that the model grants an operation, ``2**-precision`` times the slack."""
         return SLACK * 2.0**-self.precision
 
     @property
