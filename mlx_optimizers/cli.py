@@ -31,6 +31,7 @@ from mlx_optimizers.conformance.report import printable
 from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.conformance.trace import trace
 from mlx_optimizers.conformance.verdict import decidable
+from mlx_optimizers.interrupts import ENDING
 from mlx_optimizers.oracle import Exact, Formula
 
 __all__ = ["main"]
@@ -154,8 +155,8 @@ def _hear_signals() -> None:
         if last - before > _SOON:
             raise _Signalled(number)
 
-    for number in signal.Signals:  # Windows lacks some
-        if number.name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") and signal.getsignal(number) != signal.SIG_IGN:
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, raise_it)
 
 

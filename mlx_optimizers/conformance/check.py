@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import Literal, Protocol, get_args
 
@@ -20,6 +21,7 @@ from mlx_optimizers.conformance.cases import Case
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, printable
 from mlx_optimizers.conformance.verdict import Run, Verdict, decidable, judge_widening
+from mlx_optimizers.interrupts import held
 from mlx_optimizers.oracle import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
@@ -180,8 +182,8 @@ def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int) -
         try:
             futures = []
             for answer in answers:
-                with _blocked_interrupts():  # starts a process where none is idle
-                    futures.append(pool.submit(_verdict, answer, profiles))
+                with _blocked_interrupts():  # starts a process where none is idle; an exception meanwhile would lose it
+                    futures.append(held(partial(pool.submit, _verdict, answer, profiles)))
             yield from [future.result() for future in futures]
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import threading
+
 import numpy as np
 import pytest
 
@@ -454,3 +458,28 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_runs(given, error, 
 
 def test_a_formula_may_be_a_class():
     assert check(adam(), SOME, formula=mlx_optimizers.Adam).dumps() == check(adam(), SOME, formula="Adam").dumps()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
+def test_a_signal_while_the_processes_that_judge_are_started_is_handled_when_they_are(name, monkeypatch):
+    number, start, begun = getattr(signal, name), threading.Thread.start, []
+
+    def signalled(thread):
+        if threading.current_thread() is threading.main_thread() and multiprocessing.active_children():
+            begun.append(thread)
+            signal.raise_signal(number)
+        start(thread)
+
+    def raise_it(number, frame):
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = signal.signal(number, raise_it)
+    try:
+        monkeypatch.setattr(threading.Thread, "start", signalled)
+        with pytest.raises(KeyboardInterrupt, match=name):
+            check(adam(), SOME, jobs=2)
+        assert signal.getsignal(number) is raise_it
+    finally:
+        signal.signal(number, before)
+    assert len(begun) == 1
+    assert not begun[0].is_alive() and multiprocessing.active_children() == []
