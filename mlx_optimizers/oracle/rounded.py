@@ -28,6 +28,7 @@ __all__ = ["Ball", "Coefficient", "Rounded", "Scalars", "error_ratio"]
 
 Scalars = Literal["double", "float32"]
 _OWN = 4 * 2.0**-53  # what an operation on float64 centres, and on the radii themselves, may lose
+_ROOT = 0.004  # what theorem 7 takes more of √(x + r) where x ≤ r
 
 
 class Coefficient(Arithmetic):
@@ -225,7 +226,8 @@ class Rounded:
         size = x.size
         with np.errstate(all="ignore"):
             below = np.minimum(x.radius, size) / (np.sqrt(size) + np.sqrt(np.maximum(self._least(x), 0.0)))
-            above = x.radius / (np.sqrt(size + x.radius) + np.sqrt(size))
+            end = np.sqrt(size + x.radius)
+            above = x.radius / (end + np.sqrt(size)) + np.where(self._least(x) > 0, 0.0, _ROOT * end)
             radius = np.where(x.radius == 0, 0.0, np.fmax(below, above))  # 0/0 below when the centre is zero
             radius = np.where(np.isfinite(x.radius), radius, np.inf)
             return self._rounded(self.centre.sqrt(x.centre), radius, self._zero(x))
