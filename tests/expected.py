@@ -145,6 +145,8 @@ class Expected:
         fused: Whether torch has a fused one.
         single: The libraries that form a coefficient in float32.
         beyond: The cases that a library cannot express, by library: their pattern and the reason.
+        starts: Where the steps over all significands start: hyperparameters, and the exponents of the parameter, the
+            gradient and the slots, so that the terms of each statement are of one size.
     """
 
     signature: str
@@ -188,6 +190,7 @@ class Expected:
     fused: bool
     single: frozenset[str]
     beyond: Mapping[str, tuple[str, str]]
+    starts: tuple[tuple[Mapping[str, Any], tuple[int, ...]], ...]
 
 
 _ALL_REGIMES = ("plain", "tiny", "wide", "zeros")
@@ -322,6 +325,21 @@ EXPECTED: Mapping[str, Expected] = {
             "optax": ("sgd/*dampening=*", "optax.sgd has no dampening"),
             "keras": ("sgd/*dampening=*", "keras.optimizers.SGD has no dampening"),
         },
+        starts=tuple(
+            ({"learning_rate": rate, "weight_decay": kappa, **momentum}, exponents)
+            for momentum in (
+                {"momentum": 0.0},
+                {"momentum": 0.9, "dampening": 0.3},
+                {"momentum": 0.6},
+                {"momentum": 0.9, "nesterov": True},
+            )
+            for rate, kappa, exponents in (
+                (0.1, 0.1, (-3, 0, 0)),
+                (0.1, 0.1, (3, 0, 0)),
+                (0.3, 0.3, (0, 0, -1)),
+                (0.01, 0.01, (-6, 0, 3)),
+            )
+        ),
     ),
     "RMSprop": Expected(
         signature="(learning_rate, alpha=0.99, eps=1e-08)",
@@ -379,6 +397,13 @@ EXPECTED: Mapping[str, Expected] = {
         fused=False,
         single=frozenset(),
         beyond={},
+        starts=(
+            ({"learning_rate": 0.1, "alpha": 0.99, "eps": 0.1}, (-1, 0, -6)),
+            ({"learning_rate": 0.1, "alpha": 0.99, "eps": 1e-3}, (-3, 0, 0)),
+            ({"learning_rate": 0.3, "alpha": 0.6, "eps": 1.0}, (-2, 0, 0)),
+            ({"learning_rate": 0.3, "alpha": 0.6, "eps": 0.3}, (-3, 0, 2)),
+            ({"learning_rate": 0.01, "alpha": 0.9, "eps": 1e-3}, (-7, 0, -3)),
+        ),
     ),
     "Adagrad": Expected(
         signature="(learning_rate, eps=1e-08)",
@@ -428,6 +453,12 @@ EXPECTED: Mapping[str, Expected] = {
         fused=True,
         single=frozenset(),
         beyond={},
+        starts=(
+            ({"learning_rate": 0.1, "eps": 1.0}, (-4, 0, 0)),
+            ({"learning_rate": 0.1, "eps": 0.1}, (-4, 0, 2)),
+            ({"learning_rate": 0.01, "eps": 1e-3}, (-8, 0, 4)),
+            ({"learning_rate": 0.3, "eps": 2.0}, (-3, 0, -2)),
+        ),
     ),
     "AdaDelta": Expected(
         signature="(learning_rate, rho=0.9, eps=1e-06)",
@@ -488,6 +519,11 @@ EXPECTED: Mapping[str, Expected] = {
         fused=False,
         single=frozenset(),
         beyond={},
+        starts=(
+            ({"learning_rate": 1.0, "rho": 0.9, "eps": 0.1}, (0, 0, -1, -3)),
+            ({"learning_rate": 0.3, "rho": 0.6, "eps": 0.3}, (-2, 0, 0, -1)),
+            ({"learning_rate": 1.0, "rho": 0.9, "eps": 1e-3}, (-3, 0, -3, -9)),
+        ),
     ),
     "Adam": Expected(
         signature="(learning_rate, betas=(0.9, 0.999), eps=1e-08)",
@@ -563,6 +599,11 @@ EXPECTED: Mapping[str, Expected] = {
         fused=True,
         single=frozenset({"optax", "keras"}),  # 1 − β₂ᵗ
         beyond={},
+        starts=(
+            ({"learning_rate": 0.5, "betas": (0.9, 0.99), "eps": 0.25}, (-2, 0, -3, -6)),
+            ({"learning_rate": 0.3, "betas": (0.6, 0.7), "eps": 0.5}, (-3, 0, 0, 0)),
+            ({"learning_rate": 0.01, "betas": (0.9, 0.999), "eps": 1e-3}, (-5, 0, 0, -4)),
+        ),
     ),
     "AdamW": Expected(
         signature="(learning_rate, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)",
@@ -630,6 +671,11 @@ EXPECTED: Mapping[str, Expected] = {
         fused=True,
         single=frozenset({"optax", "keras"}),  # 1 − β₂ᵗ
         beyond={},
+        starts=(
+            ({"learning_rate": 0.5, "betas": (0.9, 0.99), "eps": 0.25, "weight_decay": 0.3}, (-2, 0, -3, -6)),
+            ({"learning_rate": 0.3, "betas": (0.6, 0.7), "eps": 0.5, "weight_decay": 0.6}, (-3, 0, 0, 0)),
+            ({"learning_rate": 0.01, "betas": (0.9, 0.999), "eps": 1e-3, "weight_decay": 0.3}, (-5, 0, 0, -4)),
+        ),
     ),
     "Adamax": Expected(
         signature="(learning_rate, betas=(0.9, 0.999), eps=1e-08)",
@@ -694,6 +740,11 @@ EXPECTED: Mapping[str, Expected] = {
         fused=False,
         single=frozenset(),
         beyond={},
+        starts=(
+            ({"learning_rate": 0.5, "betas": (0.9, 0.99), "eps": 0.25}, (-4, 0, -3, 0)),
+            ({"learning_rate": 0.3, "betas": (0.6, 0.7), "eps": 1.0}, (-3, 0, 0, 1)),
+            ({"learning_rate": 0.01, "betas": (0.9, 0.999), "eps": 1e-3}, (-7, 0, 0, 0)),
+        ),
     ),
     "Lion": Expected(
         signature="(learning_rate, betas=(0.9, 0.99), weight_decay=0.0)",
@@ -758,6 +809,19 @@ EXPECTED: Mapping[str, Expected] = {
         fused=False,
         single=frozenset({"keras"}),  # 1 − β
         beyond={},
+        starts=tuple(
+            ({"learning_rate": rate, "betas": betas, "weight_decay": kappa}, exponents)
+            for rate, betas, kappa, exponents in (
+                (0.25, (0.9, 0.99), 0.3, (-2, 0, -3)),
+                (0.3, (0.9, 0.99), 0.6, (-2, 0, -4)),
+                (0.3, (0.6, 0.7), 0.3, (-3, 0, 0)),
+                (0.01, (0.6, 0.7), 1.0, (-7, 0, -1)),
+                (0.01, (0.95, 0.98), 0.1, (0, 0, -4)),
+                # next to the middle of two numbers of 6 bits, from where rounding moves a coefficient most
+                (0.26171875 - 1e-9, (0.95263671875, 0.9881591796875 + 1e-9), 0.43359375 - 1e-9, (-6, 0, -4)),
+                (0.6640625 + 1e-9, (0.51953125 + 1e-9, 0.96826171875), 0.26953125 + 1e-9, (-1, 0, 0)),
+            )
+        ),
     ),
 }
 """The records, in the order of the table."""

@@ -1,4 +1,6 @@
-"""Programs to be checked: plain float32 NumPy, right ones in every published evaluation order, and wrong ones.
+"""Programs to be checked: plain NumPy, right ones in every published evaluation order, and wrong ones.
+
+A program computes in the format of its arrays: a Python number that meets one is rounded to it.
 
 Nothing here calls the package's own fast path or its exact steps, except `Evaluated`, which runs a named formula in
 NumPy numbers to make the wrong programs of the axes. `plain` runs the steps of tests/expected.py, the rest is written
@@ -27,7 +29,7 @@ class Program:
 
     def __init__(self, step: Callable[..., tuple[Any, ...]], claim: str | None = None, *, state: bool = True) -> None:
         self.name = getattr(step, "__name__", "program")
-        self._step, self._claim, self._state = step, claim, state
+        self.step, self._claim, self._state = step, claim, state
 
     def claim(self, optimizer: str) -> str:
         return self._claim or optimizer
@@ -42,7 +44,7 @@ class Program:
         with np.errstate(all="ignore"):
             for index, gradient in enumerate(case.gradients):
                 h = SimpleNamespace(**case.at_step(index))
-                w, *slots = self._step(h, index + 1, w, gradient.copy(), *slots)
+                w, *slots = self.step(h, index + 1, w, gradient.copy(), *slots)
                 rows.append([np.asarray(x, real).copy() for x in (w, *slots)])
         stacked = [np.stack(column) for column in zip(*rows, strict=True)]
         names = EXPECTED[case.optimizer].slots if self._state else ()
@@ -76,21 +78,22 @@ class Evaluated(Program):
 
 
 def plain(optimizer: str) -> Program:
-    """Run the order of operations that tests/expected.py states, in float32."""
+    """Run the order of operations that tests/expected.py states."""
     step = EXPECTED[optimizer].step
-    return Program(lambda h, t, w, g, *slots: step(np.float32, h, w, g, *slots))
+    return Program(lambda h, t, w, g, *slots: step(w.dtype.type, h, w, g, *slots))
 
 
-# The evaluation orders. Each function below takes float32 arrays and Python floats and is one way to write one thing.
+# The evaluation orders. Each function below takes arrays and Python floats and is one way to write one thing.
+
+
+def rounded(x: Any, like: Any) -> Any:
+    """Round numbers to the format of an array."""
+    return like.dtype.type(x)
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
     """Compute a·b + c in one rounding, double rounding apart: the product of two float32 is exact in float64."""
-    return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
-
-
-def single(x: float) -> Any:
-    return np.float32(x)
+    return rounded(np.float64(rounded(a, c)) * np.float64(b) + np.float64(c), c)
 
 
 TAILS: dict[str, Callable[..., Any]] = {
@@ -98,17 +101,17 @@ TAILS: dict[str, Callable[..., Any]] = {
     "λ(a/d)": lambda w, rate, a, d: w - rate * (a / d),
     "a(λ/d)": lambda w, rate, a, d: w - a * (rate / d),
     "a/(d/λ)": lambda w, rate, a, d: w - a / (d / rate),
-    "a(1/d)": lambda w, rate, a, d: w - rate * (a * (single(1) / d)),
-    "fma": lambda w, rate, a, d: fma(-single(rate), a / d, w),
-    "double": lambda w, rate, a, d: (np.float64(w) - rate * np.float64(a) / np.float64(d)).astype(np.float32),
+    "a(1/d)": lambda w, rate, a, d: w - rate * (a * (1 / d)),
+    "fma": lambda w, rate, a, d: fma(-rate, a / d, w),
+    "double": lambda w, rate, a, d: rounded(np.float64(w) - rate * np.float64(a) / np.float64(d), w),
 }
 
 MEANS: dict[str, Callable[..., Any]] = {
     "βm + (1−β)x": lambda b, m, x: b * m + (1 - b) * x,
-    "fma of βm": lambda b, m, x: fma(single(b), m, (1 - b) * x),
-    "fma of (1−β)x": lambda b, m, x: fma(single(1 - b), x, b * m),
+    "fma of βm": lambda b, m, x: fma(b, m, (1 - b) * x),
+    "fma of (1−β)x": lambda b, m, x: fma(1 - b, x, b * m),
     "interpolation": lambda b, m, x: m + (1 - b) * (x - m),
-    "double": lambda b, m, x: (b * np.float64(m) + (1 - b) * np.float64(x)).astype(np.float32),
+    "double": lambda b, m, x: rounded(b * np.float64(m) + (1 - b) * np.float64(x), x),
 }
 
 SQUARES: dict[str, Callable[..., Any]] = {
@@ -116,12 +119,12 @@ SQUARES: dict[str, Callable[..., Any]] = {
     "((1−β)g)g": lambda b, v, g: b * v + (1 - b) * g * g,
     "interpolation": lambda b, v, g: v + (1 - b) * (g * g - v),
     "fma": lambda b, v, g: fma((1 - b) * g, g, b * v),
-    "double": lambda b, v, g: (b * np.float64(v) + (1 - b) * np.float64(g) ** 2).astype(np.float32),
+    "double": lambda b, v, g: rounded(b * np.float64(v) + (1 - b) * np.float64(g) ** 2, g),
 }
 
 DECAYS: dict[str, Callable[..., Any]] = {
     "(1−λκ)w in double": lambda w, rate, kappa: (1 - rate * kappa) * w,
-    "(1−λκ)w in float32": lambda w, rate, kappa: (single(1) - single(rate) * single(kappa)) * w,
+    "(1−λκ)w in float32": lambda w, rate, kappa: (rounded(1, w) - rounded(rate, w) * rounded(kappa, w)) * w,
     "w − λκw": lambda w, rate, kappa: w - rate * kappa * w,
     "w − λ(κw)": lambda w, rate, kappa: w - rate * (kappa * w),
 }
@@ -131,7 +134,7 @@ def adam(tail: str = "(λa)/d", mean: str = "βm + (1−β)x", square: str = "(1
     def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         b1, b2 = h.betas
         m, v = MEANS[mean](b1, m, g), SQUARES[square](b2, v, g)
-        return TAILS[tail](w, h.learning_rate, m, np.sqrt(v) + single(h.eps)), m, v
+        return TAILS[tail](w, h.learning_rate, m, np.sqrt(v) + h.eps), m, v
 
     return Program(step)
 
@@ -140,7 +143,7 @@ def adamw(decay: str, tail: str = "(λa)/d") -> Program:
     def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         b1, b2 = h.betas
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-        d = np.sqrt(v) + single(h.eps)
+        d = np.sqrt(v) + h.eps
         if decay == "w − λ(x + κw)":
             return w - h.learning_rate * (m / d + h.weight_decay * w), m, v
         return TAILS[tail](DECAYS[decay](w, h.learning_rate, h.weight_decay), h.learning_rate, m, d), m, v
@@ -149,22 +152,24 @@ def adamw(decay: str, tail: str = "(λa)/d") -> Program:
 
 
 def corrected(way: str, optimizer: str = "Adam") -> Program:
-    """Adam with bias correction, in one of five ways."""
+    """Adam with bias correction, or AdamW, in one of five ways."""
 
     def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         b1, b2 = h.betas
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-        c1, c2, rate, eps = 1 - b1**t, 1 - b2**t, h.learning_rate, single(h.eps)
+        c1, c2, rate, eps = 1 - b1**t, 1 - b2**t, h.learning_rate, h.eps
+        if optimizer == "AdamW":
+            w = DECAYS["(1−λκ)w in float32"](w, rate, h.weight_decay)
         if way == "m̂/(√v̂ + ε)":
-            w = w - rate * (m / single(c1)) / (np.sqrt(v / single(c2)) + eps)
+            w = w - rate * (m / c1) / (np.sqrt(v / c2) + eps)
         elif way == "(λ/c₁)m/(√v/√c₂ + ε)":
-            w = w - (rate / c1) * m / (np.sqrt(v) / single(c2**0.5) + eps)
+            w = w - (rate / c1) * m / (np.sqrt(v) / c2**0.5 + eps)
         elif way == "inverses":
-            w = w - rate * (m * single(1 / c1)) / (np.sqrt(v * single(1 / c2)) + eps)
+            w = w - rate * (m * (1 / c1)) / (np.sqrt(v * (1 / c2)) + eps)
         elif way == "λ√c₂/c₁ · m/(√v + ε√c₂)":
-            w = w - (rate * c2**0.5 / c1) * m / (np.sqrt(v) + single(h.eps * c2**0.5))
+            w = w - (rate * c2**0.5 / c1) * m / (np.sqrt(v) + h.eps * c2**0.5)
         elif way == "√v·(1/√c₂)":
-            w = w - (rate / c1) * (m / (np.sqrt(v) * single(c2**-0.5) + eps))
+            w = w - (rate / c1) * (m / (np.sqrt(v) * c2**-0.5 + eps))
         else:
             raise KeyError(way)
         return w, m, v
@@ -178,7 +183,7 @@ CORRECTIONS = ("m̂/(√v̂ + ε)", "(λ/c₁)m/(√v/√c₂ + ε)", "inverses"
 def rmsprop(tail: str = "(λa)/d", square: str = "(1−β)(gg)") -> Program:
     def step(h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
         v = SQUARES[square](h.alpha, v, g)
-        return TAILS[tail](w, h.learning_rate, g, np.sqrt(v) + single(h.eps)), v
+        return TAILS[tail](w, h.learning_rate, g, np.sqrt(v) + h.eps), v
 
     return Program(step)
 
@@ -186,20 +191,20 @@ def rmsprop(tail: str = "(λa)/d", square: str = "(1−β)(gg)") -> Program:
 def adagrad(tail: str = "(λa)/d", *, fused: bool = False) -> Program:
     def step(h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
         v = fma(g, g, v) if fused else v + g * g
-        return TAILS[tail](w, h.learning_rate, g, np.sqrt(v) + single(h.eps)), v
+        return TAILS[tail](w, h.learning_rate, g, np.sqrt(v) + h.eps), v
 
     return Program(step)
 
 
 def adadelta(way: str, square: str = "(1−β)(gg)") -> Program:
     def step(h: Any, t: int, w: Any, g: Any, v: Any, u: Any) -> tuple[Any, ...]:
-        v, eps = SQUARES[square](h.rho, v, g), single(h.eps)
+        v, eps = SQUARES[square](h.rho, v, g), h.eps
         above, below = np.sqrt(u + eps), np.sqrt(v + eps)
         d = {
             "(√u/√v)g": lambda: above / below * g,
             "√u(g/√v)": lambda: above * (g / below),
             "(√u·g)/√v": lambda: above * g / below,
-            "double": lambda: (np.float64(above) / below * g).astype(np.float32),
+            "double": lambda: rounded(np.float64(above) / np.float64(below) * np.float64(g), g),
         }[way]()
         return w - h.learning_rate * d, v, SQUARES[square](h.rho, u, d)
 
@@ -210,7 +215,7 @@ def adamax(tail: str = "(λa)/d", mean: str = "βm + (1−β)x") -> Program:
     def step(h: Any, t: int, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         b1, b2 = h.betas
         m, v = MEANS[mean](b1, m, g), np.maximum(b2 * v, np.abs(g))
-        return TAILS[tail](w, h.learning_rate, m, v + single(h.eps)), m, v
+        return TAILS[tail](w, h.learning_rate, m, v + h.eps), m, v
 
     return Program(step)
 
@@ -230,20 +235,20 @@ def lion(mean: str, decay: str) -> Program:
 def sgd(way: str) -> Program:
     def step(h: Any, t: int, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
         if way == "fma":
-            g = fma(single(h.weight_decay), w, g)
+            g = fma(h.weight_decay, w, g)
         elif way == "double":
-            g = (np.float64(g) + h.weight_decay * np.float64(w)).astype(np.float32)
+            g = rounded(np.float64(g) + h.weight_decay * np.float64(w), g)
         else:
             g = g + h.weight_decay * w
         if h.momentum == 0:
             d = g
         else:
             damped = (1 - h.dampening) * g
-            v = fma(single(h.momentum), v, damped) if way == "fma" else h.momentum * v + damped
+            v = fma(h.momentum, v, damped) if way == "fma" else h.momentum * v + damped
             d = v
             if h.nesterov:
-                d = fma(single(h.momentum), v, g) if way == "fma" else g + h.momentum * v
-        return (fma(-single(h.learning_rate), d, w) if way == "fma" else w - h.learning_rate * d), v
+                d = fma(h.momentum, v, g) if way == "fma" else g + h.momentum * v
+        return (fma(-h.learning_rate, d, w) if way == "fma" else w - h.learning_rate * d), v
 
     return Program(step)
 
@@ -276,11 +281,59 @@ def right_programs() -> dict[str, tuple[str, Program]]:
         out[f"Lion {decay}"] = "Lion", lion("βm + (1−β)x", decay)
     for way in CORRECTIONS:
         out[f"corrected Adam {way}"] = "Adam", corrected(way)
+    out["corrected AdamW"] = "AdamW", corrected("m̂/(√v̂ + ε)", "AdamW")
     for way in ("(√u/√v)g", "√u(g/√v)", "(√u·g)/√v", "double"):
         out[f"AdaDelta {way}"] = "AdaDelta", adadelta(way)
     for way in ("plain", "fma", "double"):
         out[f"SGD {way}"] = "SGD", sgd(way)
     return out
+
+
+COVERED: dict[str, list[str]] = {
+    "the model's own order": [
+        *(f"plain {name}" for name in EXPECTED),
+        "Adam m by βm + (1−β)x",
+        "Adamax m by βm + (1−β)x",
+        "Lion by βm + (1−β)x",
+        "Adam v by (1−β)(gg)",
+        "RMSprop v by (1−β)(gg)",
+        "AdaDelta v by (1−β)(gg)",
+        "AdaDelta (√u/√v)g",
+        "corrected AdamW",
+        "SGD plain",
+    ],
+    "any FMA": [
+        *(f"{name} fma" for name in (*TAILED, "SGD")),
+        *(f"{what} by {way}" for what in ("Adam m", "Adamax m", "Lion") for way in ("fma of βm", "fma of (1−β)x")),
+        *(f"{name} v by fma" for name in ("Adam", "RMSprop", "AdaDelta")),
+    ],
+    **{
+        order: [f"{name} {tail}" for name in TAILED]
+        for order, tail in {
+            "(λa)/d": "(λa)/d",
+            "λ(a/d)": "λ(a/d)",
+            "a(λ/d)": "a(λ/d)",
+            "a/(d/λ)": "a/(d/λ)",
+            "a·(1/d)": "a(1/d)",
+        }.items()
+    },
+    "double intermediates": [
+        *(f"{name} double" for name in (*TAILED, "AdaDelta", "SGD")),
+        *(f"{what} by double" for what in ("Adam m", "Adamax m", "Lion", "Adam v", "RMSprop v", "AdaDelta v")),
+    ],
+    "√u·(g/√v)": ["AdaDelta √u(g/√v)"],
+    "(√u·g)/√v": ["AdaDelta (√u·g)/√v"],
+    "((1−β)g)g": ["Adam v by ((1−β)g)g", "RMSprop v by ((1−β)g)g", "AdaDelta v by ((1−β)g)g"],
+    "five ways of bias correction": [f"corrected Adam {way}" for way in CORRECTIONS],
+    "m, v by interpolation with β > 1/2": [
+        f"{what} by interpolation" for what in ("Adam m", "Adamax m", "Lion", "Adam v", "RMSprop v", "AdaDelta v")
+    ],
+    "w − λκw": ["AdamW w − λκw", "AdamW w − λ(κw)", "Lion w − λκw", "Lion w − λ(κw)"],
+    "1−λκ in float32": ["AdamW (1−λκ)w in float32", "Lion (1−λκ)w in float32"],
+    "1−λκ in double": ["AdamW (1−λκ)w in double", "Lion (1−λκ)w in double"],
+    "w − λ(x + κw)": ["AdamW w − λ(x + κw)", "Lion w − λ(x + κw)"],
+}
+"""The published list of orders, and the right programs written in each."""
 
 
 # Orders that the interval does not cover: the formula in real arithmetic, rounded more than the model grants.
@@ -299,16 +352,16 @@ def adam_by(way: str, ulps: int = 0) -> Program:
         if way == "g + β(m − g)":
             m, v = g + b1 * (m - g), g * g + b2 * (v - g * g)
         elif way == "overflow of its own":
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * ((g * single(2.0**60)) ** 2 * single(2.0**-120))
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * ((g * 2.0**60) ** 2 * 2.0**-120)
         elif way == "interpolation":
             m, v = m + (1 - b1) * (g - m), v + (1 - b2) * (g * g - v)
         else:
-            root = single(float(1 - b2) ** 0.5) * g
+            root = (1 - b2) ** 0.5 * g
             m, v = b1 * m + (1 - b1) * g, b2 * v + (root * root if way == "(√(1−β)·g)²" else (1 - b2) * g * g)
         root = np.sqrt(v)
         if way == "√":
             root = np.where(root > 0, truncated(root, ulps), root)
-        d = m / (root + single(h.eps))
+        d = m / (root + h.eps)
         if way == "÷":
             d = np.where(d != 0, truncated(d, ulps), d)
         return w - h.learning_rate * d, m, v
