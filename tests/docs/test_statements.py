@@ -1,16 +1,40 @@
-"""Statements of the pages that no example runs: each test quotes one, and holds it to the library that it is about."""
+"""Statements of the pages that no example runs: each test finds one there, and holds it."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import mlx_optimizers
 from mlx_optimizers.backends import CHECKED
 from mlx_optimizers.catalog import CATALOG
 from tests.docs.copies import ROOT
+from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, PAIR_BELOW_1, UP_TO_1, each_name
 from tests.support import require
+
+
+def pages(*more: str) -> list[Path]:
+    """List the files with prose: the README, the changelog, the pages; and those of further patterns."""
+    found = [path for pattern in ("*.md", "docs/**/*.md", "docs/*.rst", *more) for path in ROOT.glob(pattern)]
+    return [path for path in found if "generated" not in path.parts]
+
+
+def says(page: str, sentence: str) -> None:
+    """Assert that a page under docs has a sentence, in its source, however its lines are broken."""
+    assert sentence in " ".join((ROOT / "docs" / page).read_text("utf-8").split())
+
+
+def table(guide: str, heading: str) -> list[list[str]]:
+    """Read the first table below a heading of a guide, row by row."""
+    text = (ROOT / "docs" / "guides" / f"{guide}.md").read_text("utf-8")
+    below = re.split(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
+    lines = re.search(r"(?:^\|.*\|\n)+", below, re.MULTILINE)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
 
 # MLX's history: docs/guides/mlx_history.md, and the pages that quote it
 
@@ -44,7 +68,7 @@ EVENTS = list(dict.fromkeys(event for entry in CATALOG for event in entry.histor
 
 @pytest.mark.parametrize("event", EVENTS, ids=[event.what for event in EVENTS])
 def test_every_row_of_the_history_says_before_the_first_version_without_it(event):
-    """ "Before" a version means that this version is the first without it."""
+    says("guides/mlx_history.md", '"Before" a version means that this version is the first without it.')
     assert event.versions == CHANGED[event.threads]
     assert re.fullmatch(r"(from \d+\.\d+\.\d+, )?before \d+\.\d+\.\d+|still in \d+\.\d+\.\d+", event.versions)
     found = re.findall(r"[\d.]+", event.versions)
@@ -74,7 +98,143 @@ def test_what_the_history_says_of_todays_mlx_is_so():
     assert r"\text{sign}(c_t)" in said["Lion"]
 
 
-def pages(*more: str) -> list[Path]:
-    """List the files with prose: the README, the changelog, the pages; and those of further patterns."""
-    found = [path for pattern in ("*.md", "docs/**/*.md", "docs/*.rst", *more) for path in ROOT.glob(pattern)]
-    return [path for path in found if "generated" not in path.parts]
+# The dtypes of state, λ and result, in docs/guides/half_precision.md
+
+ONE = {
+    "SGD": {"momentum": 0.9},
+    "RMSprop": {"alpha": 0.0, "eps": 1e-30},
+    "Adagrad": {"eps": 1e-30},
+    "AdaDelta": {"rho": 1.0},
+    "Adam": {"betas": (0.0, 0.0), "eps": 0.0},
+    "AdamW": {"betas": (0.0, 0.0), "eps": 0.0, "weight_decay": 0.0},
+    "Adamax": {"betas": (0.0, 0.0), "eps": 0.0},
+    "Lion": {"betas": (0.0, 0.0)},
+}
+"""Hyperparameters under which the first step from w = 0 with g = −1 is λ."""
+
+ROUNDED = {"float32": 0.10000000149011612, "bfloat16": 0.10009765625, "float16": 0.0999755859375}
+"""0.1, rounded by hand to 24, 8 and 11 significant bits."""
+
+DTYPES = [(w, g) for w in ROUNDED for g in ROUNDED]
+
+
+def stepped(module, name, given, w, g, initial=False):
+    """Return the dtypes of the state and of the new parameter after one step, and the new parameter."""
+    mx = require("mlx.core")
+    with mx.stream(mx.cpu):
+        parameters, gradients = {"w": mx.array([0.0], getattr(mx, w))}, {"w": mx.array([-1.0], getattr(mx, g))}
+        optimizer = getattr(module, name)(0.1, **given)
+        if initial:
+            optimizer.init(parameters)
+        new = optimizer.apply_gradients(gradients, parameters)["w"]
+        (state,) = {str(slot.dtype) for slot in optimizer.state["w"].values()}
+        return state.removeprefix("mlx.core."), str(new.dtype).removeprefix("mlx.core."), new.item()
+
+
+@each_name
+def test_the_table_of_two_dtypes_holds_in_both_packages(name):
+    says("guides/half_precision.md", "So does MLX, where the gradient [has it too](#gradients-of-another-dtype).")
+    says("guides/half_precision.md", "So the results here are MLX's bits where parameter and gradient have one dtype.")
+    says("guides/coming_from.md", "Where a gradient has its parameter's dtype, the results are MLX's bits on the CPU")
+    says("guides/decisions.md", "It holds where a gradient has its parameter's dtype")
+    theirs = require("mlx.optimizers")
+    shown = {tuple(row[:2]): row[2:] for row in table("half_precision", "Gradients of another dtype")}
+    assert list(shown) == DTYPES
+    for (w, g), (state, after_init, rate, result, here) in shown.items():
+        got = stepped(theirs, name, ONE[name], w, g)
+        assert got[:2] == (state, result), (w, g)
+        assert got[2] == ROUNDED[rate], "the λ of MLX"
+        assert stepped(theirs, name, ONE[name], w, g, initial=True)[0] == after_init, (w, g)
+        for initial in (False, True):
+            assert stepped(mlx_optimizers, name, ONE[name], w, g, initial) == (here, here, ROUNDED[here])
+
+
+def test_mlxs_sgd_with_weight_decay_has_state_and_rate_in_the_dtype_of_the_result():
+    says(
+        "guides/half_precision.md", "it adds κw to the gradient first, so that state and λ get the dtype of the result."
+    )
+    theirs = require("mlx.optimizers")
+    for row in table("half_precision", "Gradients of another dtype"):
+        w, g, result = row[0], row[1], row[5]
+        got = stepped(theirs, "SGD", {"momentum": 0.9, "weight_decay": 0.5}, w, g)
+        assert got == (result, result, ROUNDED[result])
+
+
+# Hyperparameters out of range, in docs/guides/coming_from.md
+
+INFINITY, NAN = float("inf"), float("nan")
+OUTSIDE = {
+    AT_LEAST_0: ([-1.0], [INFINITY], [NAN]),
+    ABOVE_0: ([-1.0, 0.0], [INFINITY], [NAN]),
+    UP_TO_1: ([-1.0], [2.0, INFINITY], [NAN]),
+    PAIR_BELOW_1: ([(-0.1, 0.9), (0.9, -0.1)], [(1.0, 0.9), (0.9, 1.0), (0.9, INFINITY)], [(NAN, 0.9), (0.9, NAN)]),
+}
+"""Values below a range, above it, and NaN."""
+
+
+def answer(module, name, given):
+    """Tell when an optimizer says that a hyperparameter is out of range: "refused", "at the first step", "accepted"."""
+    mx = require("mlx.core")
+    try:
+        optimizer = getattr(module, name)(**{"learning_rate": 0.1, **given})
+    except ValueError:
+        return "refused"
+    try:
+        mx.eval(optimizer.apply_gradients({"w": mx.array([1.0])}, {"w": mx.array([1.0])}))
+    except ValueError:
+        return "at the first step"
+    return "accepted"
+
+
+def test_mlx_answers_to_numbers_out_of_range_as_the_table_says():
+    says(
+        "guides/coming_from.md",
+        f"This is what MLX {CHECKED['mlx']} does with numbers out of the ranges that hold here.",
+    )
+    theirs = require("mlx.optimizers")
+    shown = {}
+    for argument, names, *answers in table("coming_from", "Out of range"):
+        shown |= {(name, argument.strip("`")): answers for name in names.split(", ")}
+    expected = {
+        (name, argument): values
+        for name in EIGHT
+        for argument, values in EXPECTED[name].ranges.items()
+        if values in OUTSIDE
+    }
+    assert set(shown) == set(expected)
+    for (name, argument), answers in shown.items():
+        for values, said in zip(OUTSIDE[expected[name, argument]], answers, strict=True):
+            for value in values:
+                assert answer(theirs, name, {argument: value}) == said, (name, argument, value)
+                assert answer(mlx_optimizers, name, {argument: value}) == "refused", (name, argument, value)
+
+
+def test_nesterov_is_refused_by_both_and_the_number_of_betas_is_found_late_by_mlx():
+    says("guides/coming_from.md", "Both refuse Nesterov momentum without momentum, or with dampening.")
+    says("guides/coming_from.md", "is refused here, and raises a `ValueError` at the first step in MLX.")
+    theirs = require("mlx.optimizers")
+    for given in ({}, {"momentum": 0.9, "dampening": 0.5}):
+        for module in (theirs, mlx_optimizers):
+            assert answer(module, "SGD", {"nesterov": True, **given}) == "refused"
+    for name in ("Adam", "AdamW", "Adamax", "Lion"):
+        for betas in ((0.9,), (0.9, 0.9, 0.9)):
+            assert answer(theirs, name, {"betas": betas}) == "at the first step"
+            assert answer(mlx_optimizers, name, {"betas": betas}) == "refused"
+
+
+# What torch and this package keep, in docs/guides/coming_from.md
+
+
+def test_torchs_step_takes_at_most_a_closure_and_our_optimizer_keeps_hyperparameters_and_state():
+    says("guides/coming_from.md", "its `step()` takes neither, but at most a closure that evaluates the loss again.")
+    says(
+        "guides/coming_from.md",
+        "Here the optimizer keeps its hyperparameters and its state, the learning rate and the step",
+    )
+    parameters = inspect.signature(require("torch").optim.SGD.step).parameters
+    assert [(name, parameter.default) for name, parameter in parameters.items()][1:] == [("closure", None)]
+    optimizer, w = mlx_optimizers.SGD(0.5, momentum=0.25), np.float32([1.0])
+    optimizer.update({"w": w}, {"w": np.float32([1.0])})
+    assert (optimizer.momentum, optimizer.learning_rate, optimizer.step) == (0.25, 0.5, 1)
+    assert set(optimizer.state) == {"step", "learning_rate", "w"}
+    assert set(optimizer.state["w"]) == {"v"}
