@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import json
+import os
 import re
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
-from mlx_optimizers.backends import CHECKED
-from mlx_optimizers.catalog import CATALOG
+from mlx_optimizers.backends import CHECKED, open_backend
+from mlx_optimizers.catalog import CATALOG, entry_of
+from mlx_optimizers.conformance import matching, parse
+from mlx_optimizers.oracle import trajectory
 from tests.docs.copies import ROOT
 from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, PAIR_BELOW_1, UP_TO_1, each_name
 from tests.support import require
@@ -238,3 +243,131 @@ def test_torchs_step_takes_at_most_a_closure_and_our_optimizer_keeps_hyperparame
     assert (optimizer.momentum, optimizer.learning_rate, optimizer.step) == (0.25, 0.5, 1)
     assert set(optimizer.state) == {"step", "learning_rate", "w"}
     assert set(optimizer.state["w"]) == {"v"}
+
+
+# What other libraries compute, on the pages of the optimizers and in docs/guides/frameworks.md
+
+
+@pytest.fixture(scope="module")
+def keras():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "jax"))
+        yield require("keras")
+
+
+def test_a_change_of_the_learning_rate_never_reaches_old_gradients_in_keras(keras):
+    says("optimizers/sgd.md", "so that a change of the learning rate never reaches old gradients")
+    says("optimizers/sgd.md", "stops w here, but not in Keras")
+    w, ours = keras.Variable(np.float32([0.0])), np.float32([0.0])
+    theirs = keras.optimizers.SGD(0.5, momentum=0.5)
+    optimizer = mlx_optimizers.SGD(0.5, momentum=0.5)
+    found = []
+    for gradient, rate in ((1.0, 0.5), (0.0, 0.0), (0.0, 0.0)):
+        theirs.learning_rate = optimizer.learning_rate = rate
+        theirs.apply([keras.ops.convert_to_tensor(np.float32([gradient]))], [w])
+        optimizer.update(ours, np.float32([gradient]))
+        found.append((float(np.asarray(w)[0]), float(ours[0])))
+    assert found == [(-0.5, -0.5), (-0.75, -0.5), (-0.875, -0.5)]
+
+
+def test_optax_has_a_switch_for_the_eps_of_rmsprop_and_keras_has_none(keras):
+    says("optimizers/rmsprop.md", "optax has a switch, `eps_in_sqrt=False`, which puts it outside, and Keras has none.")
+    optax, jnp = require("optax"), require("jax.numpy")
+    assert not any("sqrt" in name for name in inspect.signature(keras.optimizers.RMSprop).parameters)
+    w, g = jnp.zeros(1), jnp.full(1, 0.5)
+    moved = []
+    for switch in ({}, {"eps_in_sqrt": True}, {"eps_in_sqrt": False}):
+        rule = optax.rmsprop(1.0, decay=0.0, eps=0.75, **switch)
+        moved.append(float(rule.update(g, rule.init(w))[0][0]))
+    assert moved == [-0.5, -0.5, float(np.float32(-0.4))]  # ½/√(¼ + ¾) and ½/(½ + ¾)
+    variable = keras.Variable(np.float32([0.0]))
+    keras.optimizers.RMSprop(1.0, rho=0.0, epsilon=0.75).apply(
+        [keras.ops.convert_to_tensor(np.float32([0.5]))], [variable]
+    )
+    assert float(np.asarray(variable)[0]) == -0.5
+
+
+def test_the_decay_of_adamw_is_scaled_by_the_whole_learning_rate_in_every_library(keras):
+    says("optimizers/adamw.md", "In MLX, torch, optax and Keras it is scaled by the whole learning rate λ = ηα.")
+    mx, torch, optax, jnp = require("mlx.core"), require("torch"), require("optax"), require("jax.numpy")
+    new = require("mlx.optimizers").AdamW(0.25, weight_decay=0.5).apply_gradients({"w": mx.zeros(1)}, {"w": mx.ones(1)})
+    w = torch.ones(1, requires_grad=True)
+    w.grad = torch.zeros(1)
+    torch.optim.AdamW([w], lr=0.25, weight_decay=0.5).step()
+    rule = optax.adamw(0.25, weight_decay=0.5)
+    update = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.ones(1))[0]
+    variable = keras.Variable(np.float32([1.0]))
+    zero = keras.ops.convert_to_tensor(np.float32([0.0]))
+    keras.optimizers.AdamW(0.25, weight_decay=0.5).apply([zero], [variable])
+    assert [new["w"].item(), w.item(), 1 + float(update[0]), float(np.asarray(variable)[0])] == [0.875] * 4
+
+
+def test_some_optimizers_of_the_same_name_compute_the_documented_formula():
+    reports = {
+        library: json.loads((ROOT / "docs" / "reports" / f"{library}.json").read_text("utf-8"))["results"]
+        for library in ("torch", "optax", "keras")
+    }
+    held = {
+        (library, result["optimizer"]): result["formula"] == result["optimizer"]
+        for library, results in reports.items()
+        for result in results
+        if result["verdict"] == "conforms"
+    }
+    count = f"Of the {len(held)} in torch, optax and Keras that have the name of one of the eight, {sum(held.values())}"
+    says("guides/frameworks.md", f"{count} compute the documented formula.")
+    known = {(library, name) for library in reports for name in EIGHT if EXPECTED[name].claims[library] is not None}
+    assert set(held) == known
+    assert {pair for pair, same in held.items() if same} == {
+        (lib, one) for lib, one in known if EXPECTED[one].claims[lib] == one
+    }
+
+
+def test_the_sgd_of_optax_has_no_weight_decay_and_is_held_to_the_formula_in_a_chain():
+    says(
+        "results.md",
+        "`optax.sgd` has no weight decay, so the SGD of optax is a chain: `add_decayed_weights`, then `sgd`.",
+    )
+    optax, jnp = require("optax"), require("jax.numpy")
+    assert not any("decay" in name for name in inspect.signature(optax.sgd).parameters)
+    given = {"learning_rate": 0.5, "momentum": 0.0, "weight_decay": 0.5, "dampening": 0.0, "nesterov": False}
+    case = dataclasses.replace(matching(["SGD"])[0], hyperparameters=given)
+    rule = open_backend("optax").transformation(case)
+    chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.5))
+    w, g = jnp.ones(1), jnp.ones(1)
+    moved = [float(one.update(g, one.init(w), w)[0][0]) for one in (rule, chain)]
+    assert moved == [-0.75, -0.75]
+
+
+# Guides
+
+
+@each_name
+def test_each_module_computes_its_formula_in_two_ways_that_share_nothing(name):
+    says("guides/the_oracle.md", "Each optimizer module computes its formula in two ways.")
+    says("guides/the_oracle.md", "shares nothing with `rule`")
+    optimizer = getattr(mlx_optimizers, name)
+    assert {"rule", "exact"} <= set(vars(optimizer))
+    source = inspect.getsource(optimizer.exact).partition('"""')[2].partition('"""')[2]
+    assert not re.search(r"\bnp\.|\brule\b|coefficients", source)
+
+
+def test_an_mlx_module_is_trained_where_first_steps_says():
+    says("guides/first_steps.md", "[Optimizers](../optimizers.rst) trains one from end to end;")
+    says("guides/first_steps.md", "[Train on the digits](train_on_the_digits.md) does so with NumPy arrays.")
+    says("optimizers.rst", "class MLP(nn.Module)")
+    assert "mlx.nn" not in (ROOT / "docs" / "guides" / "train_on_the_digits.md").read_text("utf-8")
+
+
+def test_this_processor_computes_in_the_usual_mode():
+    says("guides/decisions.md", "in its usual mode, which rounds to nearest and flushes no subnormal number to zero.")
+    one, half = np.float32([1.0]), np.float32([2.0**-24])
+    assert [(one + half)[0], (one + 3 * half)[0]] == [1.0, 1.0 + 2.0**-22], "ties go to the even one"
+    assert (np.float32([2.0**-126]) * np.float32([2.0**-23]))[0] == 2.0**-149
+
+
+def test_the_sign_of_the_updated_momentum_is_called_signum():
+    (axis,) = (axis for axis in entry_of("Lion").axes if axis.name == "sign")
+    assert axis.meaning["momentum"].seen_in == "ports that mix Lion up with Signum"
+    formula, given = parse("Lion[sign=momentum]"), {"learning_rate": 1.0, "betas": (0.0, 0.5)}
+    steps = trajectory(formula, [0.0], [[1.0], [-0.25]], **given)  # m = ½, then ⅛; signSGD goes back to 0
+    assert [float(step.parameter.exact[0]) for step in steps] == [-1.0, -2.0]
