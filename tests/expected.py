@@ -572,7 +572,7 @@ EXPECTED: Mapping[str, Expected] = {
         allowed=dict,
         slots=("m", "v"),
         lines=(80, 25),
-        examples=(35, 5),
+        examples=(36, 5),
         step=adamw,
         changes={
             **_SWAPPED,

@@ -214,6 +214,35 @@ def test_mlx_answers_to_numbers_out_of_range_as_the_table_says():
                 assert answer(mlx_optimizers, name, {argument: value}) == "refused", (name, argument, value)
 
 
+def test_what_differs_from_mlx_is_so_in_mlx():
+    """The rows on Lion, shapes, shared arrays, states and `mx.grad` in the table of what differs from MLX."""
+    for row in (
+        "| the sign of NaN in Lion | 0, so that w stays | NaN, so that it is seen |",
+        "| a gradient of another shape | broadcast | `ValueError` with both shapes and the path |",
+        "| one array under two paths | both get an array of their own | `ValueError` from `update` with both paths |",
+        "| a state without the parameters of a step | `KeyError`, or slots of zeros |",
+        "| `update` inside `mx.grad` | differentiated |",
+    ):
+        says("guides/coming_from.md", row)
+    mx, theirs = require("mlx.core"), require("mlx.optimizers")
+    with mx.stream(mx.cpu):
+        one, many = mx.ones(1), mx.ones(4)
+        assert theirs.Lion(0.5).apply_gradients({"w": mx.array([NAN])}, {"w": one})["w"].tolist() == [1.0]
+        assert theirs.SGD(0.5).apply_gradients({"w": one}, {"w": many})["w"].tolist() == [0.5] * 4
+        new = theirs.SGD(0.5).apply_gradients({"a": one, "b": 2 * one}, {"a": one, "b": one})
+        assert (new["a"].tolist(), new["b"].tolist()) == ([0.5], [0.0])
+        started = theirs.Adam(0.5)
+        started.init({"other": one})
+        with pytest.raises(KeyError):
+            started.apply_gradients({"w": one}, {"w": one})
+        loaded = theirs.Adam(0.5, betas=(0.5, 0.5))
+        loaded.state = started.state
+        loaded.apply_gradients({"w": one}, {"w": one})
+        assert loaded.state["w"]["m"].tolist() == [0.5], "from zeros"
+        moved = mx.grad(lambda g: theirs.SGD(0.5).apply_gradients({"w": g}, {"w": one})["w"].sum())
+        assert moved(one).tolist() == [-0.5]
+
+
 def test_nesterov_is_refused_by_both_and_the_number_of_betas_is_found_late_by_mlx():
     says("guides/coming_from.md", "Both refuse Nesterov momentum without momentum, or with dampening.")
     says("guides/coming_from.md", "is refused here, and raises a `ValueError` at the first step in MLX.")
@@ -268,6 +297,26 @@ def test_a_change_of_the_learning_rate_never_reaches_old_gradients_in_keras(kera
         optimizer.update(ours, np.float32([gradient]))
         found.append((float(np.asarray(w)[0]), float(ours[0])))
     assert found == [(-0.5, -0.5), (-0.75, -0.5), (-0.875, -0.5)]
+
+
+def test_nesterov_momentum_here_is_torchs_also_after_a_change_of_the_learning_rate():
+    says("optimizers/sgd.md", "Bengio rewrote it so that this point is the parameter.")
+    says("optimizers/sgd.md", "Here and in torch the learning rate is outside besides.")
+    says("optimizers/sgd.md", "Nesterov momentum in this form: Y. Bengio, N. Boulanger-Lewandowski and R. Pascanu")
+    says("optimizers/sgd.md", "arXiv:1212.0901, {cite:p}`bengio-2013`")
+    torch = require("torch")
+    w, velocity = torch.ones(1, requires_grad=True), 0.0
+    theirs = torch.optim.SGD([w], lr=0.5, momentum=0.5, nesterov=True)
+    optimizer, ours, bengio = mlx_optimizers.SGD(0.5, momentum=0.5, nesterov=True), np.float32([1.0]), 1.0
+    found = []
+    for rate in (0.5, 0.25, 0.25):  # the gradient of w²/2 is w
+        theirs.param_groups[0]["lr"] = optimizer.learning_rate = rate
+        w.grad = w.detach().clone()
+        theirs.step()
+        optimizer.update(ours, ours.copy())
+        bengio, velocity = bengio + 0.25 * velocity - 1.5 * rate * bengio, 0.5 * velocity - rate * bengio
+        found.append((w.item(), ours.item(), bengio))
+    assert found == [(0.25, 0.25, 0.25), (0.09375, 0.09375, 0.03125), (0.01171875, 0.01171875, -0.05859375)]
 
 
 def test_optax_has_a_switch_for_the_eps_of_rmsprop_and_keras_has_none(keras):
