@@ -301,7 +301,7 @@ def test_a_change_of_the_learning_rate_never_reaches_old_gradients_in_keras(kera
 
 def test_nesterov_momentum_here_is_torchs_also_after_a_change_of_the_learning_rate():
     says("optimizers/sgd.md", "Bengio rewrote it so that this point is the parameter.")
-    says("optimizers/sgd.md", "Here and in torch the learning rate is outside besides.")
+    says("optimizers/sgd.md", "Here, as in torch, the learning rate is taken out of the velocity as well.")
     says("optimizers/sgd.md", "Nesterov momentum in this form: Y. Bengio, N. Boulanger-Lewandowski and R. Pascanu")
     says("optimizers/sgd.md", "arXiv:1212.0901, {cite:p}`bengio-2013`")
     torch = require("torch")
