@@ -98,7 +98,7 @@ def advance(
     results: list[FloatArray] = []
     try:
         for leaf, slots in zip(found, states, strict=True):
-            # A copy of the gradient: a rule written for MLX may change it, as MLX's own SGD does.
+            # A copy of the gradient: a rule written for MLX may change it, as MLX's SGD did before 0.32.3.
             results.append(leaf.result(apply_single(leaf.g.copy(), leaf.w, slots)))
         for leaf, result in zip(found, results, strict=True):
             if result is not leaf.w:

@@ -1,4 +1,4 @@
-"""Measure the optimizers beside those of other libraries: time, memory, and the bound that the memory bus sets.
+"""Measure the optimizers beside those of other libraries, and beside a loop that does nothing but read and write.
 
 Every contender runs in a process of its own (``bench_worker.py``) with the same number of threads. In each round all of
 them take their turn, so that what else the machine does falls on all alike; compared are the times of one round, and
@@ -277,7 +277,7 @@ def _ratios(cells: dict[tuple[str, str, str], dict[str, Any]], workload: str, ow
             row.append("–" if value is None else f"{value:.2f}")
         rows.append(row)
     means = [f"{geometric(values):.2f}" if values else "–" for values in ratios.values()]
-    header = ["optimizer", "ms", "over the floor", "beyond, MB", *peers]
+    header = ["optimizer", "ms", "over the copy loop", "beyond, MB", *peers]
     return _table(header, [*rows, ["geometric mean", "", "", "", *means]])
 
 

@@ -227,7 +227,7 @@ EXPECTED: Mapping[str, Expected] = {
         allowed=lambda h: {**h, "momentum": h["momentum"] or 0.5, "dampening": 0.0} if h["nesterov"] else {**h},
         slots=("v",),
         lines=(100, 32),  # five hyperparameters, and three switches in the formula
-        examples=(31, 5),
+        examples=(39, 5),
         step=sgd,
         changes={
             "no look ahead": (("g + mu * v if h.nesterov else v", "v"),),
@@ -613,7 +613,7 @@ EXPECTED: Mapping[str, Expected] = {
         allowed=dict,
         slots=("m", "v"),
         lines=(80, 25),
-        examples=(30, 5),
+        examples=(36, 5),
         step=adamw,
         changes={
             **_SWAPPED,
@@ -685,7 +685,7 @@ EXPECTED: Mapping[str, Expected] = {
         allowed=dict,
         slots=("m", "v"),
         lines=(80, 25),
-        examples=(28, 5),
+        examples=(33, 5),
         step=adamax,
         changes={
             **_SWAPPED,

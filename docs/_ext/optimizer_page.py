@@ -218,15 +218,15 @@ class History(Table):
                 literal(part)[0] if odd % 2 else nodes.Text(part) for odd, part in enumerate(event.what.split("`"))
             ]
             who = "all" if len(optimizers) == len(CLASSES) else ", ".join(optimizers)
-            row: list[Cell] = [event.versions, words, links or "still so"]
+            row: list[Cell] = [event.versions, words, links or "–"]
             yield row if self.arguments else [who, *row]
 
     def run(self) -> list[nodes.Node]:
-        """Make the table; that of one optimizer with a sentence above it, or a sentence where nothing ever changed."""
+        """Make the table; that of one optimizer with a sentence above it, or a sentence where no change is listed."""
         if not self.arguments:
             return super().run()
         if not list(self.rows()):
-            return [nodes.paragraph("", "MLX has computed it in the same way in every version.")]
+            return [nodes.paragraph("", "No change of it in MLX is listed.")]
         return [nodes.paragraph("", "MLX itself computed or documented this otherwise:"), *super().run()]
 
 

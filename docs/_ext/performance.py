@@ -73,7 +73,7 @@ class Ratios(Speed):
     """The time of each peer as a multiple of ours, an optimizer a row."""
 
     required_arguments = 2
-    header = ("", "ms", "× the floor", *PEERS.values())
+    header = ("", "ms", "× the copy loop", *PEERS.values())
     kind = "speed"
 
     def rows(self) -> Iterable[Sequence[Cell]]:

@@ -42,7 +42,7 @@ ENTRY = Entry(
         Axis(
             "u",
             ("updated", "frozen"),
-            {"frozen": Value("u left at zero", "MLX until 0.0.11, which read one slot and wrote another")},
+            {"frozen": Value("u left at zero", "MLX before 0.1.0, which read one slot and wrote another")},
         ),
     ),
     step=step,
@@ -54,9 +54,9 @@ ENTRY = Entry(
         "keras": Elsewhere("Adadelta", "AdaDelta", {"_accumulated_grads": "v", "_accumulated_delta_vars": "u"}),
     },
     history=(
-        Event("one slot was read and another written, so that u stayed 0", "until 0.0.11", (603,)),
+        Event("one slot was read and another written, so that u stayed 0", "before 0.1.0", (603,)),
         axes.RESET,
-        Event("the documentation gave an ε of 1e-8; the code has 1e-6", "until 0.32.0", (3712,)),
+        Event("the documentation gave an ε of 1e-8; the code has 1e-6", "before 0.32.0", (3712,)),
     ),
     plot=Plot(5.0, (4, -12)),
 )

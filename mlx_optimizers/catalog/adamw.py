@@ -32,7 +32,7 @@ ENTRY = Entry(
         axes.FIRST_GRADIENT,
         axes.RESET,
         axes.INSIDE_ROOT,
-        Event("the documentation gave a weight decay of 0; the code has 0.01", "until 0.29.1", (2557,)),
+        Event("the documentation gave a weight decay of 0; the code has 0.01", "before 0.29.1", (2557,)),
         axes.CORRECTION,
     ),
     plot=Plot(1e-2, (-38, -10)),

@@ -16,11 +16,13 @@ BETAS: Mapping[str, Any] = {**SCHEDULED, "betas": (0.6, 0.7)}
 REGIMES = ("plain", "tiny", "wide", "zeros")
 
 FIRST_GRADIENT = Event("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,))
-INSIDE_ROOT = Event("the documentation had ε inside the root; the code never did", "until 0.27.1", (2416,))
+INSIDE_ROOT = Event("the documentation had ε inside the root; the code never did", "before 0.27.1", (2416,))
 CORRECTION = Event(
-    "`bias_correction` was added; it changed float16 and bfloat16 to float32", "0.21.1 to 0.26.4", (1640, 2350)
+    "`bias_correction` was added; it changed float16 and bfloat16 to float32",
+    "from 0.21.1, before 0.26.5",
+    (1640, 2350),
 )
-RESET = Event("loading a checkpoint reset the state without a word", "0.2.0 to 0.16.0", (1259, 1264))
+RESET = Event("loading a checkpoint reset the state without a word", "from 0.2.0, before 0.16.1", (1259, 1264))
 
 
 def up_to_a_millionth(eps: float) -> tuple[float, float]:
@@ -53,7 +55,7 @@ _MEANING: dict[str, dict[str, Value]] = {
     "eps": {
         "inside_sqrt": Value(
             "ε inside the square root",
-            "optax and Keras, RMSprop and Adagrad; MLX's documentation of Adam until 0.27.1",
+            "optax and Keras, RMSprop and Adagrad; MLX's documentation of Adam before 0.27.1",
         ),
         "before_correction": Value(
             "ε added before the correction", "Keras Adam and AdamW; the ε̂ of a remark in the paper"
@@ -83,7 +85,7 @@ _MEANING: dict[str, dict[str, Value]] = {
         "after": Value("weight decay after the step", "ports that shrink the updated parameter"),
         "unscaled": Value("weight decay without the learning rate", "ports that shrink by κ instead of λκ"),
         "ignored": Value("no weight decay", "ports without it"),
-        "momentum_only": Value("weight decay with momentum alone", "MLX until 0.0.11"),
+        "momentum_only": Value("weight decay with momentum alone", "MLX before 0.1.0"),
     },
 }
 

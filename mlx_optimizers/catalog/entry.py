@@ -65,7 +65,8 @@ class Event:
 
     Args:
         what: The event, in words.
-        versions: The versions of MLX.
+        versions: The versions of MLX: "before X", where X is the first without it; "from A, before X", where A is the
+            first with it; or "still in X", where X is the last that was read.
         threads: The numbers of MLX's issues and pull requests.
     """
 

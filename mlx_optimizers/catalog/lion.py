@@ -39,7 +39,7 @@ ENTRY = Entry(
         Axis(
             "sign",
             ("direction", "momentum"),
-            {"momentum": Value("the sign of the updated momentum", "ports that mix Lion up with signSGD")},
+            {"momentum": Value("the sign of the updated momentum", "ports that mix Lion up with Signum")},
         ),
         axes.axis("weight_decay", "decoupled", "coupled", "after", "unscaled", "ignored"),
     ),
@@ -53,7 +53,7 @@ ENTRY = Entry(
     history=(
         Event("the state started from the first gradient: m = g", "before 0.2.0", (629,)),
         axes.RESET,
-        Event("the documented formula says sign(cₜ) where the code has cₜ₊₁", "0.32.4", ()),
+        Event("the documented formula says sign(cₜ) where the code has cₜ₊₁", "still in 0.32.4", ()),
     ),
     plot=Plot(5e-3, (4, -12)),
 )

@@ -76,11 +76,11 @@ ENTRY = Entry(
         "keras": Elsewhere("SGD", "SGD[buffer=scaled,weight_decay=decoupled]", {"momentums": "v"}),
     },
     history=(
-        Event("weight decay was ignored without momentum", "until 0.0.11", (440, 473)),
-        Event("the first step had no dampening; before and since it has", "0.1.0", (473, 629)),
+        Event("weight decay was ignored without momentum", "before 0.1.0", (440, 473)),
+        Event("the first step had no dampening; before and since it has", "from 0.1.0, before 0.2.0", (473, 629)),
         axes.RESET,
-        Event("weight decay changed the caller's gradients", "until 0.32.3", (4426,)),
-        Event("the documented formula leaves out weight decay, Nesterov momentum and μ = 0", "0.32.4", ()),
+        Event("weight decay changed the caller's gradients", "before 0.32.3", (4426,)),
+        Event("the documented formula leaves out weight decay, Nesterov momentum and μ = 0", "still in 0.32.4", ()),
     ),
     plot=Plot(1e-3, (8, -2)),
 )

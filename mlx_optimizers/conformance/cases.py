@@ -6,7 +6,7 @@ without it. Every combination of an optimizer's branches that can be reached, an
 takes away, has cases in which each number takes two values at least.
 
 Everything is derived from a case's identifier by `random.Random.random` and IEEE arithmetic, so that the same
-identifier means the same bits on every machine.
+identifier means the same bits on every processor whose arithmetic is IEEE's.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Case:
 
 
 class _Draw:
-    """Random numbers of a format in a range of exponents, the same on every machine."""
+    """Random numbers of a format in a range of exponents, derived by IEEE arithmetic alone."""
 
     def __init__(self, seed: str, form: Format) -> None:
         self.uniform = random.Random(seed).random

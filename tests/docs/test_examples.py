@@ -24,7 +24,7 @@ EXAMPLES = {
     "docs/guides/first_steps.md": 24,
     "docs/guides/formulas.md": 7,
     "docs/guides/frameworks.md": 11,
-    "docs/guides/half_precision.md": 25,
+    "docs/guides/half_precision.md": 30,
     "docs/guides/interval.md": 10,
     "docs/guides/mlx_history.md": 6,
     "docs/guides/own_optimizer.md": 28,

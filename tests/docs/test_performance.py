@@ -57,6 +57,16 @@ def test_the_page_names_the_machine(page):
     assert f"{RUN['machine']['cores']} cores" in text and f"median of {RUN['rounds']} rounds" in text
 
 
+def test_the_copy_loop_is_called_no_bound(page):
+    """Of the committed run several steps are faster, by the bytes that they move."""
+    assert min(cell.get("over_floor", 1) for cell in CELLS.values()) < 1
+    assert "The copy loop is a ← a + s·b" in page.get_text()
+    assert "It is no bound" in page.get_text()
+    headers = {table.find_all("th")[2].get_text(strip=True) for table in page.find_all("table", class_="speed")[:-1]}
+    assert headers == {"× the copy loop"}
+    assert "floor" not in page.get_text()
+
+
 def test_the_tables_are_those_of_the_run(page):
     tables = [
         [[cell.get_text(strip=True) for cell in row.find_all("td")] for row in table.find("tbody").find_all("tr")]

@@ -1,0 +1,422 @@
+"""Statements of the pages that no example runs: each test finds one there, and holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlx_optimizers
+from mlx_optimizers.backends import CHECKED, open_backend
+from mlx_optimizers.catalog import CATALOG, entry_of
+from mlx_optimizers.conformance import matching, parse
+from mlx_optimizers.oracle import trajectory
+from tests.docs.copies import ROOT
+from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, PAIR_BELOW_1, UP_TO_1, each_name
+from tests.support import require
+
+
+def pages(*more: str) -> list[Path]:
+    """List the files with prose: the README, the changelog, the pages; and those of further patterns."""
+    found = [path for pattern in ("*.md", "docs/**/*.md", "docs/*.rst", *more) for path in ROOT.glob(pattern)]
+    return [path for path in found if "generated" not in path.parts]
+
+
+def says(page: str, sentence: str) -> None:
+    """Assert that a page under docs has a sentence, in its source, however its lines are broken."""
+    assert sentence in " ".join((ROOT / "docs" / page).read_text("utf-8").split())
+
+
+def table(guide: str, heading: str) -> list[list[str]]:
+    """Read the first table below a heading of a guide, row by row."""
+    text = (ROOT / "docs" / "guides" / f"{guide}.md").read_text("utf-8")
+    below = re.split(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
+    lines = re.search(r"(?:^\|.*\|\n)+", below, re.MULTILINE)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+# MLX's history: docs/guides/mlx_history.md, and the pages that quote it
+
+RELEASES = """
+    0.0.2 0.0.3 0.0.4 0.0.5 0.0.6 0.0.7 0.0.9 0.0.10 0.0.11 0.1.0 0.2.0 0.3.0 0.4.0 0.5.0 0.5.1 0.6.0 0.7.0 0.8.0
+    0.8.1 0.9.0 0.9.1 0.10.0 0.11.0 0.11.1 0.12.0 0.12.1 0.12.2 0.13.0 0.13.1 0.14.0 0.14.1 0.15.0 0.15.1 0.15.2
+    0.16.0 0.16.1 0.16.2 0.16.3 0.17.0 0.17.1 0.17.2 0.17.3 0.18.0 0.18.1 0.19.0 0.19.1 0.19.2 0.19.3 0.20.0 0.21.0
+    0.21.1 0.22.0 0.22.1 0.23.0 0.23.1 0.23.2 0.24.0 0.24.1 0.24.2 0.25.0 0.25.1 0.25.2 0.26.0 0.26.1 0.26.2 0.26.3
+    0.26.5 0.27.1 0.28.0 0.29.0 0.29.1 0.29.2 0.29.3 0.29.4 0.30.0 0.30.1 0.30.3 0.30.4 0.30.5 0.30.6 0.31.0 0.31.1
+    0.31.2 0.32.0 0.32.1 0.32.2 0.32.3 0.32.4
+"""
+"""The tags of MLX's repository, and the last versions of its index of packages."""
+
+CHANGED = {
+    (440, 473): "before 0.1.0",
+    (603,): "before 0.1.0",
+    (473, 629): "from 0.1.0, before 0.2.0",
+    (629,): "before 0.2.0",
+    (1259, 1264): "from 0.2.0, before 0.16.1",
+    (1640, 2350): "from 0.21.1, before 0.26.5",
+    (2416,): "before 0.27.1",
+    (2557,): "before 0.29.1",
+    (3712,): "before 0.32.0",
+    (4426,): "before 0.32.3",
+    (): f"still in {CHECKED['mlx']}",
+}
+"""The versions by thread: of 4426 by what 0.32.2 and 0.32.3 contain, else by the first tag that contains the commit."""
+
+EVENTS = list(dict.fromkeys(event for entry in CATALOG for event in entry.history))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=[event.what for event in EVENTS])
+def test_every_row_of_the_history_says_before_the_first_version_without_it(event):
+    says("guides/mlx_history.md", '"Before" a version means that this version is the first without it.')
+    assert event.versions == CHANGED[event.threads]
+    assert re.fullmatch(r"(from \d+\.\d+\.\d+, )?before \d+\.\d+\.\d+|still in \d+\.\d+\.\d+", event.versions)
+    found = re.findall(r"[\d.]+", event.versions)
+    assert set(found) <= set(RELEASES.split())
+
+
+def test_no_page_says_until_a_version_of_mlx():
+    """The pages and the catalog say "before", where the first version without it stands."""
+    for path in pages("mlx_optimizers/**/*.py"):
+        assert not re.search(r"\b(until|up to)\s+(MLX\s+|version\s+)?\d+\.\d+", path.read_text("utf-8")), path
+
+
+def test_what_the_history_says_of_todays_mlx_is_so():
+    """ "Before 0.29.1", "before 0.32.0" and "before 0.32.3": fixed here; "still in 0.32.4": not yet."""
+    mx, theirs = require("mlx.core"), require("mlx.optimizers")
+    said = {
+        name: " ".join(getattr(theirs, name).__doc__.split()) for name in ("SGD", "AdaDelta", "Adam", "AdamW", "Lion")
+    }
+    assert "Default: ``0.01``" in said["AdamW"]
+    assert "Default: ``1e-6``" in said["AdaDelta"]
+    assert r"\sqrt{v_{t+1}} + \epsilon" in said["Adam"]
+    gradients = {"w": mx.array([1.0])}
+    theirs.SGD(0.1, weight_decay=0.5).apply_gradients(gradients, {"w": mx.array([1.0])})
+    assert gradients["w"].tolist() == [1.0]
+    assert r"v_{t+1} &= \mu v_t + (1 - \tau) g_t \\ w_{t+1} &= w_t - \lambda v_{t+1} Args" in said["SGD"]
+    assert r"c_{t + 1} &= " in said["Lion"]
+    assert r"\text{sign}(c_t)" in said["Lion"]
+
+
+# The dtypes of state, λ and result, in docs/guides/half_precision.md
+
+ONE = {
+    "SGD": {"momentum": 0.9},
+    "RMSprop": {"alpha": 0.0, "eps": 1e-30},
+    "Adagrad": {"eps": 1e-30},
+    "AdaDelta": {"rho": 1.0},
+    "Adam": {"betas": (0.0, 0.0), "eps": 0.0},
+    "AdamW": {"betas": (0.0, 0.0), "eps": 0.0, "weight_decay": 0.0},
+    "Adamax": {"betas": (0.0, 0.0), "eps": 0.0},
+    "Lion": {"betas": (0.0, 0.0)},
+}
+"""Hyperparameters under which the first step from w = 0 with g = −1 is λ."""
+
+ROUNDED = {"float32": 0.10000000149011612, "bfloat16": 0.10009765625, "float16": 0.0999755859375}
+"""0.1, rounded by hand to 24, 8 and 11 significant bits."""
+
+DTYPES = [(w, g) for w in ROUNDED for g in ROUNDED]
+
+
+def stepped(module, name, given, w, g, initial=False):
+    """Return the dtypes of the state and of the new parameter after one step, and the new parameter."""
+    mx = require("mlx.core")
+    with mx.stream(mx.cpu):
+        parameters, gradients = {"w": mx.array([0.0], getattr(mx, w))}, {"w": mx.array([-1.0], getattr(mx, g))}
+        optimizer = getattr(module, name)(0.1, **given)
+        if initial:
+            optimizer.init(parameters)
+        new = optimizer.apply_gradients(gradients, parameters)["w"]
+        (state,) = {str(slot.dtype) for slot in optimizer.state["w"].values()}
+        return state.removeprefix("mlx.core."), str(new.dtype).removeprefix("mlx.core."), new.item()
+
+
+@each_name
+def test_the_table_of_two_dtypes_holds_in_both_packages(name):
+    says("guides/half_precision.md", "So does MLX, where the gradient [has it too](#gradients-of-another-dtype).")
+    says("guides/half_precision.md", "So the results here are MLX's bits where parameter and gradient have one dtype.")
+    says("guides/coming_from.md", "Where a gradient has its parameter's dtype, the results are MLX's bits on the CPU")
+    says("guides/decisions.md", "It holds where a gradient has its parameter's dtype")
+    theirs = require("mlx.optimizers")
+    shown = {tuple(row[:2]): row[2:] for row in table("half_precision", "Gradients of another dtype")}
+    assert list(shown) == DTYPES
+    for (w, g), (state, after_init, rate, result, here) in shown.items():
+        got = stepped(theirs, name, ONE[name], w, g)
+        assert got[:2] == (state, result), (w, g)
+        assert got[2] == ROUNDED[rate], "the λ of MLX"
+        assert stepped(theirs, name, ONE[name], w, g, initial=True)[0] == after_init, (w, g)
+        for initial in (False, True):
+            assert stepped(mlx_optimizers, name, ONE[name], w, g, initial) == (here, here, ROUNDED[here])
+
+
+def test_mlxs_sgd_with_weight_decay_has_state_and_rate_in_the_dtype_of_the_result():
+    says(
+        "guides/half_precision.md", "it adds κw to the gradient first, so that state and λ get the dtype of the result."
+    )
+    theirs = require("mlx.optimizers")
+    for row in table("half_precision", "Gradients of another dtype"):
+        w, g, result = row[0], row[1], row[5]
+        got = stepped(theirs, "SGD", {"momentum": 0.9, "weight_decay": 0.5}, w, g)
+        assert got == (result, result, ROUNDED[result])
+
+
+# Hyperparameters out of range, in docs/guides/coming_from.md
+
+INFINITY, NAN = float("inf"), float("nan")
+OUTSIDE = {
+    AT_LEAST_0: ([-1.0], [INFINITY], [NAN]),
+    ABOVE_0: ([-1.0, 0.0], [INFINITY], [NAN]),
+    UP_TO_1: ([-1.0], [2.0, INFINITY], [NAN]),
+    PAIR_BELOW_1: ([(-0.1, 0.9), (0.9, -0.1)], [(1.0, 0.9), (0.9, 1.0), (0.9, INFINITY)], [(NAN, 0.9), (0.9, NAN)]),
+}
+"""Values below a range, above it, and NaN."""
+
+
+def answer(module, name, given):
+    """Tell when an optimizer says that a hyperparameter is out of range: "refused", "at the first step", "accepted"."""
+    mx = require("mlx.core")
+    try:
+        optimizer = getattr(module, name)(**{"learning_rate": 0.1, **given})
+    except ValueError:
+        return "refused"
+    try:
+        mx.eval(optimizer.apply_gradients({"w": mx.array([1.0])}, {"w": mx.array([1.0])}))
+    except ValueError:
+        return "at the first step"
+    return "accepted"
+
+
+def test_mlx_answers_to_numbers_out_of_range_as_the_table_says():
+    says(
+        "guides/coming_from.md",
+        f"This is what MLX {CHECKED['mlx']} does with numbers out of the ranges that hold here.",
+    )
+    theirs = require("mlx.optimizers")
+    shown = {}
+    for argument, names, *answers in table("coming_from", "Out of range"):
+        shown |= {(name, argument.strip("`")): answers for name in names.split(", ")}
+    expected = {
+        (name, argument): values
+        for name in EIGHT
+        for argument, values in EXPECTED[name].ranges.items()
+        if values in OUTSIDE
+    }
+    assert set(shown) == set(expected)
+    for (name, argument), answers in shown.items():
+        for values, said in zip(OUTSIDE[expected[name, argument]], answers, strict=True):
+            for value in values:
+                assert answer(theirs, name, {argument: value}) == said, (name, argument, value)
+                assert answer(mlx_optimizers, name, {argument: value}) == "refused", (name, argument, value)
+
+
+def test_what_differs_from_mlx_is_so_in_mlx():
+    """The rows on Lion, shapes, shared arrays, states and `mx.grad` in the table of what differs from MLX."""
+    for row in (
+        "| the sign of NaN in Lion | 0, so that w stays | NaN, so that it is seen |",
+        "| a gradient of another shape | broadcast | `ValueError` with both shapes and the path |",
+        "| one array under two paths | both get an array of their own | `ValueError` from `update` with both paths |",
+        "| a state without the parameters of a step | `KeyError`, or slots of zeros |",
+        "| `update` inside `mx.grad` | differentiated |",
+    ):
+        says("guides/coming_from.md", row)
+    mx, theirs = require("mlx.core"), require("mlx.optimizers")
+    with mx.stream(mx.cpu):
+        one, many = mx.ones(1), mx.ones(4)
+        assert theirs.Lion(0.5).apply_gradients({"w": mx.array([NAN])}, {"w": one})["w"].tolist() == [1.0]
+        assert theirs.SGD(0.5).apply_gradients({"w": one}, {"w": many})["w"].tolist() == [0.5] * 4
+        new = theirs.SGD(0.5).apply_gradients({"a": one, "b": 2 * one}, {"a": one, "b": one})
+        assert (new["a"].tolist(), new["b"].tolist()) == ([0.5], [0.0])
+        started = theirs.Adam(0.5)
+        started.init({"other": one})
+        with pytest.raises(KeyError):
+            started.apply_gradients({"w": one}, {"w": one})
+        loaded = theirs.Adam(0.5, betas=(0.5, 0.5))
+        loaded.state = started.state
+        loaded.apply_gradients({"w": one}, {"w": one})
+        assert loaded.state["w"]["m"].tolist() == [0.5], "from zeros"
+        moved = mx.grad(lambda g: theirs.SGD(0.5).apply_gradients({"w": g}, {"w": one})["w"].sum())
+        assert moved(one).tolist() == [-0.5]
+
+
+def test_nesterov_is_refused_by_both_and_the_number_of_betas_is_found_late_by_mlx():
+    says("guides/coming_from.md", "Both refuse Nesterov momentum without momentum, or with dampening.")
+    says("guides/coming_from.md", "is refused here, and raises a `ValueError` at the first step in MLX.")
+    theirs = require("mlx.optimizers")
+    for given in ({}, {"momentum": 0.9, "dampening": 0.5}):
+        for module in (theirs, mlx_optimizers):
+            assert answer(module, "SGD", {"nesterov": True, **given}) == "refused"
+    for name in ("Adam", "AdamW", "Adamax", "Lion"):
+        for betas in ((0.9,), (0.9, 0.9, 0.9)):
+            assert answer(theirs, name, {"betas": betas}) == "at the first step"
+            assert answer(mlx_optimizers, name, {"betas": betas}) == "refused"
+
+
+# What torch and this package keep, in docs/guides/coming_from.md
+
+
+def test_torchs_step_takes_at_most_a_closure_and_our_optimizer_keeps_hyperparameters_and_state():
+    says("guides/coming_from.md", "its `step()` takes neither, but at most a closure that evaluates the loss again.")
+    says(
+        "guides/coming_from.md",
+        "Here the optimizer keeps its hyperparameters and its state, the learning rate and the step",
+    )
+    parameters = inspect.signature(require("torch").optim.SGD.step).parameters
+    assert [(name, parameter.default) for name, parameter in parameters.items()][1:] == [("closure", None)]
+    optimizer, w = mlx_optimizers.SGD(0.5, momentum=0.25), np.float32([1.0])
+    optimizer.update({"w": w}, {"w": np.float32([1.0])})
+    assert (optimizer.momentum, optimizer.learning_rate, optimizer.step) == (0.25, 0.5, 1)
+    assert set(optimizer.state) == {"step", "learning_rate", "w"}
+    assert set(optimizer.state["w"]) == {"v"}
+
+
+# What other libraries compute, on the pages of the optimizers and in docs/guides/frameworks.md
+
+
+@pytest.fixture(scope="module")
+def keras():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "jax"))
+        yield require("keras")
+
+
+def test_a_change_of_the_learning_rate_never_reaches_old_gradients_in_keras(keras):
+    says("optimizers/sgd.md", "so that a change of the learning rate never reaches old gradients")
+    says("optimizers/sgd.md", "stops w here, but not in Keras")
+    w, ours = keras.Variable(np.float32([0.0])), np.float32([0.0])
+    theirs = keras.optimizers.SGD(0.5, momentum=0.5)
+    optimizer = mlx_optimizers.SGD(0.5, momentum=0.5)
+    found = []
+    for gradient, rate in ((1.0, 0.5), (0.0, 0.0), (0.0, 0.0)):
+        theirs.learning_rate = optimizer.learning_rate = rate
+        theirs.apply([keras.ops.convert_to_tensor(np.float32([gradient]))], [w])
+        optimizer.update(ours, np.float32([gradient]))
+        found.append((float(np.asarray(w)[0]), float(ours[0])))
+    assert found == [(-0.5, -0.5), (-0.75, -0.5), (-0.875, -0.5)]
+
+
+def test_nesterov_momentum_here_is_torchs_also_after_a_change_of_the_learning_rate():
+    says("optimizers/sgd.md", "Bengio rewrote it so that this point is the parameter.")
+    says("optimizers/sgd.md", "Here, as in torch, the learning rate is taken out of the velocity as well.")
+    says("optimizers/sgd.md", "Nesterov momentum in this form: Y. Bengio, N. Boulanger-Lewandowski and R. Pascanu")
+    says("optimizers/sgd.md", "arXiv:1212.0901, {cite:p}`bengio-2013`")
+    torch = require("torch")
+    w, velocity = torch.ones(1, requires_grad=True), 0.0
+    theirs = torch.optim.SGD([w], lr=0.5, momentum=0.5, nesterov=True)
+    optimizer, ours, bengio = mlx_optimizers.SGD(0.5, momentum=0.5, nesterov=True), np.float32([1.0]), 1.0
+    found = []
+    for rate in (0.5, 0.25, 0.25):  # the gradient of w²/2 is w
+        theirs.param_groups[0]["lr"] = optimizer.learning_rate = rate
+        w.grad = w.detach().clone()
+        theirs.step()
+        optimizer.update(ours, ours.copy())
+        bengio, velocity = bengio + 0.25 * velocity - 1.5 * rate * bengio, 0.5 * velocity - rate * bengio
+        found.append((w.item(), ours.item(), bengio))
+    assert found == [(0.25, 0.25, 0.25), (0.09375, 0.09375, 0.03125), (0.01171875, 0.01171875, -0.05859375)]
+
+
+def test_optax_has_a_switch_for_the_eps_of_rmsprop_and_keras_has_none(keras):
+    says("optimizers/rmsprop.md", "optax has a switch, `eps_in_sqrt=False`, which puts it outside, and Keras has none.")
+    optax, jnp = require("optax"), require("jax.numpy")
+    assert not any("sqrt" in name for name in inspect.signature(keras.optimizers.RMSprop).parameters)
+    w, g = jnp.zeros(1), jnp.full(1, 0.5)
+    moved = []
+    for switch in ({}, {"eps_in_sqrt": True}, {"eps_in_sqrt": False}):
+        rule = optax.rmsprop(1.0, decay=0.0, eps=0.75, **switch)
+        moved.append(float(rule.update(g, rule.init(w))[0][0]))
+    assert moved == [-0.5, -0.5, float(np.float32(-0.4))]  # ½/√(¼ + ¾) and ½/(½ + ¾)
+    variable = keras.Variable(np.float32([0.0]))
+    keras.optimizers.RMSprop(1.0, rho=0.0, epsilon=0.75).apply(
+        [keras.ops.convert_to_tensor(np.float32([0.5]))], [variable]
+    )
+    assert float(np.asarray(variable)[0]) == -0.5
+
+
+def test_the_decay_of_adamw_is_scaled_by_the_whole_learning_rate_in_every_library(keras):
+    says("optimizers/adamw.md", "In MLX, torch, optax and Keras it is scaled by the whole learning rate λ = ηα.")
+    mx, torch, optax, jnp = require("mlx.core"), require("torch"), require("optax"), require("jax.numpy")
+    new = require("mlx.optimizers").AdamW(0.25, weight_decay=0.5).apply_gradients({"w": mx.zeros(1)}, {"w": mx.ones(1)})
+    w = torch.ones(1, requires_grad=True)
+    w.grad = torch.zeros(1)
+    torch.optim.AdamW([w], lr=0.25, weight_decay=0.5).step()
+    rule = optax.adamw(0.25, weight_decay=0.5)
+    update = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.ones(1))[0]
+    variable = keras.Variable(np.float32([1.0]))
+    zero = keras.ops.convert_to_tensor(np.float32([0.0]))
+    keras.optimizers.AdamW(0.25, weight_decay=0.5).apply([zero], [variable])
+    assert [new["w"].item(), w.item(), 1 + float(update[0]), float(np.asarray(variable)[0])] == [0.875] * 4
+
+
+def test_some_optimizers_of_the_same_name_compute_the_documented_formula():
+    reports = {
+        library: json.loads((ROOT / "docs" / "reports" / f"{library}.json").read_text("utf-8"))["results"]
+        for library in ("torch", "optax", "keras")
+    }
+    held = {
+        (library, result["optimizer"]): result["formula"] == result["optimizer"]
+        for library, results in reports.items()
+        for result in results
+        if result["verdict"] == "conforms"
+    }
+    count = f"Of the {len(held)} in torch, optax and Keras that have the name of one of the eight, {sum(held.values())}"
+    says("guides/frameworks.md", f"{count} compute the documented formula.")
+    known = {(library, name) for library in reports for name in EIGHT if EXPECTED[name].claims[library] is not None}
+    assert set(held) == known
+    assert {pair for pair, same in held.items() if same} == {
+        (lib, one) for lib, one in known if EXPECTED[one].claims[lib] == one
+    }
+
+
+def test_the_sgd_of_optax_has_no_weight_decay_and_is_held_to_the_formula_in_a_chain():
+    says(
+        "results.md",
+        "`optax.sgd` has no weight decay, so the SGD of optax is a chain: `add_decayed_weights`, then `sgd`.",
+    )
+    optax, jnp = require("optax"), require("jax.numpy")
+    assert not any("decay" in name for name in inspect.signature(optax.sgd).parameters)
+    given = {"learning_rate": 0.5, "momentum": 0.0, "weight_decay": 0.5, "dampening": 0.0, "nesterov": False}
+    case = dataclasses.replace(matching(["SGD"])[0], hyperparameters=given)
+    rule = open_backend("optax").transformation(case)
+    chain = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.5))
+    w, g = jnp.ones(1), jnp.ones(1)
+    moved = [float(one.update(g, one.init(w), w)[0][0]) for one in (rule, chain)]
+    assert moved == [-0.75, -0.75]
+
+
+# Guides
+
+
+@each_name
+def test_each_module_computes_its_formula_in_two_ways_that_share_nothing(name):
+    says("guides/the_oracle.md", "Each optimizer module computes its formula in two ways.")
+    says("guides/the_oracle.md", "shares nothing with `rule`")
+    optimizer = getattr(mlx_optimizers, name)
+    assert {"rule", "exact"} <= set(vars(optimizer))
+    source = inspect.getsource(optimizer.exact).partition('"""')[2].partition('"""')[2]
+    assert not re.search(r"\bnp\.|\brule\b|coefficients", source)
+
+
+def test_an_mlx_module_is_trained_where_first_steps_says():
+    says("guides/first_steps.md", "[Optimizers](../optimizers.rst) trains one from end to end;")
+    says("guides/first_steps.md", "[Train on the digits](train_on_the_digits.md) does so with NumPy arrays.")
+    says("optimizers.rst", "class MLP(nn.Module)")
+    assert "mlx.nn" not in (ROOT / "docs" / "guides" / "train_on_the_digits.md").read_text("utf-8")
+
+
+def test_this_processor_computes_in_the_usual_mode():
+    says("guides/decisions.md", "in its usual mode, which rounds to nearest and flushes no subnormal number to zero.")
+    one, half = np.float32([1.0]), np.float32([2.0**-24])
+    assert [(one + half)[0], (one + 3 * half)[0]] == [1.0, 1.0 + 2.0**-22], "ties go to the even one"
+    assert (np.float32([2.0**-126]) * np.float32([2.0**-23]))[0] == 2.0**-149
+
+
+def test_the_sign_of_the_updated_momentum_is_called_signum():
+    (axis,) = (axis for axis in entry_of("Lion").axes if axis.name == "sign")
+    assert axis.meaning["momentum"].seen_in == "ports that mix Lion up with Signum"
+    formula, given = parse("Lion[sign=momentum]"), {"learning_rate": 1.0, "betas": (0.0, 0.5)}
+    steps = trajectory(formula, [0.0], [[1.0], [-0.25]], **given)  # m = ½, then ⅛; signSGD goes back to 0
+    assert [float(step.parameter.exact[0]) for step in steps] == [-1.0, -2.0]
