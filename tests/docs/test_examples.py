@@ -18,9 +18,10 @@ from tests.expected import EXPECTED
 
 EXAMPLES = {
     "README.md": 17,
+    "docs/guides/cannot_see.md": 14,
     "docs/guides/check_your_backend.md": 6,
     "docs/guides/check_your_port.md": 6,
-    "docs/guides/coming_from.md": 29,
+    "docs/guides/coming_from.md": 24,
     "docs/guides/first_steps.md": 24,
     "docs/guides/formulas.md": 7,
     "docs/guides/frameworks.md": 11,
@@ -28,8 +29,11 @@ EXAMPLES = {
     "docs/guides/interval.md": 10,
     "docs/guides/mlx_history.md": 6,
     "docs/guides/own_optimizer.md": 28,
+    "docs/guides/parameter_groups.md": 20,
     "docs/guides/platforms.md": 2,
+    "docs/guides/questions.md": 36,
     "docs/guides/read_a_failure.md": 6,
+    "docs/guides/save_and_resume.md": 45,
     "docs/guides/the_oracle.md": 22,
     "docs/guides/train_on_the_digits.md": 14,
     "docs/index.md": 10,
