@@ -4,8 +4,9 @@ The guide on the interval prints this table, and the tests read it: they count t
 of the model, have solvers prove that it stays inside, and change it to see the proofs fail.
 
 An order is a function of ``n``, the numbers in which it is evaluated. Arrays are ``n.w``, ``n.g``, ``n.m``, ``n.v``,
-``n.u``, ``n.a`` (any numerator), ``n.d`` (any positive denominator) and ``n.sign`` (of Lion's direction). Hyperparameters, ``n.beta``, ``n.rate``, ``n.kappa``, ``n.eps``, ``n.c1`` and ``n.c2``, are exact, and
-so is what is formed of them, until ``n.number`` rounds it into the format of the arrays. ``n.root`` takes either.
+``n.a`` (any numerator), ``n.d`` (any positive denominator) and ``n.sign`` (of Lion's direction). Hyperparameters are
+``n.beta``, ``n.rate``, ``n.kappa``, ``n.eps``, ``n.c1`` and ``n.c2``. They are exact, and so is what is formed of them,
+until ``n.number`` rounds it into the format of the arrays. ``n.root`` takes either.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ class Order:
         constant: How the guide writes C, the greatest ratio of its rounding errors to those of the model at slack 1, to
             first order.
         evaluate: The order.
+        programs: The key of the tests' programs in this order, by which the record has their steps.
     """
 
     name: str
     tex: str
     constant: str
     evaluate: Evaluated
+    programs: str
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ class Statement:
     """A statement of the formulas.
 
     Args:
+        theorem: The number of the theorem on its orders.
         tex: How the guide writes it.
         model: The model's own order.
         orders: The others.
     """
 
+    theorem: int
     tex: str
     model: Evaluated
     orders: tuple[Order, ...]
@@ -69,6 +74,7 @@ def _kept(n: Any) -> Any:
 
 STATEMENTS = (
     Statement(
+        9,
         "any",
         _mean,
         (
@@ -77,44 +83,57 @@ STATEMENTS = (
                 "fused multiply-add",
                 "1",
                 lambda n: n.fused(n.number(n.beta), n.m, n.number(1 - n.beta) * n.g),
+                "any FMA",
             ),
-            Order("intermediates in double", "intermediates in double", "1", lambda n: n.wide(_mean)),
+            Order(
+                "intermediates in double",
+                "intermediates in double",
+                "1",
+                lambda n: n.wide(_mean),
+                "double intermediates",
+            ),
         ),
     ),
     Statement(
+        10,
         r"$\lambda a/d$",
         lambda n: n.number(n.rate) * n.a / n.d,
         (
-            Order("λ(a/d)", r"$\lambda(a/d)$", "1", lambda n: n.number(n.rate) * (n.a / n.d)),
-            Order("a(λ/d)", r"$a(\lambda/d)$", "1", lambda n: n.a * (n.number(n.rate) / n.d)),
-            Order("a/(d/λ)", r"$a/(d/\lambda)$", "1", lambda n: n.a / (n.d / n.number(n.rate))),
+            Order("λ(a/d)", r"$\lambda(a/d)$", "1", lambda n: n.number(n.rate) * (n.a / n.d), "λ(a/d)"),
+            Order("a(λ/d)", r"$a(\lambda/d)$", "1", lambda n: n.a * (n.number(n.rate) / n.d), "a(λ/d)"),
+            Order("a/(d/λ)", r"$a/(d/\lambda)$", "1", lambda n: n.a / (n.d / n.number(n.rate)), "a/(d/λ)"),
             Order(
                 "λ(a·(1/d))",
                 r"$\lambda(a \cdot (1/d))$",
                 "4/3",
                 lambda n: n.number(n.rate) * (n.a * (n.number(1) / n.d)),
+                "a·(1/d)",
             ),
         ),
     ),
     Statement(
-        r"$\sqrt{u+\varepsilon}/\sqrt{v+\varepsilon} \cdot g$",
-        lambda n: n.root(n.u + n.number(n.eps)) / n.root(n.v + n.number(n.eps)) * n.g,
+        10,
+        r"$\sqrt{u+\varepsilon}/\sqrt{v+\varepsilon} \cdot g$",  # both roots are floats by then
+        lambda n: n.a / n.d * n.g,
         (
             Order(
-                "√(u+ε)·(g/√(v+ε))",
+                "√u·(g/√v)",
                 r"$\sqrt{u+\varepsilon} \cdot (g/\sqrt{v+\varepsilon})$",
                 "1",
-                lambda n: n.root(n.u + n.number(n.eps)) * (n.g / n.root(n.v + n.number(n.eps))),
+                lambda n: n.a * (n.g / n.d),
+                "√u·(g/√v)",
             ),
             Order(
-                "(√(u+ε)·g)/√(v+ε)",
+                "(√u·g)/√v",
                 r"$(\sqrt{u+\varepsilon} \cdot g)/\sqrt{v+\varepsilon}$",
                 "1",
-                lambda n: n.root(n.u + n.number(n.eps)) * n.g / n.root(n.v + n.number(n.eps)),
+                lambda n: n.a * n.g / n.d,
+                "(√u·g)/√v",
             ),
         ),
     ),
     Statement(
+        11,
         r"$\beta v + (1-\beta)g^2$",
         _square,
         (
@@ -123,10 +142,12 @@ STATEMENTS = (
                 r"$\beta v + ((1-\beta)g)g$",
                 "1",
                 lambda n: n.number(n.beta) * n.v + n.number(1 - n.beta) * n.g * n.g,
+                "((1−β)g)g",
             ),
         ),
     ),
     Statement(
+        11,
         r"$\beta m + (1-\beta)g$",
         _mean,
         (
@@ -135,10 +156,12 @@ STATEMENTS = (
                 r"$m + (1-\beta)(g - m)$",
                 r"$\max(4/3,\, 3/(4\beta))$",
                 lambda n: n.m + n.number(1 - n.beta) * (n.g - n.m),
+                "m, v by interpolation with β > 1/2",
             ),
         ),
     ),
     Statement(
+        11,
         r"$\beta v + (1-\beta)g^2$",
         _square,
         (
@@ -147,10 +170,12 @@ STATEMENTS = (
                 r"$v + (1-\beta)(g^2 - v)$",
                 r"$\max(5/4,\, 1/\beta - 2/3)$",
                 lambda n: n.v + n.number(1 - n.beta) * (n.g * n.g - n.v),
+                "m, v by interpolation with β > 1/2",
             ),
         ),
     ),
     Statement(
+        12,
         r"$w - \lambda\hat m/(\sqrt{\hat v} + \varepsilon)$",
         _corrected,
         (
@@ -164,6 +189,7 @@ STATEMENTS = (
                     * (n.m * n.number(1 / n.c1))
                     / (n.root(n.v * n.number(1 / n.c2)) + n.number(n.eps))
                 ),
+                "five ways of bias correction",
             ),
             Order(
                 "(λ/c₁)m/(√v/√c₂ + ε)",
@@ -172,28 +198,30 @@ STATEMENTS = (
                 lambda n: (
                     n.w - n.number(n.rate / n.c1) * n.m / (n.root(n.v) / n.number(n.root(n.c2)) + n.number(n.eps))
                 ),
+                "five ways of bias correction",
             ),
             Order(
                 "(λ√c₂/c₁)m/(√v + ε√c₂)",
                 r"$(\lambda\sqrt{c_2}/c_1)m/(\sqrt{v} + \varepsilon\sqrt{c_2})$",
                 "1",
                 lambda n: (
-                    n.w
-                    - n.number(n.rate * n.root(n.c2) / n.c1) * n.m / (n.root(n.v) + n.number(n.eps * n.root(n.c2)))
+                    n.w - n.number(n.rate * n.root(n.c2) / n.c1) * n.m / (n.root(n.v) + n.number(n.eps * n.root(n.c2)))
                 ),
+                "five ways of bias correction",
             ),
             Order(
                 "(λ/c₁)(m/(√v·(1/√c₂) + ε))",
                 r"$(\lambda/c_1)(m/(\sqrt{v} \cdot (1/\sqrt{c_2}) + \varepsilon))$",
                 "1",
                 lambda n: (
-                    n.w
-                    - n.number(n.rate / n.c1) * (n.m / (n.root(n.v) * n.number(1 / n.root(n.c2)) + n.number(n.eps)))
+                    n.w - n.number(n.rate / n.c1) * (n.m / (n.root(n.v) * n.number(1 / n.root(n.c2)) + n.number(n.eps)))
                 ),
+                "five ways of bias correction",
             ),
         ),
     ),
     Statement(
+        13,
         r"$(1-\lambda\kappa)w$",
         lambda n: _kept(n) * n.w,
         (
@@ -202,22 +230,26 @@ STATEMENTS = (
                 r"$1-\lambda\kappa$ in double",
                 "1",
                 lambda n: n.number(1 - n.rate * n.kappa) * n.w,
+                "1−λκ in double",
             ),
             Order(
                 "w − λκw",
                 r"$w - (\lambda\kappa)w$",
                 "1",
                 lambda n: n.w - n.number(n.rate) * n.number(n.kappa) * n.w,
+                "w − λκw",
             ),
             Order(
                 "w − λ(κw)",
                 r"$w - \lambda(\kappa w)$",
                 "1",
                 lambda n: n.w - n.number(n.rate) * (n.number(n.kappa) * n.w),
+                "w − λκw",
             ),
         ),
     ),
     Statement(
+        13,
         r"$(1-\lambda\kappa)w - \lambda a/d$",
         lambda n: _kept(n) * n.w - n.number(n.rate) * n.a / n.d,
         (
@@ -226,10 +258,12 @@ STATEMENTS = (
                 r"$w - \lambda(a/d + \kappa w)$",
                 "5/4",
                 lambda n: n.w - n.number(n.rate) * (n.a / n.d + n.number(n.kappa) * n.w),
+                "w − λ(x + κw)",
             ),
         ),
     ),
     Statement(
+        13,
         r"$(1-\lambda\kappa)w - \lambda\,\mathrm{sign}\,c$",
         lambda n: _kept(n) * n.w - n.number(n.rate) * n.sign,
         (
@@ -238,6 +272,7 @@ STATEMENTS = (
                 r"$w - \lambda(\mathrm{sign}\,c + \kappa w)$",
                 "4/3",
                 lambda n: n.w - n.number(n.rate) * (n.sign + n.number(n.kappa) * n.w),
+                "w − λ(x + κw)",
             ),
         ),
     ),

@@ -1,18 +1,18 @@
 r"""The claims of the guide on the interval, as statements about real numbers that a solver can decide.
 
-A claim holds when its hypotheses and the negation of its conclusion have no solution. Every number is symbolic: the model's roundoff u
-and its threshold η in the theorems on operations, IEEE's roundoff h in those on orders, so that a proof holds for every format at
-once and in all powers of h.
+A claim holds when its hypotheses and the negation of its conclusion have no solution. Every number is symbolic: the
+model's roundoff u and its threshold η in the theorems on operations, IEEE's roundoff h in those on orders, so that a
+proof holds for every format at once, and in all powers of h.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from z3 import And, ArithRef, BoolRef, If, Or, Q, Real, Reals, RealVal
+from z3 import And, ArithRef, BoolRef, If, Q, Real, Reals, RealVal
 
 from docs._ext.orders import STATEMENTS, Order, Statement
 
@@ -61,57 +61,67 @@ def operations() -> Iterator[Claim]:
     two = (*one, s >= 0, size(yh - y) <= s)
     rounded = (u >= 0, eta >= 0, size(zh - z) <= q, size(f - zh) <= u * size(zh) + eta)
 
-    yield Claim("1", "one rounding of what is off by q", rounded, size(f - z) <= q + u * (size(z) + q) + eta)
-    yield Claim("1", "one rounding, by |z| alone", rounded, size(f - z) <= q + u * size(z) + eta, holds=False)
-    yield Claim("1", "sum", two, size((xh + yh) - (x + y)) <= r + s)
-    yield Claim("1", "difference", two, size((xh - yh) - (x - y)) <= r + s)
-    yield Claim("1", "sum by the larger radius", two, size((xh + yh) - (x + y)) <= larger(r, s), holds=False)
+    yield Claim(1, "one rounding of what is off by q", rounded, size(f - z) <= q + u * (size(z) + q) + eta)
+    yield Claim(1, "one rounding, by |z| alone", rounded, size(f - z) <= q + u * size(z) + eta, holds=False)
+    yield Claim(1, "sum", two, size((xh + yh) - (x + y)) <= r + s)
+    yield Claim(1, "difference", two, size((xh - yh) - (x - y)) <= r + s)
+    yield Claim(1, "sum by the larger radius", two, size((xh + yh) - (x + y)) <= larger(r, s), holds=False)
     product = size(x) * s + size(y) * r + r * s
-    yield Claim("2", "product", two, size(xh * yh - x * y) <= product)
-    yield Claim("2", "product without rs", two, size(xh * yh - x * y) <= size(x) * s + size(y) * r, holds=False)
+    yield Claim(2, "product", two, size(xh * yh - x * y) <= product)
+    yield Claim(2, "product without rs", two, size(xh * yh - x * y) <= size(x) * s + size(y) * r, holds=False)
 
     ratio, ratioh = Reals("ratio ratioh")
     ratios = (*two, size(y) > s, ratio * y == x, ratioh * yh == xh)
-    yield Claim("3", "quotient", ratios, size(ratioh - ratio) * (size(y) - s) <= r + size(ratio) * s)
-    yield Claim("3", "quotient by |y|", ratios, size(ratioh - ratio) * size(y) <= r + size(ratio) * s, holds=False)
+    yield Claim(3, "quotient", ratios, size(ratioh - ratio) * (size(y) - s) <= r + size(ratio) * s)
+    yield Claim(3, "quotient by |y|", ratios, size(ratioh - ratio) * size(y) <= r + size(ratio) * s, holds=False)
 
     a, b, c, d = Reals("a b c d")
     roots = (*one, a >= 0, a * a == x, c >= 0, c * c == xh)
     inner = (*roots, x > r, b >= 0, b * b == x - r)
     outer = (*roots, x <= r, b >= 0, b * b == x + r)
-    yield Claim("4", "root, x > r", inner, size(c - a) <= a - b)
-    yield Claim("4", "root, x ≤ r", outer, size(c - a) <= larger(a, Q(1004, 1000) * b - a))
-    yield Claim("4", "root by the outer end", (*inner, d >= 0, d * d == x + r), size(c - a) <= d - a, holds=False)
+    yield Claim(4, "root, x > r", inner, size(c - a) <= a - b)
+    yield Claim(4, "root, x ≤ r", outer, size(c - a) <= larger(a, Q(1004, 1000) * b - a))
+    yield Claim(4, "root by the outer end", (*inner, d >= 0, d * d == x + r), size(c - a) <= d - a, holds=False)
 
-    yield Claim("5", "absolute value", one, size(size(xh) - size(x)) <= r)
-    yield Claim("5", "maximum", two, size(larger(xh, yh) - larger(x, y)) <= larger(r, s))
-    yield Claim("5", "sum with an exact zero", (*two, y == 0, s == 0), size((xh + yh) - (x + y)) <= r)
-    yield Claim("5", "product with an exact zero", (*two, y == 0, s == 0), xh * yh == x * y)
+    yield Claim(5, "absolute value", one, size(size(xh) - size(x)) <= r)
+    yield Claim(5, "maximum", two, size(larger(xh, yh) - larger(x, y)) <= larger(r, s))
+    yield Claim(5, "sum with an exact zero", (*two, y == 0, s == 0), size((xh + yh) - (x + y)) <= r)
+    yield Claim(5, "product with an exact zero", (*two, y == 0, s == 0), xh * yh == x * y)
     sign, signh = (If(t > 0, RealVal(1), If(t < 0, RealVal(-1), RealVal(0))) for t in (x, xh))
-    yield Claim("5", "sign without a zero", (*one, size(x) > r), signh == sign)
-    yield Claim("5", "sign with a zero", one, size(signh) <= 1)
-    yield Claim("5", "sign at the end of a ball", (*one, size(x) >= r, x != 0), signh == sign, holds=False)
+    yield Claim(5, "sign without a zero", (*one, size(x) > r), signh == sign)
+    yield Claim(5, "sign with a zero", one, size(signh) <= 1)
+    yield Claim(5, "sign at the end of a ball", (*one, size(x) >= r, x != 0), signh == sign, holds=False)
 
     h, p, t = Reals("h p t")
     slack = (h > 0, h <= COARSEST, u == SLACK * h)
-    yield Claim("6", "coefficient", (*slack, eta >= 0, size(f - x) <= h * size(x) + eta / SLACK), size(f - x) <= u * size(x) + eta)
+    yield Claim(
+        6, "coefficient", (*slack, eta >= 0, size(f - x) <= h * size(x) + eta / SLACK), size(f - x) <= u * size(x) + eta
+    )
     # β̂ᵗ is p times βᵗ; one more product brings the rounding of β and its own
     e1, e2 = Reals("e1 e2")
     power = (*slack, t >= 1, t * u <= Q(1, 5), size(p - 1) <= 2 * t * u, size(e1) <= h, size(e2) <= h)
-    yield Claim("6", "power, the first", (*slack, size(e1) <= h), size((1 + e1) - 1) <= 2 * u)
-    yield Claim("6", "power, one more", power, size(p * (1 + e1) * (1 + e2) - 1) <= 2 * (t + 1) * u)
-    yield Claim("6", "power by 4/3 tu", power, size(p * (1 + e1) * (1 + e2) - 1) <= Q(4, 3) * (t + 1) * u, holds=False)
+    yield Claim(6, "power, the first", (*slack, size(e1) <= h), size((1 + e1) - 1) <= 2 * u)
+    yield Claim(6, "power, one more", power, size(p * (1 + e1) * (1 + e2) - 1) <= 2 * (t + 1) * u)
+    yield Claim(6, "power by 4/3 tu", power, size(p * (1 + e1) * (1 + e2) - 1) <= Q(4, 3) * (t + 1) * u, holds=False)
     low = (a > 0, a * a == x, r >= 0, b >= 0, b * b == If(x > r, x - r, RealVal(0)), c >= 0, c * c == x + r)
-    yield Claim("6", "root of a coefficient", low, r / (a + b) >= If(x > r, a - b, larger(a, Q(1004, 1000) * c - a)))
+    yield Claim(6, "root of a coefficient", low, r / (a + b) >= If(x > r, a - b, larger(a, Q(1004, 1000) * c - a)))
 
     rz = Real("rz")
     fused = (*two, rz >= 0, size(zh - z) <= rz)
-    yield Claim("9", "fused multiply-add", fused, size((xh * yh + zh) - (x * y + z)) <= product + rz)
+    yield Claim(9, "fused multiply-add", fused, size((xh * yh + zh) - (x * y + z)) <= product + rz)
     k, eta2 = Reals("k eta2")
-    twice = (h > 0, h <= COARSEST, eta2 >= 0, size(k - z) <= h / 8 * size(z) + eta2 / 8, size(f - k) <= h * size(k) + eta2)
-    yield Claim("9", "rounded twice, first to three bits more", twice, size(f - z) <= SLACK * h * size(z) + SLACK * eta2)
+    twice = (
+        h > 0,
+        h <= COARSEST,
+        eta2 >= 0,
+        size(k - z) <= h / 8 * size(z) + eta2 / 8,
+        size(f - k) <= h * size(k) + eta2,
+    )
+    yield Claim(9, "rounded twice, first to three bits more", twice, size(f - z) <= SLACK * h * size(z) + SLACK * eta2)
     same = (*twice[:3], size(k - z) <= h * size(z) + eta2, twice[-1])
-    yield Claim("9", "rounded twice to the same format", same, size(f - z) <= SLACK * h * size(z) + SLACK * eta2, holds=False)
+    yield Claim(
+        9, "rounded twice to the same format", same, size(f - z) <= SLACK * h * size(z) + SLACK * eta2, holds=False
+    )
 
 
 # ---------------------------------------------------------------- inclusion: theorem 7
@@ -120,7 +130,7 @@ def operations() -> Iterator[Claim]:
 def inclusion() -> Iterator[Claim]:
     """Theorem 7: a part of a ball gives a part of the result. A part (xh, r1) of (x, r) has |xh − x| + r1 ≤ r."""
     x, y, r, s, xh, yh, r1, s1, u, eta = Reals("x y r s xh yh r1 s1 u eta")
-    z, zh, q, q1, Z, Z1 = Reals("z zh q q1 Z Z1")
+    z, zh, q, q1, ratio, ratio1 = Reals("z zh q q1 ratio ratio1")
     model = (u >= 0, u <= Q(1, 8), eta >= 0)
     part = (r >= 0, s >= 0, r1 >= 0, s1 >= 0, size(xh - x) + r1 <= r, size(yh - y) + s1 <= s)
 
@@ -128,33 +138,36 @@ def inclusion() -> Iterator[Claim]:
         return q + u * (size(z) + q) + eta
 
     products = size(xh) * s1 + size(yh) * r1 + r1 * s1, size(x) * s + size(y) * r + r * s
-    yield Claim("7", "sum", part, size((xh + yh) - (x + y)) + (r1 + s1) <= r + s)
-    yield Claim("7", "difference", part, size((xh - yh) - (x - y)) + (r1 + s1) <= r + s)
-    yield Claim("7", "product", part, size(xh * yh - x * y) + products[0] <= products[1])
-    ratios = (size(y) > s, size(yh) > s1, Z * y == x, Z1 * yh == xh)
-    radii = (q * (size(y) - s) == r + size(Z) * s, q1 * (size(yh) - s1) == r1 + size(Z1) * s1)
-    yield Claim("7", "quotient", (*part, *ratios, *radii), size(Z1 - Z) + q1 <= q)
-    yield Claim("7", "quotient: the part's divisor is not zero", (*part, size(y) > s), size(yh) > s1)
-    yield Claim("7", "rounding", (*model, q >= 0, q1 >= 0, size(zh - z) + q1 <= q), size(zh - z) + ball(zh, q1) <= ball(z, q))
+    yield Claim(7, "sum", part, size((xh + yh) - (x + y)) + (r1 + s1) <= r + s)
+    yield Claim(7, "difference", part, size((xh - yh) - (x - y)) + (r1 + s1) <= r + s)
+    yield Claim(7, "product", part, size(xh * yh - x * y) + products[0] <= products[1])
+    ratios = (size(y) > s, size(yh) > s1, ratio * y == x, ratio1 * yh == xh)
+    radii = (q * (size(y) - s) == r + size(ratio) * s, q1 * (size(yh) - s1) == r1 + size(ratio1) * s1)
+    yield Claim(7, "quotient", (*part, *ratios, *radii), size(ratio1 - ratio) + q1 <= q)
+    yield Claim(7, "quotient: the part's divisor is not zero", (*part, size(y) > s), size(yh) > s1)
+    yield Claim(
+        7, "rounding", (*model, q >= 0, q1 >= 0, size(zh - z) + q1 <= q), size(zh - z) + ball(zh, q1) <= ball(z, q)
+    )
 
     a, b, c, d, e = Reals("a b c d e")
     parts = (r >= 0, r1 >= 0, size(xh - x) + r1 <= r)
     roots = (a >= 0, a * a == x, c >= 0, c * c == xh, d >= 0, d * d == xh - r1)
     inner = (*parts, x > r, xh > r1, *roots, b >= 0, b * b == x - r)
-    yield Claim("7", "root, x > r", inner, size(c - a) + (c - d) <= a - b)
-    yield Claim("7", "root, x > r: the part is of this kind", (*parts, x > r), xh > r1)
+    yield Claim(7, "root, x > r", inner, size(c - a) + (c - d) <= a - b)
+    yield Claim(7, "root, x > r: the part is of this kind", (*parts, x > r), xh > r1)
     outer = (*parts, x >= 0, x <= r, xh >= r1, *roots, e >= 0, e * e == x + r)
     need = size(c - a) + (c - d)
     narrow = (*outer, 8 * r1 <= xh)
-    yield Claim("7", "root, x ≤ r, parts with 8r' ≤ x̂", narrow, need <= larger(a, Q(1004, 1000) * e - a))
-    yield Claim("7", "root, x ≤ r, with 1.003", narrow, need <= larger(a, Q(1003, 1000) * e - a), holds=False)
-    yield Claim("7", "root, x ≤ r, all parts with r' ≤ x̂", outer, need <= larger(a, Q(1004, 1000) * e - a), holds=False)
+    yield Claim(7, "root, x ≤ r, parts with 8r' ≤ x̂", narrow, need <= larger(a, Q(1004, 1000) * e - a))
+    yield Claim(7, "root, x ≤ r, with 1.003", narrow, need <= larger(a, Q(1003, 1000) * e - a), holds=False)
+    yield Claim(7, "root, x ≤ r, all parts with r' ≤ x̂", outer, need <= larger(a, Q(1004, 1000) * e - a), holds=False)
 
 
 # ---------------------------------------------------------------- orders: theorems 10 to 13
 #
-# An order's errors are bounded by theorems 1 to 4 with IEEE's h for u, and so are the model's with the slack. Nothing underflows, so that
-# both bounds scale with the data: what can be 1 by a choice of units is 1 here. Bounds are continuous, so w ≠ 0 stands for w = 0 too.
+# An order's errors are bounded by theorems 1 to 4 with IEEE's h for u, and the model's radius has the slack. Nothing
+# underflows, so that both scale with the data: what can be 1 by a choice of units is 1 here. Both are continuous, so
+# that w ≠ 0 stands for w = 0 too.
 
 
 class Bounded:
@@ -228,7 +241,7 @@ class Ratio:
 
 
 class Relative:
-    """The bound of the relative error of a value; in a sum of two positive numbers, ``share`` is the part of the first."""
+    """The bound of the relative error of a value, which is the part ``share`` of the positive sums that it begins."""
 
     def __init__(self, context: Relatives, bound: Ratio, share: ArithRef | None = None) -> None:
         self.context, self.bound, self.share = context, bound, share
@@ -252,14 +265,14 @@ class Relative:
 
 
 class Parameter:
-    """w, from which a step is taken; by theorem 7 the step alone matters."""
+    """w, from which a step is taken: the bound of the step decides."""
 
     def __sub__(self, step: Relative) -> Relative:
         return step
 
 
 class Unit:
-    """An exact coefficient: relative errors do not depend on it."""
+    """An exact coefficient, on which relative errors do not depend."""
 
     def root(self) -> Unit:
         return self
@@ -273,11 +286,11 @@ class Unit:
 class Relatives:
     """The numbers of a statement of products, quotients, roots and sums of positive numbers."""
 
-    def __init__(self, unit: ArithRef, shares: dict[str, ArithRef], radii: dict[str, ArithRef], *, upper: bool) -> None:
+    def __init__(self, unit: ArithRef, share: ArithRef, radii: dict[str, ArithRef], *, upper: bool) -> None:
         self.unit, self.upper, self.divisors = Ratio(unit), upper, []
         self.w = Parameter()
-        for name in "agmuvd":
-            setattr(self, name, Relative(self, Ratio(radii.get(name, 0)), shares.get(name)))
+        for name in "agmvd":
+            setattr(self, name, Relative(self, Ratio(radii.get(name, 0)), share))
         self.beta = self.rate = self.eps = self.c1 = self.c2 = Unit()
 
     def number(self, c: Any) -> Relative:
@@ -288,59 +301,111 @@ class Relatives:
         return x.root()
 
 
-h, beta, kappa, g, v, a, s, t, p, q = Reals("h beta kappa g v a s t p q")
+class Values:
+    """The numbers of a statement in real arithmetic; each root is a number of its own, with its square."""
+
+    def __init__(self) -> None:
+        self.roots: list[BoolRef] = []
+        for name in ("w", "g", "m", "v", "a", "d", "sign", "beta", "rate", "kappa", "eps", "c1", "c2"):
+            setattr(self, name, Real(name))
+
+    @staticmethod
+    def number(x: Any) -> ArithRef:
+        return RealVal(x) if isinstance(x, int) else x
+
+    def root(self, x: ArithRef) -> ArithRef:
+        root = Real(f"root{len(self.roots)}")
+        self.roots.append(And(root >= 0, root * root == x))
+        return root
+
+
+h, beta, kappa, g, v, a, s, p, q, c = Reals("h beta kappa g v a s p q c")
 ONE = RealVal(1)
 FORMAT = (h > 0, h <= COARSEST)
 DECAY = (kappa > 0, kappa <= Q(1, 5))
-POLYNOMIAL: dict[str, Any] = {
-    r"$\beta v + (1-\beta)g^2$": (dict(v=v, g=ONE), dict(beta=beta), (beta >= Q(11, 20), beta < 1, v >= 0)),
-    r"$\beta m + (1-\beta)g$": (dict(m=ONE, g=g), dict(beta=beta), (beta >= Q(9, 16), beta < 1)),
-    r"$(1-\lambda\kappa)w$": (dict(w=ONE), dict(rate=ONE, kappa=kappa), DECAY),
-    r"$(1-\lambda\kappa)w - \lambda a/d$": (dict(w=ONE, a=a, d=ONE), dict(rate=ONE, kappa=kappa), DECAY),
-    r"$(1-\lambda\kappa)w - \lambda\,\mathrm{sign}\,c$": (dict(w=ONE, sign=a), dict(rate=ONE, kappa=kappa), DECAY),
+MEAN, SQUARE = r"$\beta m + (1-\beta)g$", r"$\beta v + (1-\beta)g^2$"
+POLYNOMIAL: dict[str, tuple[dict[str, ArithRef], dict[str, ArithRef], tuple[BoolRef, ...]]] = {
+    SQUARE: ({"v": v, "g": ONE}, {"beta": beta}, (beta >= Q(12, 23), beta < 1, v >= 0)),
+    MEAN: ({"m": ONE, "g": g}, {"beta": beta}, (beta >= Q(9, 16), beta < 1)),
+    r"$(1-\lambda\kappa)w$": ({"w": ONE}, {"rate": ONE, "kappa": kappa}, DECAY),
+    r"$(1-\lambda\kappa)w - \lambda a/d$": ({"w": ONE, "a": a, "d": ONE}, {"rate": ONE, "kappa": kappa}, DECAY),
+    r"$(1-\lambda\kappa)w - \lambda\,\mathrm{sign}\,c$": ({"w": ONE, "sign": a}, {"rate": ONE, "kappa": kappa}, DECAY),
 }
-RELATIVE: dict[str, Any] = {
-    r"$\lambda a/d$": ({}, dict(a=p, d=q), (p >= 0, q >= 0, p <= Q(1, 2), q <= Q(1, 8))),
-    r"$\sqrt{u+\varepsilon}/\sqrt{v+\varepsilon} \cdot g$": (dict(u=s, v=t), {}, (s >= 0, s <= 1, t >= 0, t <= 1)),
-    r"$w - \lambda\hat m/(\sqrt{\hat v} + \varepsilon)$": (dict(v=s), {}, (s >= 0, s <= 1)),
-}
+"""By statement: its arrays, its exact numbers, and their domain."""
 
 
-def constant(tex: str, beta: Any) -> ArithRef:
-    """A constant of the guide's table, as a number of the solver."""
-    match tex.strip("$"):
-        case r"\max(4/3,\, 3/(4\beta))":
-            return Q(4, 3)
-        case r"\max(5/4,\, 1/\beta - 2/3)":
-            return Q(5, 4)
-    top, _, bottom = tex.strip("$").partition("/")
+def constant(text: str) -> ArithRef:
+    """A constant of the guide's table, where β is not near 1/2."""
+    known = {r"$\max(4/3,\, 3/(4\beta))$": "4/3", r"$\max(5/4,\, 1/\beta - 2/3)$": "5/4"}
+    top, _, bottom = known.get(text, text).partition("/")
     return Q(int(top), int(bottom or 1))
 
-def orders():
+
+def same(statement: Statement, order: Order) -> Claim:
+    """Claim that an order is the formula in real arithmetic."""
+    n = Values()
+    one, other = statement.model(n), order.evaluate(n)
+    positive = (x > 0 for x in (n.d, n.rate, n.kappa, n.eps, n.c1, n.c2))
+    return Claim(statement.theorem, "is the formula", (*positive, n.v >= 0, *n.roots), one == other, order.name)
+
+
+def polynomial(statement: Statement, order: Order) -> Iterator[Claim]:
+    """Claim that a sum of products stays inside."""
+    arrays, exact, domain = POLYNOMIAL[statement.tex]
+
+    def inside(name: str, slack: ArithRef, domain: tuple[BoolRef, ...] = domain, *, holds: bool = True) -> Claim:
+        other = order.evaluate(Numbers(h, arrays, exact)).radius
+        radius = statement.model(Numbers(slack * h, arrays, exact)).radius
+        return Claim(statement.theorem, name, (*FORMAT, *domain), other <= radius, order.name, holds)
+
+    yield from at_slacks(order, inside)
+    if order.name == "m by interpolation":
+        near = (beta > Q(1, 2), beta <= Q(9, 16), 4 * beta * c == 3)
+        yield inside("at slack C + 32h, 1/2 < β ≤ 9/16", c + 32 * h, near)
+        yield inside("at slack 3/2, β = 1/4", SLACK, (beta == Q(1, 4),), holds=False)
+    if order.name == "v by interpolation":
+        near = (beta > Q(1, 2), beta <= Q(12, 23), v >= 0, beta * c == 1 - Q(2, 3) * beta)
+        yield inside("at slack C + 32h, 1/2 < β ≤ 12/23", c + 32 * h, near)
+
+
+def relative(statement: Statement, order: Order) -> Iterator[Claim]:
+    """Claim that a product of quotients stays inside. Numerators and divisors may be off themselves, by p and q."""
+    radii = {"a": p, "d": q}
+
+    def inside(name: str, slack: ArithRef, *, holds: bool = True) -> Claim:
+        at_slack = slack is SLACK
+        off = (p >= 0, q >= 0, p <= Q(1, 2), q <= Q(1, 8)) if at_slack else (p >= 0, q >= 0, p <= 16 * h, q <= 16 * h)
+        program, granted = Relatives(h, s, radii, upper=True), Relatives(slack * h, s, radii, upper=False)
+        other, bound = order.evaluate(program).bound, statement.model(granted).bound
+        divisors = And(*(x.n > 0 for x in program.divisors + granted.divisors))
+        hypotheses = (*FORMAT, s >= 0, s <= 1, *off)
+        conclusion = And(divisors, other.n * bound.d <= bound.n * other.d)
+        return Claim(statement.theorem, name, hypotheses, conclusion, order.name, holds)
+
+    yield from at_slacks(order, inside)
+
+
+def at_slacks(order: Order, inside: Callable[..., Claim]) -> Iterator[Claim]:
+    yield inside("at slack 3/2", SLACK)
+    yield inside("at slack C + 32h", constant(order.constant) + 32 * h)
+    if order.constant != "1":  # otherwise an order may round less than the model
+        yield inside("at slack C − 1/100", constant(order.constant) - Q(1, 100), holds=False)
+
+
+def orders() -> Iterator[Claim]:
+    """Theorems 10 to 13: every order of the table is the formula, and stays inside."""
+    t, b = Reals("t b")
+    lemma = (t >= 0, t <= 1, b >= 0, b * b == 1 - t)
+    yield Claim(12, "t/2 ≤ 1 − √(1 − t)", lemma, t / 2 <= 1 - b)
+    yield Claim(12, "1 − √(1 − t) ≤ t/(2 − t)", lemma, (1 - b) * (2 - t) <= t)
+    yield Claim(12, "1 − √(1 − t) ≤ t/2", lemma, 1 - b <= t / 2, holds=False)
     for statement in STATEMENTS:
-        if statement.tex in POLYNOMIAL:
-            arrays, exact, domain = POLYNOMIAL[statement.tex]
+        if statement.theorem > 9:
             for order in statement.orders:
-                def go(unit, name):
-                    o=order.evaluate(Numbers(h, arrays, exact))
-                    mo=statement.model(Numbers(unit, arrays, exact))
-                    return Claim("11", name, (*FORMAT, *domain), o.radius<=mo.radius, order.name)
-                yield go(SLACK*h, "at slack 3/2")
-                C=constant(order.constant,beta)
-                yield go((C + 32*h) * h, "at slack C + 32h")
-                yield go((C + 8*h) * h, "at slack C + 8h")
-                yield go((C - Q(1,100)) * h, "at slack C-")
-        elif statement.tex in RELATIVE:
-            shares, radii, domain = RELATIVE[statement.tex]
-            for order in statement.orders:
-                def go(unit, name):
-                    cp=Relatives(h, shares, radii, upper=True); cm=Relatives(unit, shares, radii, upper=False)
-                    o=order.evaluate(cp).bound; mo=statement.model(cm).bound
-                    D=(*FORMAT, *domain)
-                    yield Claim("10", name+" positive", D, And(*(x.n>0 for x in cp.divisors+cm.divisors)), order.name)
-                    yield Claim("10", name, D, o.n*mo.d<=mo.n*o.d, order.name)
-                yield from go(SLACK*h, "at slack 3/2")
-                C=constant(order.constant,beta)
-                yield from go((C + 32*h) * h, "at slack C + 32h")
-                yield from go((C + 8*h) * h, "at slack C + 8h")
-                yield from go((C - Q(1,100)) * h, "at slack C-")
+                yield same(statement, order)
+                yield from (polynomial if statement.tex in POLYNOMIAL else relative)(statement, order)
+
+
+def claims() -> list[Claim]:
+    """All claims, those that must be refuted too."""
+    return list(itertools.chain(operations(), inclusion(), orders()))
