@@ -33,6 +33,7 @@ extensions = [
     "myst_parser",
     "optimizer_page",
     "performance",
+    "proved",
     "site_checks",
     "source_pages",
     "sphinx.ext.autodoc",

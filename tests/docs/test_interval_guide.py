@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from docs._ext.orders import STATEMENTS
 from mlx_optimizers.oracle import Ball, Double, Rounded, format_of
 from tests.conformance.test_right_programs import size
 from tests.docs.copies import ROOT
@@ -46,93 +47,6 @@ class Term:
         return Term(z, self.error / (2 * z) + z)
 
 
-def given(c):
-    """A coefficient, rounded into the format once."""
-    return Term(c, abs(c))
-
-
-def formed(c):
-    """A coefficient formed in double precision, then rounded once."""
-    return given(c)
-
-
-ONE = Term(1.0)
-
-
-def fma(a, b, c):
-    z = a.value * b.value + c.value
-    return Term(z, abs(a.value) * b.error + abs(b.value) * a.error + c.error + abs(z))
-
-
-def last_alone(value):
-    """Double precision throughout and one rounding at the end."""
-    return Term(value, abs(value))
-
-
-def mean(h, x):
-    return given(h.beta) * h.m + formed(1 - h.beta) * x
-
-
-def divided(h):
-    return given(h.rate) * h.a / h.d
-
-
-def model_corrected(h):
-    first, second = h.m / formed(h.c1), h.v / formed(h.c2)
-    return h.w - given(h.rate) * first / (second.root() + given(h.eps))
-
-
-def decayed(h, x):
-    factor = ONE - given(h.rate) * given(h.kappa)
-    return factor * h.w - x
-
-
-MODEL: dict[str, Callable] = {
-    r"any": lambda h: mean(h, h.g),
-    r"\lambda a/d": divided,
-    r"\sqrt{u+\varepsilon}/\sqrt{v+\varepsilon} \cdot g": lambda h: h.u.root() / h.v.root() * h.g,
-    r"\beta v + (1-\beta)g^2": lambda h: given(h.beta) * h.v + formed(1 - h.beta) * (h.g * h.g),
-    r"\beta m + (1-\beta)g": lambda h: mean(h, h.g),
-    r"w - \lambda\hat m/(\sqrt{\hat v} + \varepsilon)": model_corrected,
-    r"(1-\lambda\kappa)w - \lambda x": lambda h: decayed(h, given(h.rate) * h.m / h.d),
-    r"(1-\lambda\kappa)w - \lambda\,\mathrm{sign}\,c": lambda h: decayed(h, given(h.rate) * h.sign),
-}
-ORDERS: dict[str, Callable] = {
-    "fused multiply-add": lambda h: fma(given(h.beta), h.m, formed(1 - h.beta) * h.g),
-    "intermediates in double": lambda h: last_alone(h.beta * h.m.value + (1 - h.beta) * h.g.value),
-    r"\lambda(a/d)": lambda h: given(h.rate) * (h.a / h.d),
-    r"a(\lambda/d)": lambda h: h.a * (given(h.rate) / h.d),
-    r"a/(d/\lambda)": lambda h: h.a / (h.d / given(h.rate)),
-    r"\lambda(a \cdot (1/d))": lambda h: given(h.rate) * (h.a * (ONE / h.d)),
-    r"\sqrt{u+\varepsilon} \cdot (g/\sqrt{v+\varepsilon})": lambda h: h.u.root() * (h.g / h.v.root()),
-    r"(\sqrt{u+\varepsilon} \cdot g)/\sqrt{v+\varepsilon}": lambda h: h.u.root() * h.g / h.v.root(),
-    r"\beta v + ((1-\beta)g)g": lambda h: given(h.beta) * h.v + formed(1 - h.beta) * h.g * h.g,
-    r"m + (1-\beta)(g - m)": lambda h: h.m + formed(1 - h.beta) * (h.g - h.m),
-    r"v + (1-\beta)(g^2 - v)": lambda h: h.v + formed(1 - h.beta) * (h.g * h.g - h.v),
-    "m/c_1 and v/c_2 by their inverses": lambda h: (
-        h.w - given(h.rate) * (h.m * formed(1 / h.c1)) / ((h.v * formed(1 / h.c2)).root() + given(h.eps))
-    ),
-    r"(\lambda/c_1)m/(\sqrt{v}/\sqrt{c_2} + \varepsilon)": lambda h: (
-        h.w - formed(h.rate / h.c1) * h.m / (h.v.root() / formed(np.sqrt(h.c2)) + given(h.eps))
-    ),
-    r"(\lambda\sqrt{c_2}/c_1)m/(\sqrt{v} + \varepsilon\sqrt{c_2})": lambda h: (
-        h.w - formed(h.rate * np.sqrt(h.c2) / h.c1) * h.m / (h.v.root() + formed(h.eps * np.sqrt(h.c2)))
-    ),
-    r"(\lambda/c_1)(m/(\sqrt{v} \cdot (1/\sqrt{c_2}) + \varepsilon))": lambda h: (
-        h.w - formed(h.rate / h.c1) * (h.m / (h.v.root() * formed(1 / np.sqrt(h.c2)) + given(h.eps)))
-    ),
-    r"1-\lambda\kappa in double": lambda h: formed(1 - h.rate * h.kappa) * h.w - given(h.rate) * h.m / h.d,
-    r"w - \lambda\kappa w - \lambda x": lambda h: (
-        h.w - given(h.rate) * given(h.kappa) * h.w - given(h.rate) * h.m / h.d
-    ),
-    r"w - \lambda(\kappa w) - \lambda x": lambda h: (
-        h.w - given(h.rate) * (given(h.kappa) * h.w) - given(h.rate) * h.m / h.d
-    ),
-    r"w - \lambda(x + \kappa w)": lambda h: h.w - given(h.rate) * (h.m / h.d + given(h.kappa) * h.w),
-    r"w - \lambda(\mathrm{sign}\,c + \kappa w)": lambda h: h.w - given(h.rate) * (h.sign + given(h.kappa) * h.w),
-}
-
-
 class Drawn:
     """Draw data for a statement: floats of every size, the domain of the hyperparameters, sums that cancel."""
 
@@ -146,33 +60,45 @@ class Drawn:
             return Term(sizes(low, high) * draw.choice([-1.0, 1.0], count))
 
         self.g, self.m, self.a = signed(-12, 12), signed(-12, 12), signed(-12, 12)
-        self.d, self.u, self.v = Term(sizes(-12, 12)), Term(sizes(-20, 20)), Term(sizes(-20, 20))
+        self.d, self.v = Term(sizes(-12, 12)), Term(sizes(-20, 20))
         self.sign = Term(np.sign(self.m.value))
         self.beta = draw.uniform(0.5, 1, count)
         self.eps = sizes(-20, 0)
         self.c1, self.c2 = draw.uniform(1e-3, 1, count), draw.uniform(1e-3, 1, count)
         self.rate = sizes(-12, 0)
         self.kappa = draw.uniform(0, 0.2, count) / self.rate
-        step = self.rate * self.m.value / self.d.value
+        step = self.rate * self.a.value / self.d.value
         near = draw.random(count) < 0.5  # w of the size of the step, where the two may cancel
         self.w = Term(np.where(near, step * draw.uniform(0.5, 2, count), sizes(-20, 20)))
         near = draw.random(count) < 0.3
         opposite = -self.beta * self.m.value / (1 - self.beta) * draw.uniform(0.9, 1.1, count)
         self.g = Term(np.where(near, opposite, self.g.value))
 
+    @staticmethod
+    def number(c):
+        """A coefficient, rounded into the format once; an integer is exact."""
+        return Term(float(c)) if isinstance(c, int) else Term(c, abs(c))
 
-def stated() -> list[tuple[str, str, str]]:
-    """The rows of the guide's table of constants."""
-    block = GUIDE.split("```{list-table}")[1].split("```")[0]
-    rows = re.findall(r"^\* - (.+)\n  - (.+)\n  - (.+)$", block, re.MULTILINE)
-    return [tuple(cell.replace("$", "") for cell in row) for row in rows[1:]]
+    @staticmethod
+    def root(x):
+        return x.root() if isinstance(x, Term) else np.sqrt(x)
+
+    @staticmethod
+    def fused(a, b, c):
+        z = a.value * b.value + c.value
+        return Term(z, abs(a.value) * b.error + abs(b.value) * a.error + c.error + abs(z))
+
+    def wide(self, evaluate):
+        """Double precision throughout and one rounding at the end."""
+        z = evaluate(self).value
+        return Term(z, abs(z))
 
 
 def constant(text: str, beta):
     """A constant of the table, as numbers."""
-    if text == r"\max(4/3,\, 3/(4\beta))":
+    if text == r"$\max(4/3,\, 3/(4\beta))$":
         return np.maximum(4 / 3, 3 / (4 * beta))
-    if text == r"\max(5/4,\, 1/\beta - 2/3)":
+    if text == r"$\max(5/4,\, 1/\beta - 2/3)$":
         return np.maximum(5 / 4, 1 / beta - 2 / 3)
     return np.full_like(beta, float(Fraction(text)))
 
@@ -182,30 +108,28 @@ def drawn() -> Drawn:
     return Drawn()
 
 
-def test_the_table_has_every_order():
-    assert [order for _, order, _ in stated()] == list(ORDERS)
-    assert {statement for statement, _, _ in stated()} == set(MODEL)
+ROWS = [(statement, order) for statement in STATEMENTS for order in statement.orders]
 
 
-@pytest.mark.parametrize("row", stated(), ids=lambda row: row[1])
-def test_no_order_rounds_more_than_its_constant_and_some_data_come_near(drawn, row):
-    statement, order, text = row
-    right, other = MODEL[statement](drawn), ORDERS[order](drawn)
+@pytest.mark.parametrize(("statement", "order"), ROWS, ids=[order.name for _, order in ROWS])
+def test_no_order_rounds_more_than_its_constant_and_some_data_come_near(drawn, statement, order):
+    right, other = statement.model(drawn), order.evaluate(drawn)
     np.testing.assert_allclose(right.value, other.value, rtol=1e-6, atol=1e-9 * np.max(right.error))
-    ratio, allowed = other.error / right.error, constant(text, drawn.beta)
+    ratio, allowed = other.error / right.error, constant(order.constant, drawn.beta)
     assert np.all(ratio <= allowed * (1 + 1e-9))
     assert np.all(allowed < 1.5)
-    if text != "1":
+    if order.constant != "1":
         assert np.max(ratio / allowed) > 0.97
 
 
-def test_an_interpolation_is_covered_above_one_half_and_not_below(drawn):
+def test_an_interpolation_is_covered_above_one_half_and_not_below():
+    [(statement, order)] = [row for row in ROWS if row[1].name == "m by interpolation"]
+
     def worst(beta):
-        drawn_there = Drawn(20_000)
-        drawn_there.beta = np.full(20_000, beta)
-        drawn_there.g = Term(-drawn_there.beta * drawn_there.m.value / (1 - drawn_there.beta))
-        other, model = ORDERS[r"m + (1-\beta)(g - m)"](drawn_there), mean(drawn_there, drawn_there.g)
-        return np.max(other.error / model.error)
+        there = Drawn(20_000)
+        there.beta = np.full(20_000, beta)
+        there.g = Term(-there.beta * there.m.value / (1 - there.beta))
+        return np.max(order.evaluate(there).error / statement.model(there).error)
 
     assert worst(0.51) < 1.5 < worst(0.49)
     assert worst(0.5) == pytest.approx(1.5)
@@ -238,6 +162,17 @@ def test_a_part_of_a_ball_gives_a_part_of_the_result(operation):
     reached = np.abs(part.centre.values - whole.centre.values) + part.radius
     assert np.all(reached <= whole.radius * (1 + 1e-9) + 1e-14)
     assert np.isfinite(whole.radius).mean() > 0.9
+
+
+def test_a_part_of_a_ball_that_holds_zero_gives_a_part_of_its_root():
+    """Theorem 7 for x ≤ r and parts with 8r' ≤ x̂; with the radius of theorem 4 alone some would stick out."""
+    draw, n, count = np.random.Generator(np.random.PCG64(2)), Rounded(format_of("float32"), Double()), 100_000
+    x, r = draw.uniform(0, 1, count), draw.uniform(1, 4, count)
+    inner = (x + r) / 9 * draw.uniform(0, 1, count)  # then 8r' ≤ x̂ for the one that touches the outer end
+    whole, part = (n.sqrt(Ball(n, n.centre.array(c), radius)) for c, radius in ((x, r), (x + r - inner, inner)))
+    reached = np.abs(part.centre.values - whole.centre.values) + part.radius
+    assert np.all(reached <= whole.radius * (1 + 1e-9))
+    assert np.any(np.abs(part.centre.values - whole.centre.values) + part.radius > np.sqrt(x + r) - np.sqrt(x) + 1e-4)
 
 
 def test_the_guide_says_how_many_cases_of_an_operation_are_drawn():

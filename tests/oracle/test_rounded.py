@@ -139,7 +139,9 @@ def test_radii_are_those_of_the_model(n):
         (_one(n, 1.0, 0.5) / _one(n, 4.0, 1.0), 0.25 + u * 0.5 + eta),
         (n.sqrt(_one(n, 4.0)), 2 * u + eta),
         (n.sqrt(_one(n, 4.0, 3.0)), 1 + u * 3 + eta),
-        (n.sqrt(_one(n, 0.0, 4.0)), 2 + u * 2 + eta),
+        (n.sqrt(_one(n, 1.0, 1.0)), 1 + u * 2 + eta),  # √1, which is more than 1.004·√2 − √1
+        (n.sqrt(_one(n, 1.0, 3.0)), 1.008 + u * 2.008 + eta),  # 1.004·√4 − √1
+        (n.sqrt(_one(n, 0.0, 4.0)), 2.008 + u * 2.008 + eta),
     ):
         assert got.radius[0] == pytest.approx(expected, rel=own)
 

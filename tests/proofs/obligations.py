@@ -19,6 +19,7 @@ from docs._ext.orders import STATEMENTS, Order, Statement
 SLACK = Q(3, 2)
 COARSEST = Q(1, 256)
 """The greatest h for which the orders are proved: bfloat16's."""
+FUSED, DOUBLE = (order.name for order in STATEMENTS[0].orders)
 
 
 @dataclass(frozen=True)
@@ -108,20 +109,17 @@ def operations() -> Iterator[Claim]:
 
     rz = Real("rz")
     fused = (*two, rz >= 0, size(zh - z) <= rz)
-    yield Claim(9, "fused multiply-add", fused, size((xh * yh + zh) - (x * y + z)) <= product + rz)
+    yield Claim(9, "fused multiply-add", fused, size((xh * yh + zh) - (x * y + z)) <= product + rz, FUSED)
     k, eta2 = Reals("k eta2")
-    twice = (
-        h > 0,
-        h <= COARSEST,
-        eta2 >= 0,
-        size(k - z) <= h / 8 * size(z) + eta2 / 8,
-        size(f - k) <= h * size(k) + eta2,
-    )
-    yield Claim(9, "rounded twice, first to three bits more", twice, size(f - z) <= SLACK * h * size(z) + SLACK * eta2)
-    same = (*twice[:3], size(k - z) <= h * size(z) + eta2, twice[-1])
-    yield Claim(
-        9, "rounded twice to the same format", same, size(f - z) <= SLACK * h * size(z) + SLACK * eta2, holds=False
-    )
+
+    def twice(first: ArithRef) -> tuple[BoolRef, ...]:
+        """z is rounded to k with a part of the errors, and k to f."""
+        to_k = size(k - z) <= first * (h * size(z) + eta2)
+        return h > 0, h <= COARSEST, eta2 >= 0, to_k, size(f - k) <= h * size(k) + eta2
+
+    near = size(f - z) <= SLACK * (h * size(z) + eta2)
+    yield Claim(9, "rounded twice, first to three bits more", twice(Q(1, 8)), near, DOUBLE)
+    yield Claim(9, "rounded twice to the same format", twice(Q(1, 1)), near, DOUBLE, holds=False)
 
 
 # ---------------------------------------------------------------- inclusion: theorem 7
