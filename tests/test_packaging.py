@@ -82,6 +82,7 @@ def test_the_command_is_installed():
     assert {script.name: script.value for script in scripts} == {"mlx-optimizers": "mlx_optimizers.cli:main"}
 
 
+@pytest.mark.norm("vectors.installed")
 def test_the_package_is_below_two_megabytes():
     """Unpacked, and so the more as a wheel. The vectors take more: the command writes them, and the site has them."""
     files = [file for file in Path(mlx_optimizers.__file__).parent.rglob("*") if "__pycache__" not in file.parts]

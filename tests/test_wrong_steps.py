@@ -97,6 +97,7 @@ def test_the_step_without_a_change_conforms(replaced, name):
     assert {result.word for result in report.results} == {"conforms"}
 
 
+@pytest.mark.norm("interval.told-apart")
 @pytest.mark.parametrize(("name", "change"), EACH)
 def test_a_changed_step_deviates(replaced, name, change):
     replaced(name, change)

@@ -106,6 +106,7 @@ def test_a_nan_or_an_infinity_deviates_infinitely(bad):
     assert judgement.worst.got == {"nan": "7fc00000", "inf": "7f800000", "-inf": "ff800000"}[str(bad)]
 
 
+@pytest.mark.norm("interval.untested")
 @pytest.mark.parametrize("got", [np.nan, np.inf, -np.inf, 0.0, 17.0])
 def test_where_nothing_can_be_bounded_any_answer_passes(got):
     """g² overflows in the first element alone."""
@@ -122,6 +123,7 @@ def test_where_nothing_can_be_bounded_any_answer_passes(got):
     assert not judgement.conforms and judgement.worst.index == 1
 
 
+@pytest.mark.norm("interval.untested-case")
 @pytest.mark.parametrize("got", [np.nan, 1.0])
 def test_where_nothing_at_all_can_be_tested_a_case_does_not_conform(got):
     case = _case("RMSprop", {"learning_rate": 0.1, "alpha": 0.9, "eps": 1e-8}, [1.0, 2.0], [[1e30, -1e30]] * 2)
@@ -187,6 +189,7 @@ def test_lists_of_numbers_are_as_good_as_arrays():
 # The profiles
 
 
+@pytest.mark.norm("interval.wider-profile")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_interval_of_the_float32_profile_holds_the_one_of_double(name, dtype):

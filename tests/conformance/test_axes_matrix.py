@@ -38,6 +38,7 @@ def formulas_along(base: str, axis: str) -> list[str]:
     return out
 
 
+@pytest.mark.norm("interval.claim", "interval.told-apart")
 @pytest.mark.parametrize("base", BASES)
 def test_no_program_passes_for_two_formulas_that_differ_in_one_axis(base):
     optimizer, _ = split(base)

@@ -410,6 +410,7 @@ def test_the_rows_of_the_page_are_the_programs_of_this_file():
     assert [(what, by) for what, _, _, by in ROWS] == [(what, blind.by) for what, blind in BLIND.items()]
 
 
+@pytest.mark.norm("vectors.blind", "interval.not-everywhere", "interval.told-apart")
 @pytest.mark.parametrize(("what", "cell"), [(what, cell) for what, _, cell, _ in ROWS])
 def test_the_wrong_program_of_a_row_passes_every_case_and_is_wrong(what, cell):
     blind = BLIND[what]

@@ -30,6 +30,7 @@ def test_the_settings_that_a_review_found_sufficient_are_there(name):
     assert {case.regime for case in CASES.values() if case.optimizer == name} == set(regimes)
 
 
+@pytest.mark.norm("interval.domain")
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
 def test_a_case_is_whole_and_inside_the_domain(case):
     assert case.parameter.shape == (ELEMENTS,)
@@ -43,6 +44,11 @@ def test_a_case_is_whole_and_inside_the_domain(case):
         assert np.all((sizes == 0) | ((sizes >= DOMAIN[0]) & (sizes <= DOMAIN[1])))
     assert max(case.rates()) * case.hyperparameters.get("weight_decay", 0) <= 0.2
     assert all(beta > 0.5 for beta in case.hyperparameters.get("betas", ()))
+
+
+@pytest.mark.norm("interval.eight-steps")
+def test_a_case_has_eight_steps():
+    assert {len(case.gradients) for case in all_cases()} == {8}
 
 
 def vars_of(optimizer):
@@ -80,6 +86,7 @@ def test_the_edge_regime_brings_lions_direction_next_to_zero():
         m = b2 * m + (1 - b2) * g
 
 
+@pytest.mark.norm("vectors.id")
 def test_the_data_are_the_same_on_every_machine_and_release():
     """The digest of every bit of every case, in order. A change of it is a change of the suite: say so in CHANGELOG."""
     digest = hashlib.sha256()
@@ -116,12 +123,14 @@ def test_changing_learning_rates():
     assert CASES["adam/wide/defaults"].rates() == [1e-3] * STEPS
 
 
+@pytest.mark.norm("interval.domain")
 def test_what_lies_outside_the_domain_is_refused():
     adamw = mlx_optimizers.AdamW
     with pytest.raises(ValueError, match=r"above 0\.2"):
         make_case(adamw, "plain", {"learning_rate": 0.5, "weight_decay": 0.5})
-    with pytest.raises(ValueError, match="outside"):
-        make_case(adamw, "plain", {"eps": 1e-20})
+    for given in ({"eps": 1e-20}, {"learning_rate": 1e-13}, {"learning_rate": 2e12, "weight_decay": 0.0}):
+        with pytest.raises(ValueError, match="outside"):
+            make_case(adamw, "plain", given)
     with pytest.raises(TypeError, match="no hyperparameter momentum"):
         make_case(adamw, "plain", {"momentum": 0.9})
     with pytest.raises(TypeError, match="int8"):

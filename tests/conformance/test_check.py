@@ -112,6 +112,7 @@ def _single_scalars():
     return Program(step, "Adam[bias_correction=true]")
 
 
+@pytest.mark.norm("vectors.scalars", "interval.named-profile")
 def test_profiles():
     single, double = _single_scalars(), adam()
     for program, asked, verdicts, scalars in (
@@ -228,6 +229,7 @@ def test_numbers_that_are_none_deviate(bad):
     assert (result.first.step, result.first.index) == (4, 5)
 
 
+@pytest.mark.norm("interval.untested-case")
 def test_what_nobody_can_test_does_not_conform():
     """v overflows in every element, so that any parameter would do."""
     huge = np.full((2, 3), 1e30, np.float32)

@@ -99,6 +99,7 @@ def _of_a_case_without_a_value():
     return Run(case, w[None], {"v": gradients})
 
 
+@pytest.mark.norm("interval.untested-case")
 def test_a_state_alone_does_not_make_a_case_conform():
     run = _of_a_case_without_a_value()
     for profile in ("double", "float32"):

@@ -33,6 +33,7 @@ def test_every_published_order_has_a_program_and_every_program_one_order():
     assert {optimizer for optimizer, _ in RIGHT.values()} == set(EIGHT)
 
 
+@pytest.mark.norm("vectors.orders", "interval.claim")
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_program_conforms(name):
     """In every case, parameter and state, with coefficients in double as these programs form them."""
@@ -94,11 +95,13 @@ def size(optimizer, given, program):
     return greatest
 
 
+@pytest.mark.norm("interval.not-covered", "interval.interpolation", "interval.two-roundings", "interval.own-overflow")
 @pytest.mark.parametrize("name", not_covered())
 def test_what_an_order_that_is_not_covered_costs(name):
     assert float(f"{size(*not_covered()[name]):.3g}") == SIZES[name]
 
 
+@pytest.mark.norm("interval.not-covered")
 def test_the_guide_states_what_these_orders_cost():
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "interval.md").read_text("utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in guide.splitlines() if line.startswith("| ")]

@@ -111,6 +111,14 @@ def drawn() -> Drawn:
 ROWS = [(statement, order) for statement in STATEMENTS for order in statement.orders]
 
 
+@pytest.mark.norm(
+    "interval.less-rounding",
+    "interval.steps",
+    "interval.running-means",
+    "interval.bias-correction",
+    "interval.weight-decay",
+    "interval.counted",
+)
 @pytest.mark.parametrize(("statement", "order"), ROWS, ids=[order.name for _, order in ROWS])
 def test_no_order_rounds_more_than_its_constant_and_some_data_come_near(drawn, statement, order):
     right, other = statement.model(drawn), order.evaluate(drawn)
@@ -122,6 +130,7 @@ def test_no_order_rounds_more_than_its_constant_and_some_data_come_near(drawn, s
         assert np.max(ratio / allowed) > 0.97
 
 
+@pytest.mark.norm("interval.running-means", "interval.interpolation")
 def test_an_interpolation_is_covered_above_one_half_and_not_below():
     [(statement, order)] = [row for row in ROWS if row[1].name == "m by interpolation"]
 
@@ -144,6 +153,7 @@ OPERATIONS: dict[str, Callable] = {
 }
 
 
+@pytest.mark.norm("interval.inclusion")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_part_of_a_ball_gives_a_part_of_the_result(operation):
     """Theorem 7, with room for the float64 arithmetic of the radii themselves."""
@@ -164,6 +174,7 @@ def test_a_part_of_a_ball_gives_a_part_of_the_result(operation):
     assert np.isfinite(whole.radius).mean() > 0.9
 
 
+@pytest.mark.norm("interval.inclusion")
 def test_a_part_of_a_ball_that_holds_zero_gives_a_part_of_its_root():
     """Theorem 7 for x ≤ r and parts with 8r' ≤ x̂; with the radius of theorem 4 alone some would stick out."""
     draw, n, count = np.random.Generator(np.random.PCG64(2)), Rounded(format_of("float32"), Double()), 100_000
@@ -175,10 +186,12 @@ def test_a_part_of_a_ball_that_holds_zero_gives_a_part_of_its_root():
     assert np.any(np.abs(part.centre.values - whole.centre.values) + part.radius > np.sqrt(x + r) - np.sqrt(x) + 1e-4)
 
 
+@pytest.mark.norm("interval.drawn")
 def test_the_guide_says_how_many_cases_of_an_operation_are_drawn():
     assert f"{COUNT:,} random cases" in GUIDE
 
 
+@pytest.mark.norm("interval.half")
 def test_the_worst_of_a_program_is_about_half_of_the_bound():
     for report in sorted((ROOT / "docs" / "reports").glob("*.json")):
         results = json.loads(report.read_text("utf-8"))["results"]
@@ -190,6 +203,7 @@ def test_every_theorem_is_there_once_and_in_order():
     assert [int(number) for number in re.findall(r"^\*\*Theorem (\d+),", GUIDE, re.MULTILINE)] == list(range(1, 14))
 
 
+@pytest.mark.norm("interval.approximate", "interval.four-units")
 @pytest.mark.parametrize("operation", ["÷", "√"])
 def test_an_approximate_operation_is_not_found_outside_at_4_ulp(operation):
     assert 0.5 < size("Adam", {}, adam_by(operation, 4)) < 1

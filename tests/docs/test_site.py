@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
 
+from mlx_optimizers.conformance.schemas import schema
 from tests.docs.copies import ROOT
 
 specification = importlib.util.spec_from_file_location("site_checks", ROOT / "docs" / "_ext" / "site_checks.py")
@@ -24,6 +26,15 @@ def test_the_site_is_below_20_megabytes_without_the_vectors(site):
     files = [path for path in site.rglob("*") if path.is_file() and path.relative_to(site).parts[0] != "vectors"]
     assert sum(path.stat().st_size for path in files) < 20e6
     assert sum(path.stat().st_size for path in (site / "vectors").iterdir()) < 20e6
+
+
+@pytest.mark.norm("vectors.published")
+def test_the_vectors_are_part_of_the_site(site, vectors):
+    published = {path.name: path.read_bytes() for path in (site / "vectors").iterdir()}
+    assert published == {path.name: path.read_bytes() for path in vectors.iterdir()}
+    listed = [file["name"] for file in json.loads(published["MANIFEST.json"])["files"]]
+    assert {*listed, "MANIFEST.json", "CHANGES.txt"} == set(published)
+    assert json.loads((site / "vectors.schema.json").read_text("utf-8")) == schema("vectors")
 
 
 def test_no_address_of_another_host_in_what_a_page_loads(site):

@@ -14,8 +14,19 @@ from mlx_optimizers.oracle import FORMATS, SLACK, Exact, format_of
 NATIVE = ("float16", "float32", "float64")
 
 
+UNITS = {"float16": (-11, -25), "bfloat16": (-8, -126), "float32": (-24, -126), "float64": (-53, -1022)}
+"""The exponents of the unit roundoff and of what an operation may lose near zero."""
+
+
+@pytest.mark.norm("interval.slack")
 def test_the_slack_is_the_derived_constant():
     assert SLACK == 1.5
+
+
+@pytest.mark.norm("interval.unit")
+def test_unit_and_threshold_are_one_and_a_half_times_those_of_the_format():
+    found = {name: (form.roundoff, form.underflow) for name, form in FORMATS.items()}
+    assert found == {name: (1.5 * 2.0**unit, 1.5 * 2.0**threshold) for name, (unit, threshold) in UNITS.items()}
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -64,6 +75,25 @@ def test_rounding_agrees_with_rational_arithmetic(name):
         shift = exponent - bits + 1
         got = form.round(mantissa, shift)
         assert got == _nearest_by_search(Fraction(mantissa) * Fraction(2) ** shift, form), (mantissa, shift)
+
+
+@pytest.mark.norm("interval.rounding")
+@pytest.mark.parametrize("name", FORMATS)
+def test_gradual_underflow_and_but_in_float16_a_flush_to_zero_are_within_unit_and_threshold(name):
+    """Also at the worst: half-way between two numbers, and next to the smallest normal one."""
+    form, draw = FORMATS[name], random.Random(f"{name} underflow")
+    h, threshold = (Fraction(2) ** exponent for exponent in UNITS[name])
+    flushed = []
+    for _ in range(2000):
+        shift = draw.randint(form.emin - form.precision - 2, form.emin + 2) - 39
+        mantissa = draw.choice([2**39, 2**40 - 1, draw.getrandbits(40), draw.getrandbits(form.precision + 1)])
+        z = Fraction(mantissa) * Fraction(2) ** shift
+        near = Fraction(_nearest_by_search(z, form))
+        assert abs(near - z) <= h * z + threshold
+        if 0 < near < Fraction(2) ** form.emin:
+            flushed.append(z <= h * z + threshold)
+    assert len(flushed) > 200
+    assert all(flushed) == (name != "float16")
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -9,6 +9,7 @@ import pytest
 
 from mlx_optimizers.oracle import Ball, Exact, Rounded, format_of
 from mlx_optimizers.oracle.exact import Array, Double
+from mlx_optimizers.oracle.formats import Format
 
 COUNT = 100_000
 
@@ -86,6 +87,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.norm("interval.ball", "interval.subnormal", "interval.drawn")
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize(("dtype", "centres"), SETUPS)
 def test_every_operation_contains_what_ieee_arithmetic_gives(name, dtype, centres):
@@ -127,6 +129,7 @@ def n(request):
     return _model("float32", request.param)
 
 
+@pytest.mark.norm("interval.operation", "interval.slack")
 def test_radii_are_those_of_the_model(n):
     u, eta = 1.5 * 2.0**-24, 1.5 * 2.0**-126
     own = 1e-8  # relative; what float64 centres and radii add is far below
@@ -146,6 +149,7 @@ def test_radii_are_those_of_the_model(n):
         assert got.radius[0] == pytest.approx(expected, rel=own)
 
 
+@pytest.mark.norm("interval.exact")
 def test_an_exact_zero_adds_nothing(n):
     zero, x = _one(n, 0.0), _one(n, 3.0, 0.5)
     assert (zero + x).radius[0] == 0.5
@@ -156,11 +160,13 @@ def test_an_exact_zero_adds_nothing(n):
     assert n.sign(zero).radius[0] == 0.0
 
 
+@pytest.mark.norm("interval.exact")
 def test_abs_max_and_negation_round_nothing(n):
     x, y = _one(n, -3.0, 0.5), _one(n, 2.0, 0.25)
     assert (n.abs(x).radius[0], (-x).radius[0], n.max(x, y).radius[0]) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.norm("interval.sign")
 def test_sign_of_a_ball_that_holds_zero_is_anything(n):
     with n.active():
         cases = ((1.0, 1.0, (0, 1)), (1.0, 0.5, (1, 0)), (-1.0, 0.5, (-1, 0)), (0.0, 1e-9, (0, 1)))
@@ -169,6 +175,7 @@ def test_sign_of_a_ball_that_holds_zero_is_anything(n):
             assert (float(sign.centre.values[0]), sign.radius[0]) == expected
 
 
+@pytest.mark.norm("interval.untested")
 def test_what_is_not_known_stays_unknown(n):
     unknown = _one(n, 1.0, math.inf)
     zero, x = _one(n, 0.0), _one(n, 2.0)
@@ -193,6 +200,7 @@ def test_what_is_not_known_stays_unknown(n):
         assert math.isfinite((_one(n, 2.0**125) + _one(n, 2.0**125)).radius[0])
 
 
+@pytest.mark.norm("interval.untested")
 def test_division_by_zero_is_unknown(n):
     with n.active():
         for above in (0.0, 1.0):
@@ -204,11 +212,47 @@ def test_division_by_zero_is_unknown(n):
             assert n.ball(coefficient).radius[0] == math.inf
 
 
+@pytest.mark.norm("interval.subnormal")
 def test_a_subnormal_input_carries_its_own_size(n):
     tiny = np.float32(2.0**-127)
     assert n.array(np.float32([tiny, 1.0, 0.0])).radius.tolist() == [float(tiny), 0.0, 0.0]
 
 
+@pytest.mark.norm("interval.subnormal")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_subnormal_number_may_be_taken_for_zero_and_but_in_float16_a_subnormal_result_too(dtype):
+    n = _model(dtype, "exact centres")
+    half = n.form.tiny / 2
+    assert n.array(np.array([half], n.form.dtype)).radius.tolist() == [half]
+    assert ((_one(n, half) + _one(n, half / 2)).radius[0] > half * 1.5) == (dtype != "float16")
+
+
+@pytest.mark.norm("interval.own-rounding")
+def test_a_radius_grows_by_its_own_rounding_and_a_float64_centre_by_that_of_the_centre():
+    """In a format so fine that nothing else is added."""
+    fine = Format("fine", 200, 1000, 0.0)
+    for centres, expected in ((Exact(), 1 + 4 * 2.0**-53), (Double(), 1 + 4 * 2.0**-53 + 4 * 2.0**-53 * (3 + 1))):
+        n = Rounded(fine, centres)
+        with n.active():
+            assert (_one(n, 1.0, 1.0) + _one(n, 2.0)).radius[0] == expected
+
+
+@pytest.mark.norm("interval.corrected-root")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_the_quotient_of_a_bias_correction_is_off_by_an_eighth_at_most_from_nine_thresholds_on(dtype):
+    n = _model(dtype, "exact centres")
+    nine = 9 * n.form.underflow
+    least = 2.0**-80 * 2.0**-7 / 8  # of v̂ after seven zero gradients: β₂⁷(1 − β₂)/(1 − β₂⁸) is 2⁻⁷/8 or more
+    assert (least > nine) == (dtype != "float16")
+    assert dtype != "float16" or float(f"{nine:.0e}") == 4e-7
+    with n.active():
+        for c in (1e-5, 1e-3, 0.1, 1.0):
+            for times, narrow in ((1.0, True), (1.5, True), (64.0, True), (7 / 9, False)):
+                ball = _one(n, nine * times * c) / n.number(c)
+                assert (8 * ball.radius[0] <= abs(float(ball.centre.values[0]))) == narrow, (c, times)
+
+
+@pytest.mark.norm("interval.hyperparameter", "interval.profiles")
 def test_a_coefficient_is_rounded_once_when_it_meets_an_array(n):
     u, eta = 1.5 * 2.0**-24, 1.5 * 2.0**-126
     x = n.array(np.float32([2.0]))
@@ -223,6 +267,7 @@ def test_a_coefficient_is_rounded_once_when_it_meets_an_array(n):
         assert n.ball(1).radius[0] == 0.0
 
 
+@pytest.mark.norm("interval.profiles", "interval.profiles-16-bits")
 def test_float32_scalars_carry_their_own_roundings():
     n = Rounded(format_of("float32"), Exact(), scalars="float32")
     u = 1.5 * 2.0**-24
@@ -236,6 +281,7 @@ def test_float32_scalars_carry_their_own_roundings():
         assert half.ball(half.number(0.75)).radius[0] == pytest.approx(0.75 * (u + 1.5 * 2.0**-11), rel=1e-3)
 
 
+@pytest.mark.norm("interval.coefficients", "interval.profiles")
 @pytest.mark.parametrize("scalars", ["double", "float32"])
 def test_coefficients_contain_what_a_backend_forms(scalars):
     """β, 1−β, βᵗ, 1/(1−βᵗ), its root, λκ: formed in the profile's own arithmetic, 2,000 random draws."""
@@ -266,6 +312,7 @@ def test_coefficients_contain_what_a_backend_forms(scalars):
                 )
 
 
+@pytest.mark.norm("interval.decay-factor")
 def test_decay_is_formed_in_the_arrays_format_in_both_profiles():
     u = 1.5 * 2.0**-24
     for scalars in ("double", "float32"):

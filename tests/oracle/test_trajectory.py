@@ -65,6 +65,7 @@ def _fraction(value):
     return int(mantissa) * Fraction(2) ** int(exponent)
 
 
+@pytest.mark.norm("interval.hyperparameter")
 @pytest.mark.parametrize("name", [name for name in EIGHT if EXPECTED[name].rational])
 @pytest.mark.parametrize("kind", ["text", "fraction", "double"])
 def test_text_and_fractions_are_exact_and_a_float_is_the_double_it_is(name, kind):
@@ -89,6 +90,7 @@ def test_a_decimal_and_its_double_differ_by_what_the_double_is_off():
     assert text.parameter.nearest.tobytes() == double.parameter.nearest.tobytes()
 
 
+@pytest.mark.norm("interval.ends")
 @pytest.mark.parametrize("dtype", FORMATS)
 @each_name
 def test_in_every_dtype_values_are_of_it_and_correctly_rounded(name, dtype):
@@ -185,6 +187,7 @@ def test_errors(arguments, given, error, message):
         trajectory(*arguments, **given)
 
 
+@pytest.mark.norm("interval.untested")
 def test_what_cannot_be_bounded_is_open_to_any_answer():
     (entry,) = trajectory("Adam", [1.0], [[1e30]], learning_rate=0.1)  # g² is beyond float32
     assert np.isinf(entry.state["v"].radius) and np.isinf(entry.parameter.radius)
@@ -222,6 +225,7 @@ def test_float32_scalars_widen_the_interval_and_never_move_its_centre():
             assert (y.low <= x.low).all() and (x.high <= y.high).all()
 
 
+@pytest.mark.norm("interval.slack", "interval.unit")
 def test_the_slack_is_the_one_that_was_proved():
     assert SLACK == 1.5
     assert format_of("float32").roundoff == 1.5 * 2.0**-24
@@ -255,6 +259,7 @@ def test_every_case_of_the_suite_can_be_bounded():
             assert all(np.isfinite(quantity.radius).all() for _, quantity in entry.quantities()), case.id
 
 
+@pytest.mark.norm("interval.sign")
 @pytest.mark.parametrize("second", ["-0.09000001", "-0.08999999"])
 def test_where_the_sign_in_lion_is_uncertain_the_exact_value_is_still_exact(second):
     """The interval holds the results of either sign; the exact value is the result of the exact sign."""

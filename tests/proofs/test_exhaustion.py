@@ -38,6 +38,15 @@ def of_steps() -> dict[str, Any]:
     return steps()
 
 
+@pytest.mark.norm(
+    "interval.ball",
+    "interval.one-rounding",
+    "interval.sum",
+    "interval.product",
+    "interval.quotient",
+    "interval.root",
+    "interval.not-rounded",
+)
 def test_no_result_of_an_operation_is_outside_of_its_ball(of_operations):
     assert [name for name, seen in of_operations.items() if seen["outside"]] == []
     assert all(seen["untested"] < seen["cases"] / 2 for seen in of_operations.values())
@@ -48,6 +57,7 @@ def test_every_pair_of_numbers_in_ten_balls_each_is_a_case(of_operations):
     assert {of_operations[name]["cases"] for name in BINARY} == {(len(FLOATS) * 10) ** 2}
 
 
+@pytest.mark.norm("interval.claim", "interval.statements", "interval.counted")
 def test_no_step_in_a_published_order_is_outside_of_its_ball(of_steps):
     assert [name for kind in of_steps.values() for name, seen in kind.items() if seen["outside"]] == []
     assert list(of_steps["orders"]) == list(COVERED)
@@ -189,6 +199,7 @@ def test_an_operation_whose_rule_forgets_the_rounding_is_seen(rule, names):
     assert {name for name, row in seen.items() if row["outside"]} == names
 
 
+@pytest.mark.norm("interval.slack", "interval.inside")
 def test_without_the_factor_the_order_of_the_model_stays_inside_and_orders_above_1_do_not():
     own, other = "plain Lion", ("Lion by interpolation", "Lion w − λ(x + κw)")
     seen = counted([own, *other], with_slack(SIX, 1.0))

@@ -17,6 +17,24 @@ require("cvc5")
 from tests.proofs.obligations import Claim, claims  # noqa: E402 (after the libraries)
 from tests.proofs.solvers import by_cvc5, by_z3  # noqa: E402 (the same)
 
+pytestmark = pytest.mark.norm(
+    "interval.one-rounding",
+    "interval.sum",
+    "interval.product",
+    "interval.quotient",
+    "interval.root",
+    "interval.not-rounded",
+    "interval.coefficients",
+    "interval.inclusion",
+    "interval.inside",
+    "interval.less-rounding",
+    "interval.steps",
+    "interval.running-means",
+    "interval.bias-correction",
+    "interval.weight-decay",
+    "interval.proved",
+)
+
 RECORD = json.loads((Path(__file__).parents[2] / "docs" / "proved.json").read_text("utf-8"))["claims"]
 CLAIMS = claims()
 

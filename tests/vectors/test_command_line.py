@@ -21,6 +21,7 @@ def few(monkeypatch):
     monkeypatch.setattr(vectors, "vectors_of", lambda name: all_of(name)[:1])
 
 
+@pytest.mark.norm("vectors.verify")
 def test_what_is_written_is_verified(few, tmp_path, capsys):
     assert main(["vectors", str(tmp_path / "new" / "folder")]) == 0
     written = capsys.readouterr().out.splitlines()
@@ -32,6 +33,7 @@ def test_what_is_written_is_verified(few, tmp_path, capsys):
     assert "every byte is right" in capsys.readouterr().out
 
 
+@pytest.mark.norm("vectors.verify")
 def test_a_changed_digit_is_named_and_ends_in_status_1(few, tmp_path, capsys):
     main(["vectors", str(tmp_path)])
     file = tmp_path / "sgd.json"

@@ -33,6 +33,7 @@ def verifier(tmp_path_factory):
     return run
 
 
+@pytest.mark.norm("vectors.contents", "vectors.expected", "vectors.special", "vectors.derived-twice")
 def test_every_value_of_every_file_is_confirmed(verifier, folder, cases):
     run = verifier(*sorted(folder.glob("[a-z]*.json")))
     values = sum(
@@ -62,6 +63,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.norm("vectors.derived-twice")
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize(("optimizer", "slot"), [("adam", "m"), ("adadelta", "u"), ("sgd", None), ("lion", None)])
 def test_a_wrong_value_is_not_confirmed(kind, optimizer, slot, verifier, folder, tmp_path):

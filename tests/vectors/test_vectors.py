@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import re
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 import mlx_optimizers
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import Case, all_cases
+from mlx_optimizers.conformance import Case, all_cases, check, matching
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.conformance.vectors import (
@@ -28,11 +30,15 @@ from mlx_optimizers.conformance.vectors import (
 )
 from mlx_optimizers.oracle import format_of
 from tests.expected import EIGHT, EXPECTED, SQUARING, each_name
+from tests.programs import Program
 from tests.support import require
 
 pytestmark = pytest.mark.xdist_group("vectors")
 
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "vectors.md").read_text("utf-8")
 QUANTITIES = ("exact", "high", "low", "nearest")
+DIGITS = {"float16": 4, "bfloat16": 4, "float32": 8, "float64": 16}
+"""The digits of a bit pattern."""
 
 
 def quantities(case):
@@ -62,18 +68,22 @@ def accepted(case, got, quantity):
 # The list of changes
 
 
+@pytest.mark.norm("vectors.bytes", "vectors.changes")
 def test_no_case_differs_from_its_last_line_in_the_list_of_changes(cases):
     """On every machine and with every release of the libraries: the digests are committed."""
     now = {name: case_digest({k: v for k, v in case.items() if k != "optimizer"}) for name, case in cases.items()}
     assert now == last_changes(), "run scripts/vectors_changes.py, and read its lines: each may change a verdict"
 
 
+@pytest.mark.norm("vectors.changes", "vectors.id")
 def test_every_line_of_the_list_of_changes_can_be_read():
     seen: dict[str, str] = {}
     lines = [line for line in changes().splitlines() if not line.startswith("#")]
     releases = [[int(number) for number in re.findall(r"\d+", line.split()[0])] for line in lines]
     assert releases == sorted(releases)
     assert releases[-1] <= [int(number) for number in re.findall(r"\d+", mlx_optimizers.__version__)]
+    added = [line.split()[2] for line in lines if line.split()[1] == "added"]
+    assert len(set(added)) == len(added), "an id comes once, also after it was removed"
     for line in lines:
         match = re.fullmatch(r"\S+ (?:(added|altered) (\S+) ([0-9a-f]{16})|(removed) (\S+))", line)
         assert match, line
@@ -82,6 +92,7 @@ def test_every_line_of_the_list_of_changes_can_be_read():
         seen[name] = what
 
 
+@pytest.mark.norm("vectors.changes")
 def test_any_change_of_a_case_changes_its_digest(cases):
     case = cases["adam/tiny/defaults"]
     quantity = case["expected"][3]["state"]["v"]
@@ -95,6 +106,7 @@ def test_any_change_of_a_case_changes_its_digest(cases):
 # Files
 
 
+@pytest.mark.norm("vectors.one-file", "vectors.installed", "vectors.file", "vectors.changes")
 def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, cases):
     names = {f"{name.lower()}.json" for name in EIGHT}
     assert {path.name for path in folder.iterdir()} == {*names, "MANIFEST.json", "CHANGES.txt"}
@@ -113,11 +125,13 @@ def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, ca
     ]
 
 
+@pytest.mark.norm("vectors.published")
 @pytest.mark.parametrize("name", [*(name.lower() for name in EIGHT), "MANIFEST"])
 def test_a_file_is_what_the_schema_says(name, folder):
     Draft202012Validator(schema("vectors")).validate(json.loads((folder / f"{name}.json").read_text("utf-8")))
 
 
+@pytest.mark.norm("vectors.keys")
 def test_the_schema_refuses_what_it_does_not_name(folder):
     Draft202012Validator.check_schema(schema("vectors"))
     validator = Draft202012Validator(schema("vectors"))
@@ -140,6 +154,7 @@ def test_the_schema_refuses_what_it_does_not_name(folder):
     assert not validator.is_valid(file)
 
 
+@pytest.mark.norm("vectors.layout", "vectors.lines")
 @each_name
 def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
     data = (folder / f"{name.lower()}.json").read_bytes()
@@ -165,6 +180,9 @@ def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
 # Cases
 
 
+@pytest.mark.norm(
+    "vectors.id", "vectors.formula", "vectors.data", "vectors.bits", "vectors.hyperparameters", "vectors.blind"
+)
 def test_every_case_of_the_suite_is_published(cases):
     for case in all_cases():
         published = cases[case.id]
@@ -173,8 +191,80 @@ def test_every_case_of_the_suite_is_published(cases):
         assert published["gradients"] == [[f"{x:08x}" for x in row.view(np.uint32)] for row in case.gradients]
         assert (published["level"], published["dtype"], published["shape"]) == ("required", "float32", [24])
         assert published["formula"] == published["optimizer"] == case.optimizer
+    float32 = {name for name, case in cases.items() if case["dtype"] == "float32" and case["regime"] != "special"}
+    assert float32 == {case.id for case in all_cases()}
 
 
+@pytest.mark.norm("vectors.file", "vectors.keys")
+def test_a_case_has_the_keys_that_the_guide_names_and_a_file_three(folder, cases):
+    rows = re.findall(r"^\| (`.+?`) \|", GUIDE.split("## What a file holds")[1].split("\n## ")[0], re.MULTILINE)
+    keys = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert len(keys) == 11
+    for case in cases.values():
+        assert set(case) - {"optimizer"} == keys
+    for name in EIGHT:
+        file = json.loads((folder / f"{name.lower()}.json").read_text("utf-8"))
+        assert {key: value for key, value in file.items() if key != "cases"} == {
+            "format": "mlx-optimizers-vectors/1",
+            "optimizer": name,
+        }
+        assert list(file) == ["cases", "format", "optimizer"]
+
+
+@pytest.mark.norm("vectors.id")
+def test_an_id_is_optimizer_regime_label_and_another_dtype_than_float32(cases):
+    for name, case in cases.items():
+        optimizer, regime, label, *dtype = name.split("/")
+        assert (optimizer, regime) == (case["optimizer"].lower(), case["regime"]), name
+        assert label and dtype == ([] if case["dtype"] == "float32" else [case["dtype"]]), name
+
+
+@pytest.mark.norm("vectors.regime")
+def test_the_regimes_are_five_and_edge_for_lion(cases):
+    for name in EIGHT:
+        regimes = {case["regime"] for case in cases.values() if case["optimizer"] == name}
+        assert regimes == {"plain", "tiny", "wide", "zeros", "special", *(["edge"] if name == "Lion" else [])}
+
+
+@pytest.mark.norm("vectors.formula")
+def test_every_formula_is_that_of_the_page_of_the_optimizer(cases):
+    assert all(case["formula"] == case["optimizer"] for case in cases.values())
+
+
+@pytest.mark.norm("vectors.hyperparameters")
+def test_every_hyperparameter_is_there_as_a_number_and_nesterov_as_a_boolean(cases):
+    for case in cases.values():
+        h = case["hyperparameters"]
+        assert set(h) == set(inspect.signature(getattr(mlx_optimizers, case["optimizer"])).parameters)
+        lists = {name: value for name, value in h.items() if isinstance(value, list)}
+        for name, value in h.items():
+            numbers = value if name in lists else [value]
+            assert {type(x) for x in numbers} == {bool if name == "nesterov" else float}, case["id"]
+        sizes = {"betas": 2, "learning_rate": len(case["gradients"])}
+        assert all(len(value) == sizes[name] for name, value in lists.items()), case["id"]
+    assert any(isinstance(case["hyperparameters"]["learning_rate"], list) for case in cases.values())
+
+
+@pytest.mark.norm("vectors.shape", "vectors.data", "vectors.bits")
+def test_the_shape_is_that_of_parameter_and_gradients_and_a_pattern_has_the_digits_of_its_dtype(cases):
+    assert {case["dtype"] for case in cases.values()} == set(DIGITS)
+    for case in cases.values():
+        pattern = re.compile(f"[0-9a-f]{{{DIGITS[case['dtype']]}}}")
+        rows = [case["parameter"], *case["gradients"]]
+        assert {len(row) for row in rows} == set(case["shape"])
+        rows += [quantity[name] for _, _, quantity in quantities(case) for name in ("nearest", "low", "high")]
+        assert all(pattern.fullmatch(word) for row in rows for word in row), case["id"]
+
+
+@pytest.mark.norm("vectors.exact")
+def test_exact_is_decimal_text_of_thirty_digits_at_most_nan_or_an_infinity(cases):
+    for case in cases.values():
+        for text in (text for _, _, quantity in quantities(case) for text in quantity["exact"]):
+            assert re.fullmatch(r"nan|-?inf|-?\d+(\.\d+)?(E[+-]?\d+)?", text), (case["id"], text)
+            assert len(re.sub(r"E.*|\D", "", text).lstrip("0")) <= 30, (case["id"], text)
+
+
+@pytest.mark.norm("vectors.id", "vectors.bits")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_defaults_are_published_in_the_other_dtypes(dtype, cases):
     """The data are those of the suite in that dtype; for bfloat16 it needs a package, and the vectors do not."""
@@ -190,6 +280,7 @@ def test_the_defaults_are_published_in_the_other_dtypes(dtype, cases):
     assert sum(case["dtype"] == dtype for case in cases.values()) == len(defaults)
 
 
+@pytest.mark.norm("vectors.sha256")
 def test_the_digest_of_an_input_is_what_the_guide_says(cases):
     keys = ("dtype", "gradients", "hyperparameters", "optimizer", "parameter", "shape")
     for case in cases.values():
@@ -198,6 +289,7 @@ def test_the_digest_of_an_input_is_what_the_guide_says(cases):
     assert len({case["sha256"] for case in cases.values()}) == len(cases)
 
 
+@pytest.mark.norm("vectors.contents", "vectors.shape", "vectors.expected")
 def test_expected_has_every_slot_every_step_and_every_element(cases):
     for case in cases.values():
         assert len(case["expected"]) == len(case["gradients"])
@@ -207,6 +299,7 @@ def test_expected_has_every_slot_every_step_and_every_element(cases):
         assert all(len(quantity[field]) == size for _, _, quantity in quantities(case) for field in QUANTITIES)
 
 
+@pytest.mark.norm("vectors.level", "vectors.informative")
 def test_a_required_case_tests_something_and_an_informative_one_nothing(cases):
     for case in cases.values():
         tested = 0
@@ -216,6 +309,7 @@ def test_a_required_case_tests_something_and_an_informative_one_nothing(cases):
         assert (tested > 0) == (case["level"] == "required"), case["id"]
 
 
+@pytest.mark.norm("vectors.contents", "vectors.exact")
 def test_exact_has_thirty_digits_at_most_and_nearest_is_next_to_it(cases):
     """Read as fractions: no other number of the dtype lies nearer than `nearest`."""
     for case in [cases["adam/wide/defaults"], cases["adadelta/tiny/defaults/float16"], cases["sgd/plain/defaults"]]:
@@ -246,6 +340,7 @@ def deviating(backend, cases):
     return out
 
 
+@pytest.mark.norm("vectors.between")
 @pytest.mark.parametrize("dtype", ["float32", *DTYPES])
 def test_the_fast_path_passes(dtype, cases):
     if dtype == "bfloat16":
@@ -258,6 +353,21 @@ def test_mlx_passes(cases):
     assert deviating(open_backend("mlx"), [case for case in cases.values() if case["dtype"] == "float32"]) == []
 
 
+@pytest.mark.norm("vectors.scalars")
+def test_a_port_that_forms_its_coefficients_in_float32_is_outside_and_passes_the_check_of_that_profile(cases):
+    def step(h, t, w, g, m, v):
+        b1, b2 = map(np.float32, h.betas)
+        one = np.float32(1)
+        m, v = b1 * m + (one - b1) * g, b2 * v + (one - b2) * g * g
+        return w - h.learning_rate * m / (np.sqrt(v) + h.eps), m, v
+
+    program, suite = Program(step), matching(["Adam"], "adam/*/defaults")
+    outside = deviating(program, [cases[case.id] for case in suite])
+    assert {line.split(",")[0] for line in outside} == {case.id for case in suite}
+    assert check(program, suite, scalars="float32").counts()["conforms"] == len(suite)
+
+
+@pytest.mark.norm("vectors.nan")
 @pytest.mark.parametrize("name", ["adam/special/nan", "adam/special/infinity", "sgd/special/infinity"])
 def test_a_special_value_that_is_missed_does_not_pass(name, cases):
     case = cases[name]
@@ -276,6 +386,7 @@ def expected(cases, name, step, quantity):
     return found[quantity]
 
 
+@pytest.mark.norm("vectors.special-nan")
 def test_a_nan_stays_in_its_element(cases):
     """It comes in steps 1, 3 and 4 for the elements 0, 1 and 2."""
     first = {0: 1, 1: 3, 2: 4}
@@ -289,6 +400,7 @@ def test_a_nan_stays_in_its_element(cases):
             assert nan == set(np.flatnonzero(np.isnan(values(case, quantity["nearest"]))))
 
 
+@pytest.mark.norm("vectors.special-infinity")
 @pytest.mark.parametrize("optimizer", EIGHT)
 def test_an_infinite_gradient(optimizer, cases):
     """The first two elements meet +∞ and −∞ in the last gradient."""
@@ -301,6 +413,69 @@ def test_an_infinite_gradient(optimizer, cases):
             assert not {"nan", "inf", "-inf"} & set(quantity["exact"][2:])
 
 
+@pytest.mark.norm("vectors.special-infinity", "vectors.after-nan")
+def test_what_a_required_special_case_leaves_untested(cases):
+    """A NaN comes in steps 1, 3 and 4 for the elements 0, 1 and 2, an infinity in the last step for 0 and 1."""
+    after_nan = {(1, 0), (2, 0), (3, 0), (4, 0), (3, 1), (4, 1), (4, 2)}
+    wanted = {
+        "adamax/special/nan": {("v", *place) for place in after_nan},
+        "lion/special/nan": {("parameter", *place) for place in after_nan},
+        "lion/special/infinity": {("parameter", 4, 0), ("parameter", 4, 1)},
+    }
+    untested = {}
+    for case in cases.values():
+        if case["regime"] == "special" and case["level"] == "required":
+            for step, name, quantity in quantities(case):
+                low, high = values(case, quantity["low"]), values(case, quantity["high"])
+                for index in np.flatnonzero((low == -np.inf) & (high == np.inf)).tolist():
+                    untested.setdefault(case["id"], set()).add((name, step + 1, index))
+    assert untested == wanted
+
+
+@pytest.mark.norm("vectors.special-nan", "vectors.special-infinity", "vectors.infinity-last")
+def test_a_nan_comes_in_three_gradients_and_an_infinity_in_the_last_alone(cases):
+    for optimizer in EIGHT:
+        for name, places in {"nan": [(0, 0), (2, 1), (3, 2)], "infinity": [(3, 0), (3, 1)]}.items():
+            case = cases[f"{optimizer.lower()}/special/{name}"]
+            g = np.array([values(case, row) for row in case["gradients"]])
+            assert list(zip(*map(np.ndarray.tolist, np.nonzero(~np.isfinite(g))), strict=True)) == places
+            assert len(g) == 4
+
+
+@pytest.mark.norm("vectors.outside-domain", "interval.domain")
+def test_all_special_cases_but_negative_zero_lie_outside_the_domain(cases):
+    for case in cases.values():
+        data = np.array([values(case, row) for row in (case["parameter"], *case["gradients"])])
+        rates = np.ravel(case["hyperparameters"]["learning_rate"])
+        sizes = np.abs([*data.ravel(), *rates, case["hyperparameters"].get("eps", 0.0)])
+        inside = bool(np.all((sizes == 0) | ((sizes >= 2.0**-40) & (sizes <= 2.0**40))))
+        assert inside == (case["regime"] != "special" or case["id"].endswith("/negative_zero")), case["id"]
+
+
+@pytest.mark.norm("vectors.special-negative-zero")
+def test_the_sign_of_a_zero_is_not_compared(cases):
+    for optimizer in EIGHT:
+        case, zeros = cases[f"{optimizer.lower()}/special/negative_zero"], 0
+        for _, _, quantity in quantities(case):
+            near = values(case, quantity["nearest"])
+            zeros += int((near == 0).sum())
+            for zero in (0.0, -0.0):
+                assert accepted(case, np.where(near == 0, zero, near), quantity).all()
+        assert zeros > 0
+
+
+@pytest.mark.norm("vectors.special-subnormal")
+def test_the_subnormal_cases_underflow_gradually(cases):
+    """Each exact result is a fraction, and what is nearest to it is a multiple of 2⁻¹⁴⁹ and no zero."""
+    for name, quantity_name in (("sgd", "parameter"), ("adam", "m"), ("lion", "m")):
+        case = cases[f"{name}/special/subnormal"]
+        for quantity in (quantity for _, what, quantity in quantities(case) if what == quantity_name):
+            for text, near in zip(quantity["exact"], values(case, quantity["nearest"]).tolist(), strict=True):
+                assert 0 < abs(near) < 2.0**-126 and (near * 2.0**149).is_integer()
+                assert abs(Fraction(text) - Fraction(near)) <= Fraction(1, 2**150)
+
+
+@pytest.mark.norm("vectors.special-overflow")
 @pytest.mark.parametrize("optimizer", EIGHT)
 def test_where_a_square_overflows_v_is_infinite_and_the_parameter_stays(optimizer, cases):
     case = cases[f"{optimizer.lower()}/special/overflow"]
@@ -315,15 +490,37 @@ def test_where_a_square_overflows_v_is_infinite_and_the_parameter_stays(optimize
                 assert abs(Fraction(text) - Fraction(w) * kept ** (step + 1)) < Fraction(1, 10**28)
 
 
+@pytest.mark.norm("vectors.special-underflow")
 @pytest.mark.parametrize("optimizer", SQUARING)
 def test_where_a_square_underflows_its_mean_stays_zero(optimizer, cases):
     for _, name, quantity in quantities(cases[f"{optimizer.lower()}/special/underflow"]):
         assert (set(quantity["exact"]) == {"0"}) == (name in ("u", "v"))
 
 
+@pytest.mark.norm("vectors.special-underflow")
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adagrad"])
+def test_where_a_square_underflows_eps_alone_divides(optimizer, cases):
+    case = cases[f"{optimizer}/special/underflow"]
+    rate, eps = (Fraction(case["hyperparameters"][name]) for name in ("learning_rate", "eps"))
+    w = [Fraction(x) for x in values(case, case["parameter"]).tolist()]
+    for row, step in zip(case["gradients"], case["expected"], strict=True):
+        w = [x - rate * Fraction(g) / eps for x, g in zip(w, values(case, row).tolist(), strict=True)]
+        for x, text in zip(w, step["parameter"]["exact"], strict=True):
+            assert abs(Fraction(text) - x) <= abs(x) * Fraction(1, 10**28)
+
+
+@pytest.mark.norm(
+    "vectors.level",
+    "vectors.special-nan",
+    "vectors.special-infinity",
+    "vectors.special-negative-zero",
+    "vectors.special-overflow",
+    "vectors.special-underflow",
+    "vectors.special-subnormal",
+)
 def test_the_data_of_the_special_regime_are_what_their_names_say(cases):
     tiny = 2.0**-126
-    for name, check in {
+    for name, holds in {
         "subnormal": lambda x: (np.abs(x) < tiny).all() and (x != 0).all(),
         "overflow": lambda x: (np.float32(2.0**127) / np.abs(x) < np.abs(x)).all(),
         "underflow": lambda x: (np.abs(x) > tiny).all() and (np.abs(x) < 2.0**-75.5).all(),
@@ -333,10 +530,11 @@ def test_the_data_of_the_special_regime_are_what_their_names_say(cases):
     }.items():
         for optimizer in EIGHT:
             case = cases[f"{optimizer.lower()}/special/{name}"]
-            assert check(np.array([values(case, row) for row in case["gradients"]]))
+            assert holds(np.array([values(case, row) for row in case["gradients"]]))
             assert case["level"] == ("required" if name in ("nan", "infinity", "negative_zero") else "informative")
 
 
+@pytest.mark.norm("vectors.special")
 @pytest.mark.parametrize("optimizer", EIGHT)
 def test_the_fast_path_has_zeros_infinities_and_nan_where_the_special_regime_has(optimizer, cases):
     """In the informative cases too, where nothing is required of anyone."""
@@ -359,6 +557,7 @@ def test_the_fast_path_has_zeros_infinities_and_nan_where_the_special_regime_has
 # Libraries
 
 
+@pytest.mark.norm("vectors.bytes", "vectors.libraries")
 @pytest.mark.parametrize("library", ["mpmath", "gmpy2"])
 def test_mpmath_and_mpfr_give_the_committed_digests(library):
     if library == "gmpy2":

@@ -52,6 +52,7 @@ def change_digit(line, column, rng):
     return line[:column] + other + line[column + 1 :]
 
 
+@pytest.mark.norm("vectors.verify")
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
 def test_a_changed_digit_is_named_by_file_case_step_and_element(seed, copy):
     """Some fifty digits in each file: half in arrays, half in other lines, such as ids and settings."""
@@ -107,6 +108,7 @@ def damage_of_every_kind(folder):
     yield "CHANGES.txt: "
 
 
+@pytest.mark.norm("vectors.verify")
 def test_other_damage_is_found_too(copy):
     wanted = list(damage_of_every_kind(copy))
     problems = verify_vectors(copy)
