@@ -31,6 +31,7 @@ extensions = [
     "live",
     "llms",
     "myst_parser",
+    "norms",
     "optimizer_page",
     "performance",
     "proved",

@@ -76,6 +76,7 @@ def test_every_case_of_the_reference_conforms_in_the_double_profile():
     assert {result["scalars"] for result in report["results"]} == {"double"}
 
 
+@pytest.mark.norm("check_your_port.choose")
 def test_optimizers_and_patterns_choose_cases(capsys):
     for arguments, expected in (
         (("--optimizer", "Lion"), [case.id for case in all_cases() if case.optimizer == "Lion"]),
@@ -89,6 +90,7 @@ def test_optimizers_and_patterns_choose_cases(capsys):
         assert listed == expected if isinstance(expected, list) else len(listed) == expected
 
 
+@pytest.mark.norm("formulas.as")
 def test_held_to_another_formula_that_optimizer_alone_runs_and_deviates(capsys):
     status = main(["check", "reference", "--as", "BiasCorrectedAdam", "--case", "*/plain/defaults", "--format", "json"])
     assert status == 1

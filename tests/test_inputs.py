@@ -52,6 +52,7 @@ def _refused(made, error, match, model, gradients, method="update"):
 
 @each_class
 @pytest.mark.parametrize(("w", "g"), [((4,), (1,)), ((4,), ()), ((2, 3), (3, 2)), ((2, 3), (6,)), ((1,), (4,))])
+@pytest.mark.norm("inputs.shape")
 def test_shapes_that_differ(made, w, g):
     model = {"a": _f(1), "layer": {"w": np.ones(w, np.float32)}}
     gradients = {"a": _f(1), "layer": {"w": np.ones(g, np.float32)}}
@@ -62,6 +63,7 @@ def test_shapes_that_differ(made, w, g):
 
 
 @each_class
+@pytest.mark.norm("inputs.no-parameter")
 def test_a_gradient_without_a_parameter(made):
     _refused(made, KeyError, "no parameter b", {"a": _f(1)}, {"a": _f(1), "b": _f(1)})
     _refused(made, KeyError, r"no parameter layers\.1\.w", {"layers": [{"w": _f(1)}]}, {"layers": [{}, {"w": _f(1)}]})
@@ -71,6 +73,7 @@ def test_a_gradient_without_a_parameter(made):
 @each_class
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "object", "longdouble", "U3"])
 @pytest.mark.parametrize("method", ["update", "apply_gradients"])
+@pytest.mark.norm("inputs.no-float")
 def test_arrays_of_no_float_dtype(made, dtype, method):
     odd = np.array([1], dtype)
     match = rf"layer\.w has dtype {odd.dtype}, not one of float16, bfloat16, float32, float64"
@@ -93,6 +96,7 @@ def test_leaves_that_are_no_arrays(made, leaf, method):
 
 
 @each_class
+@pytest.mark.norm("inputs.none")
 def test_a_gradient_that_is_none_is_to_be_left_out_of_the_tree(made):
     for method in ("update", "apply_gradients"):
         match = r"gradient a\.0 is None.*; leave it out of the tree"
@@ -148,6 +152,7 @@ def _refused_everywhere(odd, kind, how, inner="x"):
 
 
 @pytest.mark.parametrize(("odd", "kind", "how"), CONTAINERS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.norm("inputs.containers")
 def test_containers_of_another_kind_are_refused_with_what_trees_are_made_of(odd, kind, how):
     _refused_everywhere(odd, kind, how)
     state = {"layer": odd}
@@ -156,6 +161,7 @@ def test_containers_of_another_kind_are_refused_with_what_trees_are_made_of(odd,
         optimizer.state = state
 
 
+@pytest.mark.norm("inputs.containers")
 def test_arrays_of_torch_are_refused_with_how_to_convert_them():
     torch = require("torch")
     detached = r"x\.detach\(\)\.cpu\(\)\.numpy\(\)"
@@ -171,10 +177,12 @@ def test_arrays_of_torch_are_refused_with_how_to_convert_them():
     assert linear.weight.detach().numpy().tobytes() == expected.tobytes()
 
 
+@pytest.mark.norm("inputs.containers")
 def test_arrays_of_jax_are_refused_with_how_to_convert_them():
     _refused_everywhere(require("jax").numpy.ones(1), "ArrayImpl", r"numpy\.asarray\(x\)")
 
 
+@pytest.mark.norm("inputs.traced")
 def test_a_tracer_of_jax_has_no_value():
     jax = require("jax")
     words = "is a traced array, which has no value: call the optimizer outside the function"
@@ -196,6 +204,7 @@ def test_named_tuples_are_tuples():
 
 @each_class
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.norm("inputs.dtypes")
 def test_every_float_dtype_is_computed_in_and_kept(made, dtype):
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes").bfloat16
@@ -219,6 +228,7 @@ def _stepwise(optimizer, w, g, *state):
 
 
 @each_class
+@pytest.mark.norm("inputs.cast")
 def test_a_gradient_of_another_float_dtype_is_cast_to_the_parameters(made):
     g = np.array([0.1, 0.2])
     left, right = made(0.1), made(0.1)
@@ -238,6 +248,7 @@ VIEWS = {
 @each_class
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("shape", [(6, 8), (300, 200)])
+@pytest.mark.norm("inputs.strided")
 def test_a_parameter_that_is_not_contiguous_is_updated_in_place(made, view, shape):
     rng = np.random.default_rng(5)
     base = rng.standard_normal(shape).astype(np.float32)
@@ -259,6 +270,7 @@ def test_a_parameter_that_is_not_contiguous_is_updated_in_place(made, view, shap
 
 @each_class
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.norm("inputs.byte-order")
 def test_arrays_of_the_other_byte_order(made, dtype):
     """As read from a file of another machine: they are updated in place and keep their order."""
     rng = np.random.default_rng(4)
@@ -274,6 +286,7 @@ def test_arrays_of_the_other_byte_order(made, dtype):
 
 
 @each_class
+@pytest.mark.norm("inputs.read-only")
 def test_a_read_only_parameter(made):
     w = _f(1, 2)
     w.flags.writeable = False
@@ -284,6 +297,7 @@ def test_a_read_only_parameter(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.shared")
 def test_a_gradient_that_shares_memory(made):
     size = 3 * BLOCK + 5
     base = np.random.default_rng(0).standard_normal(size + 1).astype(np.float32)
@@ -302,6 +316,7 @@ def test_a_gradient_that_shares_memory(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.shared")
 def test_a_gradient_that_shares_memory_with_another_parameter(made):
     a, b = _f(1, 2), _f(3, 4)
     expected = made(0.1).apply_gradients({"a": b.copy(), "b": a.copy()}, {"a": a, "b": b})
@@ -330,6 +345,7 @@ def test_slots_that_share_memory(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.small")
 def test_small_and_empty_things(made):
     for w in (np.array(1.0, np.float32), np.zeros((0,), np.float32), np.zeros((3, 0, 2), np.float32)):
         model, g = {"w": w.copy()}, np.ones_like(w)
@@ -343,6 +359,7 @@ def test_small_and_empty_things(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.small")
 def test_a_bare_array_is_a_tree(made):
     w, optimizer, same = _f(1, 2), made(0.1), made(0.1)
     model = {"w": w.copy()}
@@ -356,6 +373,7 @@ def test_a_bare_array_is_a_tree(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.names")
 def test_parameters_named_as_the_counters_are(made):
     names = ("step", "learning_rate", "step_", "w")
     model = {name: _f(1, 2) for name in names}
@@ -385,6 +403,7 @@ def test_keys_of_a_dictionary_that_are_whole_numbers(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.tied")
 def test_one_array_under_two_paths(made):
     w = _f(1, 2, 3, 4)
     for model in (
@@ -403,6 +422,7 @@ def test_one_array_under_two_paths(made):
 
 @each_class
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.norm("inputs.nan")
 def test_a_nan_or_infinity_stays_in_its_element(made, bad):
     rng = np.random.default_rng(3)
     w = rng.standard_normal(2 * BLOCK + 7).astype(np.float32)
@@ -426,6 +446,7 @@ def test_a_nan_or_infinity_stays_in_its_element(made, bad):
 
 
 @each_class
+@pytest.mark.norm("inputs.halfway")
 def test_an_exception_halfway_says_what_had_moved(made):
     class Failing(made):
         def apply_single(self, gradient, parameter, state):
@@ -489,6 +510,7 @@ SUBCLASSES = {
 @each_class
 @pytest.mark.parametrize("on", [False, True])
 @pytest.mark.parametrize("kind", SUBCLASSES)
+@pytest.mark.norm("inputs.subclass")
 def test_a_subclass_is_computed_as_the_plain_array(made, kind, on, monkeypatch):
     if on:
         require("numba")
@@ -514,6 +536,7 @@ def test_a_subclass_is_computed_as_the_plain_array(made, kind, on, monkeypatch):
 
 @each_class
 @pytest.mark.parametrize("method", ["update", "apply_gradients"])
+@pytest.mark.norm("inputs.masked")
 def test_a_masked_array_is_refused_with_its_path(made, method):
     masked = np.ma.array(_f(1, 2), mask=[False, True])
     words = r"masked array, and no formula has elements that are masked; x\.data .*, x\.filled\(value\)"
@@ -549,6 +572,7 @@ def test_a_masked_array_is_refused_by_the_oracle():
 
 @each_class
 @pytest.mark.parametrize(("shape", "strides"), [((4,), (0,)), ((2, 3), (4, 4)), ((3,), (2,)), ((2, 2), (8, -8))])
+@pytest.mark.norm("inputs.overlaps-itself")
 def test_a_parameter_that_overlaps_itself(made, shape, strides):
     memory = np.arange(1, 9, dtype=np.float32)
     w = np.lib.stride_tricks.as_strided(memory[4:], shape, strides)

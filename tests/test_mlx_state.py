@@ -67,6 +67,7 @@ def _train(optimizer, model, steps, seed=0):
 
 @each_class
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.norm("inputs.mlx")
 def test_leaves_are_mlxs_where_the_parameters_are(made, dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")
@@ -282,6 +283,7 @@ TRACED = (
 
 @each_class
 @pytest.mark.parametrize("transform", [mx.compile, mx.vmap, partial(mx.compile, shapeless=True)])
+@pytest.mark.norm("inputs.traced")
 def test_an_array_that_is_traced_has_no_value(made, transform):
     w = mx.array([1.0])
     for what, call in (
@@ -322,6 +324,7 @@ def test_a_module_that_is_updated_inside_compile_is_said_to_be_traced():
 
 
 @each_class
+@pytest.mark.norm("inputs.tied")
 def test_one_mlx_array_under_two_paths(made):
     w, model = mx.array([1.0, 2.0]), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model.layers[1].weight = model.layers[0].weight

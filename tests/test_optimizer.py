@@ -213,6 +213,7 @@ def test_a_double_rate_acts_as_one_on_float64():
         ([0.1], TypeError),
     ],
 )
+@pytest.mark.norm("inputs.range")
 def test_a_bad_learning_rate_is_refused(made, value, error):
     with pytest.raises(error, match="learning_rate"):
         made(value)
@@ -244,6 +245,7 @@ ENDS = {
     ("name", "argument", "value"),
     [(n, a, value) for n in EIGHT for a, kind in EXPECTED[n].ranges.items() if a != RATE for value in BAD[kind]],
 )
+@pytest.mark.norm("inputs.range")
 def test_hyperparameters_out_of_range(name, argument, value):
     made = getattr(optim, name)
     with pytest.raises(ValueError, match=argument) as caught:
@@ -349,6 +351,7 @@ def test_a_run_resumes_bit_for_bit_from_its_state(made, dtype):
 
 
 @each_class
+@pytest.mark.norm("inputs.state")
 def test_a_state_that_does_not_fit_is_refused(made):
     slot = made.slots[-1]
     for change, error, match in (

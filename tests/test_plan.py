@@ -199,6 +199,7 @@ def test_whatever_changes_between_two_steps_is_seen(change):
         (lambda w, g: w.update(b=w["b"][0]), (KeyError, TypeError, ValueError), "b"),
     ],
 )
+@pytest.mark.norm("inputs.untouched")
 def test_what_is_refused_at_the_first_step_is_refused_at_the_second(change, error, words):
     optimizer, w = optim.RMSprop(0.1), tree()
     optimizer.update(w, gradients())
@@ -296,6 +297,7 @@ def test_an_array_in_the_place_of_one_that_is_gone_is_advanced_as_any(make):
         assert w["w"].tolist() == [-1, -1, -1]
 
 
+@pytest.mark.norm("inputs.halfway")
 def test_what_moved_and_what_did_not_is_said_when_a_planned_step_fails():
     optimizer = optim.RMSprop(0.1)
     w = {"a": np.ones(3, np.float32), "b": np.ones(3, np.float32), "c": np.ones(3, np.float32)}

@@ -26,7 +26,7 @@ def inline(node: nodes.Node) -> str:
     """The Markdown of what stands within a line."""
     if isinstance(node, nodes.Text):
         return re.sub(r"[\\`*]", r"\\\g<0>", " ".join(re.split(r"\s+", node.astext())))
-    if isinstance(node, SILENT):
+    if isinstance(node, SILENT) or "norm" in node.get("classes", ()):
         return ""
     if isinstance(node, nodes.math):
         return f"${node.astext()}$"

@@ -98,6 +98,7 @@ def ends(pid):
 # What keeps the protocol.
 
 
+@pytest.mark.norm("check_your_port.run")
 def test_the_numbers_of_a_reply_are_those_of_the_outcome(program):
     with Command(program("start(); serve()")) as backend:
         outcome = backend.run(CASE)
@@ -109,6 +110,7 @@ def test_the_numbers_of_a_reply_are_those_of_the_outcome(program):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.norm("check_your_port.bits")
 def test_every_format_comes_back_bit_for_bit(dtype, program):
     if dtype == "bfloat16":
         require("ml_dtypes")
@@ -122,6 +124,15 @@ def test_every_format_comes_back_bit_for_bit(dtype, program):
     assert outcome.parameters.tobytes() == case.gradients.tobytes()
 
 
+@pytest.mark.norm(
+    "check_your_port.adapter",
+    "check_your_port.lines",
+    "check_your_port.steps",
+    "check_your_port.bits",
+    "check_your_port.arrays",
+    "check_your_port.hyperparameters",
+)
+@pytest.mark.norm("check_your_port.no-defaults")
 def test_a_request_is_what_the_protocol_says():
     small = Case(
         "sgd/plain/x",
@@ -145,6 +156,7 @@ def test_a_request_is_what_the_protocol_says():
     }
 
 
+@pytest.mark.norm("check_your_port.run", "check_your_port.slots")
 def test_state_slots_are_read_as_far_as_they_are_given(program):
     body = 'start(); r = receive(); send(reply(r, state={"v": r["gradients"]})); receive()'
     with Command(program(body)) as backend:
@@ -153,6 +165,7 @@ def test_state_slots_are_read_as_far_as_they_are_given(program):
     assert outcome.state["v"].tobytes() == CASE.gradients.tobytes()
 
 
+@pytest.mark.norm("check_your_port.start", "check_your_port.formulas")
 def test_an_adapter_claims_formulas_under_their_canonical_names(program):
     claims = '{"Adam": "BiasCorrectedAdam", "SGD": "SGD[dampening=not_first]"}'
     with Command(program(f"start(formulas={claims}); receive()")) as backend:
@@ -161,6 +174,7 @@ def test_an_adapter_claims_formulas_under_their_canonical_names(program):
         assert backend.claim("Lion") == "Lion"
 
 
+@pytest.mark.norm("check_your_port.unsupported")
 def test_what_an_adapter_does_not_support_is_unsupported_for_its_reason(program):
     body = (
         'start(); r = receive(); send(json.dumps({"id": r["id"], "unsupported": "no \\x1b[31mAdam"}) + "\\n"); serve()'
@@ -171,6 +185,7 @@ def test_what_an_adapter_does_not_support_is_unsupported_for_its_reason(program)
         assert backend.run(CASE).parameters.shape == CASE.gradients.shape
 
 
+@pytest.mark.norm("check_your_port.unsupported")
 def test_an_error_fails_the_case_and_no_other(program):
     body = 'start(); r = receive(); send(json.dumps({"id": r["id"], "error": "overflow"}) + "\\n"); serve()'
     with Command(program(body)) as backend:
@@ -213,6 +228,7 @@ def test_requests_and_replies_may_be_larger_than_a_pipe(program):
         assert backend.run(case).parameters.tobytes() == gradients.tobytes()
 
 
+@pytest.mark.norm("check_your_port.group")
 def test_arguments_are_split_as_a_shell_does_and_nothing_is_expanded():
     code = (
         'import sys, json; print(json.dumps({"protocol": 1, "name": "|".join(sys.argv[1:]), "version": "1"}), '
@@ -414,6 +430,7 @@ def breach(backend, fragments):
 
 
 @pytest.mark.parametrize("what", AT_START)
+@pytest.mark.norm("check_your_port.start", "check_your_port.broken")
 def test_a_broken_protocol_at_the_start_is_told(what, program):
     body, *fragments = AT_START[what]
     begun = time.monotonic()
@@ -428,6 +445,7 @@ def test_a_broken_protocol_at_the_start_is_told(what, program):
 
 
 @pytest.mark.parametrize("what", AT_RUN)
+@pytest.mark.norm("check_your_port.slots", "check_your_port.broken")
 def test_a_broken_protocol_at_a_case_is_told(what, program):
     body, *fragments = AT_RUN[what]
     backend = Command(program(f"start()\nr = receive()\n{body}"))
@@ -441,6 +459,7 @@ def test_a_broken_protocol_at_a_case_is_told(what, program):
 
 
 @pytest.mark.parametrize("what", HANGS)
+@pytest.mark.norm("check_your_port.broken")
 def test_a_program_that_does_not_answer_is_ended_when_the_time_is_over_with_its_children(what, program):
     body, came = HANGS[what]
     backend = Command(program(f"start()\nr = receive()\n{body}"), timeout=1)
@@ -473,6 +492,7 @@ def test_a_line_too_many_breaks_the_protocol(program):
     assert program.running() == []
 
 
+@pytest.mark.norm("check_your_port.standard-error")
 def test_a_message_shows_the_end_of_standard_error_without_control_characters(program):
     body = "start(); receive(); sys.stderr.write('first\\n' + 'x' * 10**6 + '\\n\\x1b[31mlast words'); sys.exit(5)"
     backend = Command(program(body))
@@ -500,6 +520,7 @@ def test_an_endless_stream_takes_bounded_memory(stream, program):
 # Nothing is left running.
 
 
+@pytest.mark.norm("check_your_port.group")
 def test_a_child_that_stays_is_ended_with_a_right_adapter(program, monkeypatch):
     monkeypatch.setattr(command, "GRACE", 0.2)
     body = "if os.fork() == 0: note(); time.sleep(1000)\nstart(); serve()"
@@ -511,6 +532,7 @@ def test_a_child_that_stays_is_ended_with_a_right_adapter(program, monkeypatch):
 
 
 @pytest.mark.parametrize("end", ["time.sleep(1000)", "send('x\\n' * 10**9)"])
+@pytest.mark.norm("check_your_port.killed")
 def test_an_adapter_that_does_not_stop_is_stopped(end, program, monkeypatch):
     monkeypatch.setattr(command, "GRACE", 0.2)
     with Command(program(f"start(); receive(); {end}")) as backend:
@@ -519,6 +541,7 @@ def test_an_adapter_that_does_not_stop_is_stopped(end, program, monkeypatch):
     assert program.running() == []
 
 
+@pytest.mark.norm("check_your_port.stop")
 def test_an_adapter_has_the_time_to_end(program, tmp_path):
     with Command(program("start(); receive(); time.sleep(0.3); open(sys.argv[1] + '.end', 'w').close()")):
         pass
@@ -577,6 +600,7 @@ def test_nothing_is_left_running_after_a_keyboard_interrupt(program):
 
 
 @pytest.mark.parametrize("body", ["time.sleep(1000)", "start()\nreceive()\ntime.sleep(1000)"])
+@pytest.mark.norm("check_your_port.killed")
 def test_nothing_is_left_running_when_the_command_is_terminated(body, program):
     adapter = program(body)
     parent = subprocess.Popen(hearing(sys.executable, "-m", "mlx_optimizers", "check", f"cmd:{adapter}"))
@@ -591,6 +615,7 @@ def test_nothing_is_left_running_when_the_command_is_terminated(body, program):
 # A report of what finished.
 
 
+@pytest.mark.norm("check_your_port.finished")
 def test_what_finished_before_the_protocol_broke_is_reported(program):
     backend = Command(program("start()\nfor _ in range(2): send(reply(receive()))\nreceive(); send('?\\n')"))
     report = check(backend, matching(pattern="lion/plain/*"))
@@ -614,6 +639,7 @@ def command_line(*arguments):
 
 
 @pytest.mark.parametrize("text", ["yes", f"{shlex.quote(sys.executable)} -c 'print(1)'"])
+@pytest.mark.norm("check_your_port.status")
 def test_the_command_ends_at_once_with_status_4_on_programs_that_are_no_adapters(text):
     run = command_line(f"cmd:{text}")
     assert run.returncode == 4
@@ -629,6 +655,7 @@ def test_the_command_ends_with_status_2_when_there_is_no_command():
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.norm("check_your_port.finished")
 def test_the_command_still_writes_the_report_of_what_finished(jobs, program):
     adapter = program("start(); send(reply(receive())); receive(); time.sleep(1000)")
     run = command_line(f"cmd:{adapter}", "--timeout", "1", "--format", "json", "-j", jobs, "--case", "lion/plain/*")

@@ -165,6 +165,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
+@pytest.mark.norm("check_your_port.killed")
 def test_a_signal_ends_the_adapter_too_and_leaves_the_old_report(name, tmp_path):
     (tmp_path / "waits.py").write_text(WAITS)
     (tmp_path / "report").write_text("the old report")
@@ -227,6 +228,7 @@ def test_a_signal_ends_a_function_that_does_not_want_to(name, tmp_path):
 
 @pytest.mark.parametrize("after", [0, 1.5])  # while the others begin, and while they judge
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+@pytest.mark.norm("check_your_port.jobs")
 def test_a_signal_ends_the_processes_that_judge_too(name, after, tmp_path):
     """Ctrl-C goes to all processes of a terminal; SIGKILL here to the first alone, which can do nothing then."""
     (tmp_path / "slow.py").write_text(SLOW)
@@ -302,6 +304,7 @@ for line in sys.stdin:
         ("early", 4, "text before the question"),
     ],
 )
+@pytest.mark.norm("check_your_port.turns", "check_your_port.stop", "check_your_port.broken")
 def test_an_adapter_that_strays_from_the_protocol(kind, status, words, tmp_path):
     (tmp_path / "adapter.py").write_text(ADAPTER)
     done = shell(f"MO check 'cmd:{sys.executable} adapter.py {kind}' --case 'sgd/plain/m*'", tmp_path)

@@ -86,7 +86,7 @@ def test_the_edge_regime_brings_lions_direction_next_to_zero():
         m = b2 * m + (1 - b2) * g
 
 
-@pytest.mark.norm("vectors.id")
+@pytest.mark.norm("vectors.id", "check_your_port.same-bits")
 def test_the_data_are_the_same_on_every_machine_and_release():
     """The digest of every bit of every case, in order. A change of it is a change of the suite: say so in CHANGELOG."""
     digest = hashlib.sha256()

@@ -62,6 +62,7 @@ def test_results_and_progress_come_in_the_order_of_the_cases():
     assert seen == list(range(1, len(cases) + 1))
 
 
+@pytest.mark.norm("check_your_port.first")
 def test_one_wrong_number_in_one_case_deviates():
     def change(case, outcome):
         if case.id == "adam/plain/defaults":
@@ -89,6 +90,7 @@ def test_a_diagnosis_stands_in_the_deviating_results_alone():
     assert report.diagnoses["Adam"].formulas == ["Adam[eps=inside_sqrt]"]
 
 
+@pytest.mark.norm("formulas.as")
 def test_a_backend_is_held_to_its_claim_or_to_the_formula_asked_for():
     inside = Evaluated("Adam[eps=inside_sqrt]")
     assert check(inside, SOME).status == 0
@@ -112,7 +114,7 @@ def _single_scalars():
     return Program(step, "Adam[bias_correction=true]")
 
 
-@pytest.mark.norm("vectors.scalars", "interval.named-profile")
+@pytest.mark.norm("vectors.scalars", "interval.named-profile", "check_your_port.float32")
 def test_profiles():
     single, double = _single_scalars(), adam()
     for program, asked, verdicts, scalars in (

@@ -26,6 +26,7 @@ WITHOUT_VALUE = [name for expected in EXPECTED.values() for name in expected.wit
 """1 − β⁰ = 0 is a divisor."""
 
 
+@pytest.mark.norm("formulas.no-value")
 def test_seven_formulas_of_up_to_two_axes_have_no_value():
     formulas = [formula for optimizer in EIGHT for count in (0, 1, 2) for formula in variants(optimizer, count)]
     assert sorted(formula.name for formula in formulas if not is_decidable(formula)) == sorted(WITHOUT_VALUE)
@@ -37,6 +38,7 @@ def refuses(action):
 
 
 @pytest.mark.parametrize("name", [*WITHOUT_VALUE, "RMSprop[ignored=alpha:2]"])  # the root of a negative number
+@pytest.mark.norm("formulas.as", "formulas.no-value", "formulas.step-zero")
 def test_nothing_is_held_to_a_formula_without_a_value(name, capsys):
     def never(parameter, gradients, **h):
         raise AssertionError
@@ -62,6 +64,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.norm("formulas.step-zero", "check_your_port.formulas")
 def test_an_adapter_that_claims_a_formula_without_a_value_breaks_the_protocol(tmp_path, capsys):
     script = tmp_path / "adapter.py"
     script.write_text(ADAPTER.replace("NAME", repr(WITHOUT_VALUE[0])), "utf-8")
@@ -134,6 +137,7 @@ class _Either(Program):
 # A diagnosis needs one, too.
 
 
+@pytest.mark.norm("formulas.step-zero")
 def test_nan_everywhere_is_no_evidence_for_a_formula_without_a_value():
     def nothing(h, t, w, g, *slots):
         return (w * np.float32(np.nan), *slots)

@@ -96,6 +96,7 @@ def test_of_48_triples_of_axes_of_the_adam_family_nine_in_ten_are_named():
     assert sum(map(named_or_indistinguishable, TRIPLES)) >= 44
 
 
+@pytest.mark.norm("check_your_port.first")
 def test_the_words_name_the_formula_and_where_it_was_first_seen():
     report = check(Evaluated("Adam[eps=inside_sqrt]", state=False), matching(["Adam"]), formula="Adam")
     assert report.counts()["conforms"] < report.counts()["deviates"]
@@ -117,6 +118,7 @@ def test_formulas_that_the_cases_cannot_tell_apart_are_all_named():
     assert set(report.diagnoses["SGD"].formulas) == {"SGD[weight_decay=ignored]", "SGD[weight_decay=momentum_only]"}
 
 
+@pytest.mark.norm("formulas.diagnosis")
 def test_fewest_axes_come_first_and_more_are_not_tried():
     """From a state of zero, AdaDelta without ε above never moves, with any other change."""
     report = check(

@@ -35,6 +35,7 @@ def test_every_published_order_has_a_program_and_every_program_one_order():
 
 @pytest.mark.norm("vectors.orders", "interval.claim")
 @pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.norm("check_your_port.contracted")
 def test_a_right_program_conforms(name):
     """In every case, parameter and state, with coefficients in double as these programs form them."""
     optimizer, program = RIGHT[name]

@@ -70,6 +70,7 @@ def rows_of(site: Path, page: str, number: int) -> list[list[str]]:
     return [[" ".join(cell.text.split()) for cell in row.find_all("td")] for row in body.find_all("tr")]
 
 
+@pytest.mark.norm("formulas.results")
 def test_the_page_shows_the_matrix(site):
     rows = rows_of(site, "results.html", 0)
     assert [row[0].split()[0] for row in rows] == list(BACKENDS)

@@ -32,6 +32,7 @@ from tests.support import require
         ("Adam[ignored=eps:3e-5]", "Adam[ignored=eps:3e-5]"),
     ],
 )
+@pytest.mark.norm("formulas.name", "formulas.further-names", "formulas.ignored")
 def test_names_are_printed_with_sorted_keys_and_without_defaults(typed, printed):
     assert parse(typed).name == printed
 
@@ -84,6 +85,7 @@ def test_with_every_axis_at_its_default_a_formula_is_the_documented_one_bit_for_
         assert all(np.array_equal(a.parameter.low, b.parameter.low) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.norm("formulas.axes")
 def test_every_axis_of_the_interface_is_there():
     expected = {}
     for name in EIGHT:
@@ -96,6 +98,7 @@ def test_every_axis_of_the_interface_is_there():
 
 
 @pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
+@pytest.mark.norm("formulas.axes")
 def test_every_value_says_what_it_means_and_where_it_is_found(axis):
     for values in axis.values.values():
         for value in values[1:]:
@@ -122,6 +125,7 @@ def _one_step(formula, w, g, **hyperparameters):
 
 
 @each_name
+@pytest.mark.norm("formulas.trajectory")
 def test_values_of_the_axes_by_hand(name):
     """One step from zero state, with numbers that are exact in binary."""
     for axes, w, g, hyperparameters, new in EXPECTED[name].by_hand:

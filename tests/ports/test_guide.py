@@ -33,6 +33,7 @@ def fences(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.norm("check_your_port.run", "check_your_port.steps")
 def test_the_request_shown_is_what_the_checker_sends():
     shown, _ = map(json.loads, fences("json"))
     sent = json.loads(json.dumps(request(CASE)))
@@ -40,6 +41,7 @@ def test_the_request_shown_is_what_the_checker_sends():
     assert list(shown) == list(sent)
 
 
+@pytest.mark.norm("check_your_port.run", "check_your_port.zero")
 def test_the_reply_shown_is_what_each_adapter_answers(adapter):
     asked, shown = map(json.loads, fences("json"))
     lines = [{"op": "start", "protocol": 1}, asked, {"op": "stop"}]
@@ -56,6 +58,7 @@ def test_the_reply_shown_is_what_each_adapter_answers(adapter):
     assert reply == shown
 
 
+@pytest.mark.norm("check_your_port.lines")
 def test_the_reply_shown_keeps_the_protocol(adapter):
     with Command(adapter) as backend:
         outcome = backend.run(CASE)

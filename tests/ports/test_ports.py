@@ -30,6 +30,7 @@ def port(adapter):
 
 
 @pytest.mark.parametrize("optimizer", EIGHT)
+@pytest.mark.norm("check_your_port.ports", "check_your_port.adapter")
 def test_a_port_conforms_in_every_case(optimizer, port):
     cases = [case for case in all_cases() if case.optimizer == optimizer]
     report = check(port, cases)
@@ -75,6 +76,7 @@ def _bits(array):
 
 
 @pytest.mark.parametrize("optimizer", EIGHT)
+@pytest.mark.norm("check_your_port.ports", "check_your_port.contracted")
 def test_a_port_is_the_fast_path_bit_for_bit_parameters_and_state(optimizer, port):
     draw = random.Random(optimizer)
     for setting in range(SETTINGS):
