@@ -103,7 +103,8 @@ def operations() -> Iterator[Claim]:
     power = (*slack, t >= 1, t * u <= Q(1, 5), size(p - 1) <= 2 * t * u, size(e1) <= h, size(e2) <= h)
     yield Claim(6, "power, the first", (*slack, size(e1) <= h), size((1 + e1) - 1) <= 2 * u)
     yield Claim(6, "power, one more", power, size(p * (1 + e1) * (1 + e2) - 1) <= 2 * (t + 1) * u)
-    yield Claim(6, "power by 4/3 tu", power, size(p * (1 + e1) * (1 + e2) - 1) <= Q(4, 3) * (t + 1) * u, holds=False)
+    less = (*slack, t >= 1, t * u <= Q(1, 5), size(p - 1) <= Q(4, 3) * t * u, size(e1) <= h, size(e2) <= h)
+    yield Claim(6, "power by 4/3 tu", less, size(p * (1 + e1) * (1 + e2) - 1) <= Q(4, 3) * (t + 1) * u, holds=False)
     low = (a > 0, a * a == x, r >= 0, b >= 0, b * b == If(x > r, x - r, RealVal(0)), c >= 0, c * c == x + r)
     yield Claim(6, "root of a coefficient", low, r / (a + b) >= If(x > r, a - b, larger(a, Q(1004, 1000) * c - a)))
 
