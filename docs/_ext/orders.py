@@ -168,7 +168,7 @@ STATEMENTS = (
             Order(
                 "v by interpolation",
                 r"$v + (1-\beta)(g^2 - v)$",
-                r"$\max(5/4,\, 1/\beta - 2/3)$",
+                r"$\max(5/4,\, 1/\beta - 1/2)$",
                 lambda n: n.v + n.number(1 - n.beta) * (n.g * n.g - n.v),
                 "m, v by interpolation with β > 1/2",
             ),

@@ -98,8 +98,8 @@ def constant(text: str, beta):
     """A constant of the table, as numbers."""
     if text == r"$\max(4/3,\, 3/(4\beta))$":
         return np.maximum(4 / 3, 3 / (4 * beta))
-    if text == r"$\max(5/4,\, 1/\beta - 2/3)$":
-        return np.maximum(5 / 4, 1 / beta - 2 / 3)
+    if text == r"$\max(5/4,\, 1/\beta - 1/2)$":
+        return np.maximum(5 / 4, 1 / beta - 1 / 2)
     return np.full_like(beta, float(Fraction(text)))
 
 

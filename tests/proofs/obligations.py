@@ -19,6 +19,7 @@ from docs._ext.orders import STATEMENTS, Order, Statement
 SLACK = Q(3, 2)
 COARSEST = Q(1, 256)
 """The greatest h for which the orders are proved: bfloat16's."""
+Hypotheses = tuple[BoolRef, ...]
 FUSED, DOUBLE = (order.name for order in STATEMENTS[0].orders)
 
 
@@ -103,7 +104,8 @@ def operations() -> Iterator[Claim]:
     power = (*slack, t >= 1, t * u <= Q(1, 5), size(p - 1) <= 2 * t * u, size(e1) <= h, size(e2) <= h)
     yield Claim(6, "power, the first", (*slack, size(e1) <= h), size((1 + e1) - 1) <= 2 * u)
     yield Claim(6, "power, one more", power, size(p * (1 + e1) * (1 + e2) - 1) <= 2 * (t + 1) * u)
-    yield Claim(6, "power by 4/3 tu", power, size(p * (1 + e1) * (1 + e2) - 1) <= Q(4, 3) * (t + 1) * u, holds=False)
+    less = (*slack, t >= 1, t * u <= Q(1, 5), size(p - 1) <= Q(4, 3) * t * u, size(e1) <= h, size(e2) <= h)
+    yield Claim(6, "power by 4/3 tu", less, size(p * (1 + e1) * (1 + e2) - 1) <= Q(4, 3) * (t + 1) * u, holds=False)
     low = (a > 0, a * a == x, r >= 0, b >= 0, b * b == If(x > r, x - r, RealVal(0)), c >= 0, c * c == x + r)
     yield Claim(6, "root of a coefficient", low, r / (a + b) >= If(x > r, a - b, larger(a, Q(1004, 1000) * c - a)))
 
@@ -164,39 +166,49 @@ def inclusion() -> Iterator[Claim]:
 # ---------------------------------------------------------------- orders: theorems 10 to 13
 #
 # An order's errors are bounded by theorems 1 to 4 with IEEE's h for u, and the model's radius has the slack. Nothing
-# underflows, so that both scale with the data: what can be 1 by a choice of units is 1 here. Both are continuous, so
-# that w ≠ 0 stands for w = 0 too.
+# underflows, so that both scale with the data: what can be 1 by a choice of units is 1 here. Where it is 0 instead,
+# nothing is rounded, which is a claim of its own.
 
 
 class Bounded:
-    """A value and the bound of its error."""
+    """A value and the bound of its error; an exact zero rounds nothing."""
 
-    def __init__(self, unit: ArithRef, value: ArithRef, radius: ArithRef) -> None:
-        self.unit, self.value, self.radius = unit, value, radius
+    def __init__(self, unit: ArithRef, value: ArithRef, radius: ArithRef, *, zero: bool = False) -> None:
+        self.unit, self.value, self.radius, self.zero = unit, value, radius, zero
 
-    def _after(self, z: ArithRef, q: ArithRef) -> Bounded:
-        return Bounded(self.unit, z, q + self.unit * (size(z) + q))
+    def rounded(self, z: ArithRef, q: ArithRef) -> Bounded:
+        return Bounded(self.unit, z, q + self.unit * (size(z) + q), zero=False)
+
+    def __neg__(self) -> Bounded:
+        return Bounded(self.unit, -self.value, self.radius, zero=self.zero)
 
     def __add__(self, other: Bounded) -> Bounded:
-        return self._after(self.value + other.value, self.radius + other.radius)
+        if self.zero or other.zero:
+            return other if self.zero else self
+        return self.rounded(self.value + other.value, self.radius + other.radius)
 
     def __sub__(self, other: Bounded) -> Bounded:
-        return self._after(self.value - other.value, self.radius + other.radius)
+        if self.zero or other.zero:
+            return -other if self.zero else self
+        return self.rounded(self.value - other.value, self.radius + other.radius)
 
     def __mul__(self, other: Bounded) -> Bounded:
+        if self.zero or other.zero:
+            return self if self.zero else other
         x, r, y, s = self.value, self.radius, other.value, other.radius
-        return self._after(x * y, size(x) * s + size(y) * r + r * s)
+        return self.rounded(x * y, size(x) * s + size(y) * r + r * s)
 
     def __truediv__(self, other: Bounded) -> Bounded:
         """By an exact 1: any float that divides the one side divides the other."""
-        return self._after(self.value, self.radius)
+        return self if self.zero else self.rounded(self.value, self.radius)
 
 
 class Numbers:
     """The numbers of a statement."""
 
     def __init__(self, unit: ArithRef, arrays: dict[str, ArithRef], exact: dict[str, ArithRef]) -> None:
-        self.__dict__.update({name: Bounded(unit, value, RealVal(0)) for name, value in arrays.items()})
+        for name, value in arrays.items():
+            setattr(self, name, Bounded(unit, value, RealVal(0), zero=value is ZERO))
         self.__dict__.update(exact)
         self._unit = unit
 
@@ -318,8 +330,9 @@ class Values:
 
 
 h, beta, kappa, g, v, a, s, p, q, c = Reals("h beta kappa g v a s p q c")
-ONE = RealVal(1)
+ZERO, ONE = RealVal(0), RealVal(1)
 FORMAT = (h > 0, h <= COARSEST)
+FINE = (h <= Q(1, 10_000),)  # where terms of higher order refute nothing
 DECAY = (kappa > 0, kappa <= Q(1, 5))
 MEAN, SQUARE = r"$\beta m + (1-\beta)g$", r"$\beta v + (1-\beta)g^2$"
 POLYNOMIAL: dict[str, tuple[dict[str, ArithRef], dict[str, ArithRef], tuple[BoolRef, ...]]] = {
@@ -334,7 +347,7 @@ POLYNOMIAL: dict[str, tuple[dict[str, ArithRef], dict[str, ArithRef], tuple[Bool
 
 def constant(text: str) -> ArithRef:
     """A constant of the guide's table, where β is not near 1/2."""
-    known = {r"$\max(4/3,\, 3/(4\beta))$": "4/3", r"$\max(5/4,\, 1/\beta - 2/3)$": "5/4"}
+    known = {r"$\max(4/3,\, 3/(4\beta))$": "4/3", r"$\max(5/4,\, 1/\beta - 1/2)$": "5/4"}
     top, _, bottom = known.get(text, text).partition("/")
     return Q(int(top), int(bottom or 1))
 
@@ -348,35 +361,52 @@ def same(statement: Statement, order: Order) -> Claim:
 
 
 def polynomial(statement: Statement, order: Order) -> Iterator[Claim]:
-    """Claim that a sum of products stays inside."""
+    """Claim that a sum of products stays inside, and also where one of its arrays is exactly zero."""
     arrays, exact, domain = POLYNOMIAL[statement.tex]
 
-    def inside(name: str, slack: ArithRef, domain: tuple[BoolRef, ...] = domain, *, holds: bool = True) -> Claim:
-        other = order.evaluate(Numbers(h, arrays, exact)).radius
-        radius = statement.model(Numbers(slack * h, arrays, exact)).radius
-        return Claim(statement.theorem, name, (*FORMAT, *domain), other <= radius, order.name, holds)
+    def inside(
+        name: str,
+        slack: ArithRef,
+        domain: Hypotheses = domain,
+        zero: str = "",
+        *,
+        fine: bool = False,
+        holds: bool = True,
+    ) -> Claim:
+        given = {key: ZERO if key == zero else ONE for key in arrays} if zero else arrays
+        other = order.evaluate(Numbers(h, given, exact)).radius
+        radius = statement.model(Numbers(slack * h, given, exact)).radius
+        name += f", {zero} = 0" if zero else ""
+        hypotheses = (*FORMAT, *domain, *(FINE if fine else ()))
+        return Claim(statement.theorem, name, hypotheses, other <= radius, order.name, holds)
 
     yield from at_slacks(order, inside)
-    if order.name == "m by interpolation":
+    if statement.tex == MEAN and order.constant != "1":
         near = (beta > Q(1, 2), beta <= Q(9, 16), 4 * beta * c == 3)
         yield inside("at slack C + 32h, 1/2 < β ≤ 9/16", c + 32 * h, near)
         yield inside("at slack 3/2, β = 1/4", SLACK, (beta == Q(1, 4),), holds=False)
-    if order.name == "v by interpolation":
-        near = (beta > Q(1, 2), beta <= Q(12, 23), v >= 0, beta * c == 1 - Q(2, 3) * beta)
-        yield inside("at slack C + 32h, 1/2 < β ≤ 12/23", c + 32 * h, near)
+    if statement.tex == SQUARE and order.constant != "1":
+        below = (beta > Q(1, 2), beta <= Q(12, 23), v >= 0, beta * c == 1 - Q(2, 3) * beta)
+        yield inside("at slack C + 32h, 1/2 < β ≤ 12/23", c + 32 * h, below)
+        near = (beta > Q(1, 2), beta <= Q(4, 7), 2 * beta * c == 2 - beta)
+        yield inside("at slack C + 32h, 1/2 < β ≤ 4/7", c + 32 * h, near, "g")
+        yield inside("at slack C − 1/100, 1/2 < β ≤ 4/7", c - Q(1, 100), near, "g", fine=True, holds=False)
+        domain = (beta >= Q(4, 7), beta < 1)
+    for zero in [name for name in arrays if name != "d"] if len(arrays) > 1 else ():
+        yield inside("at slack 3/2", SLACK, domain, zero)
+        yield inside("at slack C + 32h", constant(order.constant) + 32 * h, domain, zero)
 
 
 def relative(statement: Statement, order: Order) -> Iterator[Claim]:
     """Claim that a product of quotients stays inside. Numerators and divisors may be off themselves, by p and q."""
     radii = {"a": p, "d": q}
 
-    def inside(name: str, slack: ArithRef, *, holds: bool = True) -> Claim:
-        at_slack = slack is SLACK
-        off = (p >= 0, q >= 0, p <= Q(1, 2), q <= Q(1, 8)) if at_slack else (p >= 0, q >= 0, p <= 16 * h, q <= 16 * h)
+    def inside(name: str, slack: ArithRef, *, fine: bool = False, holds: bool = True) -> Claim:
+        off = (p <= Q(1, 2), q <= Q(1, 8)) if slack is SLACK else (p <= 16 * h, q <= 16 * h)
         program, granted = Relatives(h, s, radii, upper=True), Relatives(slack * h, s, radii, upper=False)
         other, bound = order.evaluate(program).bound, statement.model(granted).bound
         divisors = And(*(x.n > 0 for x in program.divisors + granted.divisors))
-        hypotheses = (*FORMAT, s >= 0, s <= 1, *off)
+        hypotheses = (*FORMAT, s >= 0, s <= 1, p >= 0, q >= 0, *off, *(FINE if fine else ()))
         conclusion = And(divisors, other.n * bound.d <= bound.n * other.d)
         return Claim(statement.theorem, name, hypotheses, conclusion, order.name, holds)
 
@@ -384,10 +414,28 @@ def relative(statement: Statement, order: Order) -> Iterator[Claim]:
 
 
 def at_slacks(order: Order, inside: Callable[..., Claim]) -> Iterator[Claim]:
+    """Claim that an order stays inside at 3/2 and at C + 32h, and not at less than C."""
     yield inside("at slack 3/2", SLACK)
     yield inside("at slack C + 32h", constant(order.constant) + 32 * h)
     if order.constant != "1":  # otherwise an order may round less than the model
-        yield inside("at slack C − 1/100", constant(order.constant) - Q(1, 100), holds=False)
+        yield inside("at slack C − 1/100", constant(order.constant) - Q(1, 100), fine=True, holds=False)
+
+
+def in_double(statement: Statement) -> Claim:
+    """Claim that a statement in a format of three bits more, rounded at the end, stays inside."""
+    if statement.tex in POLYNOMIAL:
+        arrays, exact, domain = POLYNOMIAL[statement.tex]
+        wide = statement.model(Numbers(h / 8, arrays, exact))
+        radius = statement.model(Numbers(SLACK * h, arrays, exact)).radius
+        conclusion = wide.radius + h * (size(wide.value) + wide.radius) <= radius
+    else:
+        domain = (s >= 0, s <= 1)
+        program, granted = Relatives(h / 8, s, {}, upper=True), Relatives(SLACK * h, s, {}, upper=False)
+        bound, model = statement.model(program).bound, statement.model(granted).bound
+        bound += Ratio(h) * (1 + bound)
+        divisors = And(*(x.n > 0 for x in program.divisors + granted.divisors))
+        conclusion = And(divisors, bound.n * model.d <= model.n * bound.d)
+    return Claim(9, f"{statement.tex} in three bits more", (*FORMAT, *domain), conclusion, DOUBLE)
 
 
 def orders() -> Iterator[Claim]:
@@ -397,6 +445,7 @@ def orders() -> Iterator[Claim]:
     yield Claim(12, "t/2 ≤ 1 − √(1 − t)", lemma, t / 2 <= 1 - b)
     yield Claim(12, "1 − √(1 − t) ≤ t/(2 − t)", lemma, (1 - b) * (2 - t) <= t)
     yield Claim(12, "1 − √(1 − t) ≤ t/2", lemma, 1 - b <= t / 2, holds=False)
+    yield from map(in_double, {statement.tex: statement for statement in STATEMENTS if statement.theorem > 9}.values())
     for statement in STATEMENTS:
         if statement.theorem > 9:
             for order in statement.orders:
