@@ -96,11 +96,20 @@ def anchor(name: str) -> str:
     return "norm-" + name.replace(".", "-")
 
 
-def plain(markdown: str) -> list[nodes.Node]:
-    """Markdown without its marks; formulas stay formulas."""
-    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown)
-    text = re.sub(r"\{\w+\}`~?([^`]*)`", r"\1", re.sub(r"<[^>]+>", "", text))
-    return tex(re.sub(r"\*\*|`|^[-*] |^\d+\. ", "", text).replace(" | ", " · "))
+def shown(markdown: str) -> list[nodes.Node]:
+    """Markdown as nodes: formulas and code stay what they are, links and emphasis are their text."""
+    text = re.sub(r"\{\w+\}`~?([^`<]*)[^`]*`|<[^>]+>", r"\1", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown))
+    out: list[nodes.Node] = []
+    for index, part in enumerate(re.split(r"`([^`]+)`", text)):
+        if index % 2:
+            out.append(nodes.literal(part, part))
+        else:
+            out += tex(
+                re.sub(r"\*\*|^[-*] |^: |^\d+\. |(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", "", part)
+                .replace(" | ", " · ")
+                .replace(r"\|", "|")
+            )
+    return out
 
 
 class Role(SphinxRole):
@@ -134,7 +143,7 @@ class Norms(Table):
                 link = nodes.reference("", norm.id, refuri=f"{name}.html#{anchor(norm.id)}", internal=True)
                 listed = [nodes.literal(test, test) for test in found.get(norm.id, ())]
                 separated = [node for test in listed for node in (nodes.Text(" "), test)][1:]
-                yield [nodes.inline("", "", link, ids=[anchor(norm.id)])], plain(norm.text), separated
+                yield [nodes.inline("", "", link, ids=[anchor(norm.id)])], shown(norm.text), separated
 
 
 def setup(app: Sphinx) -> dict[str, object]:

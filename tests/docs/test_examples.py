@@ -27,7 +27,7 @@ EXAMPLES = {
     "docs/guides/frameworks.md": 11,
     "docs/guides/half_precision.md": 30,
     "docs/guides/inputs.md": 4,
-    "docs/guides/interval.md": 17,
+    "docs/guides/interval.md": 16,
     "docs/guides/mlx_history.md": 6,
     "docs/guides/own_optimizer.md": 28,
     "docs/guides/parameter_groups.md": 20,

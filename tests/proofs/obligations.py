@@ -422,20 +422,20 @@ def at_slacks(order: Order, inside: Callable[..., Claim]) -> Iterator[Claim]:
 
 
 def in_double(statement: Statement) -> Claim:
-    """Claim that a statement in a format of three bits more, rounded at the end, stays inside."""
+    """Claim that a statement stays inside that is computed with a bit more, and rounded at its end."""
     if statement.tex in POLYNOMIAL:
         arrays, exact, domain = POLYNOMIAL[statement.tex]
-        wide = statement.model(Numbers(h / 8, arrays, exact))
+        wide = statement.model(Numbers(h / 2, arrays, exact))
         radius = statement.model(Numbers(SLACK * h, arrays, exact)).radius
         conclusion = wide.radius + h * (size(wide.value) + wide.radius) <= radius
     else:
         domain = (s >= 0, s <= 1)
-        program, granted = Relatives(h / 8, s, {}, upper=True), Relatives(SLACK * h, s, {}, upper=False)
+        program, granted = Relatives(h / 2, s, {}, upper=True), Relatives(SLACK * h, s, {}, upper=False)
         bound, model = statement.model(program).bound, statement.model(granted).bound
         bound += Ratio(h) * (1 + bound)
         divisors = And(*(x.n > 0 for x in program.divisors + granted.divisors))
         conclusion = And(divisors, bound.n * model.d <= model.n * bound.d)
-    return Claim(9, f"{statement.tex} in three bits more", (*FORMAT, *domain), conclusion, DOUBLE)
+    return Claim(9, f"{statement.tex} with a bit more", (*FORMAT, *domain), conclusion, DOUBLE)
 
 
 def orders() -> Iterator[Claim]:
