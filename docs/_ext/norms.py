@@ -98,16 +98,15 @@ def anchor(name: str) -> str:
 
 def shown(markdown: str) -> list[nodes.Node]:
     """Markdown as nodes: formulas and code stay what they are, links and emphasis are their text."""
-    text = re.sub(r"\{\w+\}`~?([^`<]*)[^`]*`|<[^>]+>", r"\1", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown))
+    text = re.sub(r"^([-*]|\d+\.) ", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown))
+    text = re.sub(r"\{\w+\}`~?([^`<]*)[^`]*`|<[^>]+>", r"\1", text)
     out: list[nodes.Node] = []
     for index, part in enumerate(re.split(r"`([^`]+)`", text)):
         if index % 2:
             out.append(nodes.literal(part, part))
         else:
             out += tex(
-                re.sub(r"\*\*|^[-*] |^: |^\d+\. |(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", "", part)
-                .replace(" | ", " · ")
-                .replace(r"\|", "|")
+                re.sub(r"\*\*|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", "", part).replace(" | ", " · ").replace(r"\|", "|")
             )
     return out
 
@@ -118,7 +117,8 @@ class Role(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Make a link that is the target of another."""
         address = f"{PAGE}.html#{anchor(self.text)}"
-        link = nodes.reference("", "§", refuri=address, internal=True, reftitle=f"{self.text}: its tests")
+        spoken = nodes.inline("", f" tests of {self.text}", classes=["visually-hidden"])
+        link = nodes.reference("", "§", spoken, refuri=address, internal=True, reftitle=f"{self.text}: its tests")
         return [nodes.inline("", "", link, ids=[anchor(self.text)], classes=["norm"])], []
 
 
