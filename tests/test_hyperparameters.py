@@ -148,6 +148,7 @@ def test_an_epsilon_that_must_not_be_zero_is_said_to_be_above_it(name):
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
 @pytest.mark.parametrize("value", [True, False])
+@pytest.mark.norm("inputs.later")
 def test_bias_correction_is_another_formula(name, value):
     words = rf"{name} has no argument bias_correction: .*{name}\[bias_correction=true\].* BiasCorrected{name}, comes in"
     with pytest.raises(TypeError, match=words):
@@ -160,6 +161,7 @@ def test_bias_correction_is_another_formula(name, value):
 
 
 @pytest.mark.parametrize("made", [optim.Optimizer, *optim.OPTIMIZERS], ids=lambda made: made.__name__)
+@pytest.mark.norm("inputs.later")
 def test_schedulers_are_given_in_another_way(made):
     given = () if made is optim.Optimizer else (0.1,)
     for kind in (made, type("Mine", (made,), {})):

@@ -52,7 +52,7 @@ def _refused(made, error, match, model, gradients, method="update"):
 
 @each_class
 @pytest.mark.parametrize(("w", "g"), [((4,), (1,)), ((4,), ()), ((2, 3), (3, 2)), ((2, 3), (6,)), ((1,), (4,))])
-@pytest.mark.norm("inputs.shape")
+@pytest.mark.norm("inputs.shape", "inputs.path")
 def test_shapes_that_differ(made, w, g):
     model = {"a": _f(1), "layer": {"w": np.ones(w, np.float32)}}
     gradients = {"a": _f(1), "layer": {"w": np.ones(g, np.float32)}}
@@ -63,7 +63,7 @@ def test_shapes_that_differ(made, w, g):
 
 
 @each_class
-@pytest.mark.norm("inputs.no-parameter")
+@pytest.mark.norm("inputs.no-parameter", "inputs.path", "inputs.untouched")
 def test_a_gradient_without_a_parameter(made):
     _refused(made, KeyError, "no parameter b", {"a": _f(1)}, {"a": _f(1), "b": _f(1)})
     _refused(made, KeyError, r"no parameter layers\.1\.w", {"layers": [{"w": _f(1)}]}, {"layers": [{}, {"w": _f(1)}]})
@@ -73,7 +73,7 @@ def test_a_gradient_without_a_parameter(made):
 @each_class
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "object", "longdouble", "U3"])
 @pytest.mark.parametrize("method", ["update", "apply_gradients"])
-@pytest.mark.norm("inputs.no-float")
+@pytest.mark.norm("inputs.no-float", "inputs.path")
 def test_arrays_of_no_float_dtype(made, dtype, method):
     odd = np.array([1], dtype)
     match = rf"layer\.w has dtype {odd.dtype}, not one of float16, bfloat16, float32, float64"
@@ -89,6 +89,7 @@ def _call(optimizer, method, model, gradients):
 @each_class
 @pytest.mark.parametrize("leaf", [None, 1.0, 1, "x", {1.0}])
 @pytest.mark.parametrize("method", ["update", "apply_gradients"])
+@pytest.mark.norm("inputs.no-array", "inputs.path")
 def test_leaves_that_are_no_arrays(made, leaf, method):
     for w, g in ((leaf, _f(1)), (_f(1), leaf)):
         with pytest.raises(TypeError, match=rf"a\.0 is .*, a {type(leaf).__name__}, not an array"):
@@ -96,7 +97,7 @@ def test_leaves_that_are_no_arrays(made, leaf, method):
 
 
 @each_class
-@pytest.mark.norm("inputs.none")
+@pytest.mark.norm("inputs.none", "inputs.path", "inputs.untouched")
 def test_a_gradient_that_is_none_is_to_be_left_out_of_the_tree(made):
     for method in ("update", "apply_gradients"):
         match = r"gradient a\.0 is None.*; leave it out of the tree"
@@ -195,6 +196,7 @@ def test_a_tracer_of_jax_has_no_value():
                 transform(call)(_f(1))
 
 
+@pytest.mark.norm("inputs.trees")
 def test_named_tuples_are_tuples():
     Pair = collections.namedtuple("Pair", "w b")  # noqa: PYI024 - the untyped kind is what callers have
     new = optim.SGD(0.5).apply_gradients(Pair(_f(1), _f(2)), Pair(_f(1), _f(2)))
@@ -286,7 +288,7 @@ def test_arrays_of_the_other_byte_order(made, dtype):
 
 
 @each_class
-@pytest.mark.norm("inputs.read-only")
+@pytest.mark.norm("inputs.read-only", "inputs.path", "inputs.untouched")
 def test_a_read_only_parameter(made):
     w = _f(1, 2)
     w.flags.writeable = False
@@ -325,6 +327,7 @@ def test_a_gradient_that_shares_memory_with_another_parameter(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.slots")
 def test_slots_that_share_memory(made):
     """One array put into the state under several names, as can be done with the arrays of MLX, which never change."""
     size = BLOCK + 5
@@ -389,6 +392,7 @@ def test_parameters_named_as_the_counters_are(made):
 
 
 @each_class
+@pytest.mark.norm("inputs.trees")
 def test_keys_of_a_dictionary_that_are_whole_numbers(made):
     model, plain = {"layers": {0: _f(1), "b": _f(1), -1: _f(1), 10**9: [_f(1)]}}, {"w": _f(1)}
     optimizer, same = made(0.1), made(0.1)
@@ -403,7 +407,7 @@ def test_keys_of_a_dictionary_that_are_whole_numbers(made):
 
 
 @each_class
-@pytest.mark.norm("inputs.tied")
+@pytest.mark.norm("inputs.tied", "inputs.path", "inputs.untouched")
 def test_one_array_under_two_paths(made):
     w = _f(1, 2, 3, 4)
     for model in (
@@ -470,6 +474,7 @@ def test_an_overflow_that_the_user_wants_raised_is(name):
 
 
 @each_class
+@pytest.mark.norm("inputs.new-tree", "inputs.without-gradient")
 def test_the_callers_trees_are_left_alone(made):
     model, gradients = {"a": [_f(1), (_f(2),)], "b": _f(5)}, {"a": [_f(1), (_f(2),)]}
     kept = copy.deepcopy((model, gradients))
@@ -536,7 +541,7 @@ def test_a_subclass_is_computed_as_the_plain_array(made, kind, on, monkeypatch):
 
 @each_class
 @pytest.mark.parametrize("method", ["update", "apply_gradients"])
-@pytest.mark.norm("inputs.masked")
+@pytest.mark.norm("inputs.masked", "inputs.path", "inputs.untouched")
 def test_a_masked_array_is_refused_with_its_path(made, method):
     masked = np.ma.array(_f(1, 2), mask=[False, True])
     words = r"masked array, and no formula has elements that are masked; x\.data .*, x\.filled\(value\)"
@@ -587,6 +592,7 @@ def test_a_parameter_that_overlaps_itself(made, shape, strides):
 
 
 @each_class
+@pytest.mark.norm("inputs.slots")
 def test_a_state_that_overlaps_itself_is_copied(made):
     optimizers, w = [made(0.1), made(0.1)], [_f(1, 2, 3), _f(1, 2, 3)]
     for optimizer, parameter in zip(optimizers, w, strict=True):

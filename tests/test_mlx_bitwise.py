@@ -142,6 +142,7 @@ def test_bfloat16_arrays_of_mlx_come_back_as_such(name):
 
 
 @each_name
+@pytest.mark.norm("inputs.mlx")
 def test_a_view_of_an_mlx_array_is_never_written_to(name):
     given, gradient = mx.array([1.0, 2.0]), mx.array([1.0, -1.0])
     model, expected = {"w": given}, {"w": mx.array([1.0, 2.0])}
@@ -152,6 +153,7 @@ def test_a_view_of_an_mlx_array_is_never_written_to(name):
     assert model["w"].tolist() == expected["w"].tolist() != [1.0, 2.0]
 
 
+@pytest.mark.norm("inputs.mlx-view")
 def test_nor_to_one_that_is_given_as_a_parameter_or_a_slot():
     array = mx.array([1.0, 2.0])
     view = np.asarray(array)

@@ -213,7 +213,7 @@ def test_a_double_rate_acts_as_one_on_float64():
         ([0.1], TypeError),
     ],
 )
-@pytest.mark.norm("inputs.range")
+@pytest.mark.norm("inputs.range", "inputs.path")
 def test_a_bad_learning_rate_is_refused(made, value, error):
     with pytest.raises(error, match="learning_rate"):
         made(value)
@@ -245,7 +245,7 @@ ENDS = {
     ("name", "argument", "value"),
     [(n, a, value) for n in EIGHT for a, kind in EXPECTED[n].ranges.items() if a != RATE for value in BAD[kind]],
 )
-@pytest.mark.norm("inputs.range")
+@pytest.mark.norm("inputs.range", "inputs.path")
 def test_hyperparameters_out_of_range(name, argument, value):
     made = getattr(optim, name)
     with pytest.raises(ValueError, match=argument) as caught:
@@ -351,13 +351,13 @@ def test_a_run_resumes_bit_for_bit_from_its_state(made, dtype):
 
 
 @each_class
-@pytest.mark.norm("inputs.state")
+@pytest.mark.norm("inputs.state", "inputs.slot", "inputs.path")
 def test_a_state_that_does_not_fit_is_refused(made):
     slot = made.slots[-1]
     for change, error, match in (
         (lambda slots: slots.pop(slot), ValueError, f"the state of w has the slots .; those of {made.__name__} are"),
         (lambda slots: slots.update({slot: _f(1)}), ValueError, rf"state {slot} of w has shape \(1,\), not \(2,\)"),
-        (lambda slots: slots.update({slot: np.zeros(2)}), ValueError, f"state {slot} of w has dtype float64"),
+        (lambda slots: slots.update({slot: np.zeros(2)}), ValueError, f"{slot} of w has dtype float64, not float32"),
         (lambda slots: slots.update({slot: "x"}), TypeError, f"state {slot} of w is 'x'"),
     ):
         optimizer, model = made(0.1), {"w": _f(1, 2)}

@@ -172,6 +172,7 @@ LISTS = {
 
 @pytest.mark.parametrize("made", [optim.Adam, optim.AdaDelta])
 @pytest.mark.parametrize("case", LISTS)
+@pytest.mark.norm("inputs.state")
 def test_a_tree_of_another_structure_is_refused_with_the_path(made, case):
     first, second, match = copy.deepcopy(LISTS[case])
     _refused(_trained(made, first), second, match)
@@ -209,6 +210,7 @@ WRONG = {
 
 @each_class
 @pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.norm("inputs.state")
 def test_a_state_with_nothing_for_any_parameter_is_refused_with_keys_of_both(made, wrong):
     state = WRONG[wrong](_trained(made, copy.deepcopy(MODEL)).state)
     optimizer, model = made(0.1), copy.deepcopy(MODEL)
@@ -244,6 +246,7 @@ def test_only_a_few_keys_are_named():
 
 
 @each_class
+@pytest.mark.norm("inputs.cold")
 def test_one_parameter_that_starts_cold_is_warned_of_once(made):
     state = _trained(made, copy.deepcopy(MODEL), 2).state
     optimizer, model = made(0.1), copy.deepcopy(MODEL)
@@ -257,6 +260,17 @@ def test_one_parameter_that_starts_cold_is_warned_of_once(made):
     optimizer.update(model, copy.deepcopy(MODEL))
     optimizer.state["layers"][0]["b"].clear()
     optimizer.update(model, copy.deepcopy(MODEL))  # said once
+
+
+@each_class
+@pytest.mark.norm("inputs.cold")
+def test_a_parameter_that_starts_cold_moves_as_in_a_first_step(made):
+    optimizer, model, fresh = made(0.1), {"a": _f(1), "b": _f(2)}, {"b": _f(2)}
+    optimizer.update(model, {"a": _f(1)})
+    with pytest.warns(RuntimeWarning, match="no state at step 1 for b"):
+        optimizer.update(model, {"b": _f(3)})
+    made(0.1).update(fresh, {"b": _f(3)})
+    assert _bits(model["b"]) == _bits(fresh["b"])
 
 
 @pytest.mark.parametrize("method", ["init", "update", "apply_gradients"])
@@ -313,6 +327,7 @@ OTHERS = [(left, right) for left in optim.OPTIMIZERS for right in optim.OPTIMIZE
 
 
 @pytest.mark.parametrize(("left", "right"), OTHERS, ids=[f"{a.__name__}-{b.__name__}" for a, b in OTHERS])
+@pytest.mark.norm("inputs.state")
 def test_the_state_of_another_optimizer_is_refused_with_the_slots_of_both(left, right):
     state = _trained(left, {"a": _f(1), "b": [_f(2)]}).state
     for model in ({"a": _f(1), "b": [_f(2)]}, {"b": [_f(2)]}):

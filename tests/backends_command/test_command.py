@@ -18,6 +18,7 @@ import pytest
 
 from mlx_optimizers.backends import Unavailable, command, open_backend
 from mlx_optimizers.backends.command import LIMIT, AdapterError, Command, Failed, request
+from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import Case, Unsupported, check, matching
 from tests.support import hearing, require
 
@@ -125,14 +126,12 @@ def test_every_format_comes_back_bit_for_bit(dtype, program):
 
 
 @pytest.mark.norm(
-    "check_your_port.adapter",
     "check_your_port.lines",
     "check_your_port.steps",
     "check_your_port.bits",
     "check_your_port.arrays",
-    "check_your_port.hyperparameters",
+    "check_your_port.rates",
 )
-@pytest.mark.norm("check_your_port.no-defaults")
 def test_a_request_is_what_the_protocol_says():
     small = Case(
         "sgd/plain/x",
@@ -156,7 +155,34 @@ def test_a_request_is_what_the_protocol_says():
     }
 
 
-@pytest.mark.norm("check_your_port.run", "check_your_port.slots")
+@pytest.mark.norm("check_your_port.arrays")
+def test_arrays_of_any_shape_are_flat_in_row_major_order():
+    rows = np.float32([[1, 2, 3], [4, 5, 6]])
+    patterns = ["3f800000", "40000000", "40400000", "40800000", "40a00000", "40c00000"]
+    for array in (rows, np.asfortranarray(rows)):
+        sent = request(Case("x", "SGD", "plain", "x", "float32", {}, array, array[None]))
+        assert (sent["shape"], sent["parameter"], sent["gradients"]) == ([2, 3], patterns, [patterns])
+
+
+@pytest.mark.norm("check_your_port.turns")
+def test_a_request_comes_when_the_one_before_it_is_answered(program):
+    body = """
+import select
+start()
+for _ in range(2):
+    line = b""
+    while not line.endswith(b"\\n"):
+        line += os.read(0, 2**20)
+    assert line.count(b"\\n") == 1 and not select.select([0], [], [], 0.2)[0]
+    send(reply(json.loads(line)))
+receive()
+"""
+    with Command(program(body)) as backend:
+        report = check(backend, matching(pattern="adam/plain/*")[:2])
+    assert (len(report.results), report.broken, backend.error) == (2, None, None)
+
+
+@pytest.mark.norm("check_your_port.run", "check_your_port.state")
 def test_state_slots_are_read_as_far_as_they_are_given(program):
     body = 'start(); r = receive(); send(reply(r, state={"v": r["gradients"]})); receive()'
     with Command(program(body)) as backend:
@@ -458,6 +484,14 @@ def test_a_broken_protocol_at_a_case_is_told(what, program):
     assert program.running() == []
 
 
+@pytest.mark.norm("check_your_port.broken", "check_your_port.killed")
+def test_the_limits_are_those_that_the_guide_names(capsys):
+    assert (LIMIT, command.TIMEOUT, command.GRACE) == (16 * 2**20, 60, 2)
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    assert "for each reply of an adapter; default 60" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("what", HANGS)
 @pytest.mark.norm("check_your_port.broken")
 def test_a_program_that_does_not_answer_is_ended_when_the_time_is_over_with_its_children(what, program):
@@ -610,6 +644,29 @@ def test_nothing_is_left_running_when_the_command_is_terminated(body, program):
     parent.terminate()
     assert parent.wait(timeout=command.TIMEOUT / 2) == 128 + signal.SIGTERM
     assert all(ends(pid) for pid in program.running())
+
+
+@pytest.mark.norm("check_your_port.sigkill")
+def test_an_adapter_of_a_command_that_is_killed_runs_to_the_end_of_its_input(program, tmp_path):
+    body = """
+start(); receive(); open(sys.argv[1] + ".asked", "w").close()
+while not os.path.exists(sys.argv[1] + ".go"): time.sleep(0.01)
+assert not sys.stdin.read()
+open(sys.argv[1] + ".end", "w").close()
+"""
+    (report := tmp_path / "report").write_text("the old report")
+    arguments = ["check", f"cmd:{program(body)}", "-o", str(report)]
+    parent = subprocess.Popen([sys.executable, "-m", "mlx_optimizers", *arguments])
+    while not (tmp_path / "pids.asked").exists():
+        assert parent.poll() is None
+        time.sleep(0.01)
+    parent.kill()
+    assert parent.wait() == -signal.SIGKILL
+    (adapter,) = program.running()
+    (tmp_path / "pids.go").touch()
+    assert ends(adapter)
+    assert (tmp_path / "pids.end").exists() and report.read_text() == "the old report"
+    assert len(list(tmp_path.glob(".report.*"))) == 1
 
 
 # A report of what finished.

@@ -30,7 +30,7 @@ def test_the_settings_that_a_review_found_sufficient_are_there(name):
     assert {case.regime for case in CASES.values() if case.optimizer == name} == set(regimes)
 
 
-@pytest.mark.norm("interval.domain")
+@pytest.mark.norm("interval.domain", "check_your_port.hyperparameters", "check_your_port.no-defaults")
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
 def test_a_case_is_whole_and_inside_the_domain(case):
     assert case.parameter.shape == (ELEMENTS,)

@@ -64,7 +64,7 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.norm("formulas.step-zero", "check_your_port.formulas")
+@pytest.mark.norm("formulas.step-zero", "check_your_port.no-value")
 def test_an_adapter_that_claims_a_formula_without_a_value_breaks_the_protocol(tmp_path, capsys):
     script = tmp_path / "adapter.py"
     script.write_text(ADAPTER.replace("NAME", repr(WITHOUT_VALUE[0])), "utf-8")

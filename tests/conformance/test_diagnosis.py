@@ -36,6 +36,7 @@ def conforms(run, name):
 
 
 @pytest.mark.parametrize("optimizer", EIGHT)
+@pytest.mark.norm("formulas.diagnosis")
 def test_every_change_of_one_axis_is_caught_and_named_first(optimizer):
     names = [formula.name for formula in variants(optimizer, 1)]
     assert len(names) >= 10
@@ -78,6 +79,7 @@ PAIRS = _sample(4, EIGHT, 2, 200)
 TRIPLES = _sample(5, ADAMS, 3, 48)
 
 
+@pytest.mark.norm("formulas.diagnosis")
 def test_of_pairs_of_axes_nine_in_ten_are_named():
     assert sum(map(named_or_indistinguishable, PAIRS[:40])) >= 36
 
@@ -87,6 +89,7 @@ def test_of_200_pairs_of_axes_nine_in_ten_are_named():
     assert sum(map(named_or_indistinguishable, PAIRS)) >= 180
 
 
+@pytest.mark.norm("formulas.diagnosis")
 def test_of_triples_of_axes_of_the_adam_family_nine_in_ten_are_named():
     assert sum(map(named_or_indistinguishable, TRIPLES[:10])) >= 9
 
@@ -96,7 +99,7 @@ def test_of_48_triples_of_axes_of_the_adam_family_nine_in_ten_are_named():
     assert sum(map(named_or_indistinguishable, TRIPLES)) >= 44
 
 
-@pytest.mark.norm("check_your_port.first")
+@pytest.mark.norm("check_your_port.adapter", "check_your_port.computes", "check_your_port.first")
 def test_the_words_name_the_formula_and_where_it_was_first_seen():
     report = check(Evaluated("Adam[eps=inside_sqrt]", state=False), matching(["Adam"]), formula="Adam")
     assert report.counts()["conforms"] < report.counts()["deviates"]
@@ -111,6 +114,7 @@ def test_the_words_name_the_formula_and_where_it_was_first_seen():
     assert first.exact in text
 
 
+@pytest.mark.norm("formulas.diagnosis")
 def test_formulas_that_the_cases_cannot_tell_apart_are_all_named():
     """Where no case has momentum, decay with momentum alone is none."""
     cases = [make_case(mlx_optimizers.SGD, "plain", {"weight_decay": 0.1})]
@@ -127,6 +131,7 @@ def test_fewest_axes_come_first_and_more_are_not_tried():
     assert report.diagnoses["AdaDelta"].formulas == ["AdaDelta[eps=denominator_only]"]
 
 
+@pytest.mark.norm("check_your_port.state")
 def test_a_change_in_the_state_alone_is_seen_where_the_state_is_shown():
     def right(h, t, w, g, v):
         v = h.alpha * v + (1 - h.alpha) * g * g
@@ -239,6 +244,7 @@ def test_another_dtype_is_diagnosed_too():
     assert check(Program(step, state=False), cases).diagnoses["RMSprop"].formulas == ["RMSprop[eps=inside_sqrt]"]
 
 
+@pytest.mark.norm("formulas.diagnosis")
 def test_two_axes_of_a_program_written_by_hand():
     """ε inside the root, and left at 1e-7 under every setting."""
 

@@ -70,7 +70,6 @@ def rows_of(site: Path, page: str, number: int) -> list[list[str]]:
     return [[" ".join(cell.text.split()) for cell in row.find_all("td")] for row in body.find_all("tr")]
 
 
-@pytest.mark.norm("formulas.results")
 def test_the_page_shows_the_matrix(site):
     rows = rows_of(site, "results.html", 0)
     assert [row[0].split()[0] for row in rows] == list(BACKENDS)
@@ -92,6 +91,13 @@ def test_the_page_shows_the_matrix(site):
             profiles = {result["scalars"] for result in judged}
             assert words[-2] == ("float32" if "float32" in profiles else "double")
             assert words[-1] == f"{max(result['worst']['excess'] for result in judged):.2f}"
+
+
+@pytest.mark.norm("formulas.results")
+def test_the_page_says_which_formula_a_backend_is_held_to(site):
+    shown = {row[0]: set(row[1].split()) for row in rows_of(site, "results.html", 1)}
+    held = {name: {result["formula"] for result in load(name)["results"]} - set(EIGHT) for name in BACKENDS}
+    assert shown == {name: formulas for name, formulas in held.items() if formulas}
 
 
 def test_the_page_shows_every_unsupported_case_with_its_reason(site):

@@ -14,7 +14,7 @@ from mlx_optimizers.conformance import matching, parse
 from mlx_optimizers.oracle import Exact, Formula, Rounded, format_of, trajectory
 from mlx_optimizers.oracle.formulas import AXES, axes_of, in_words, name_of, split, variants, varied
 from mlx_optimizers.oracle.trajectory import walk
-from tests.expected import EIGHT, EXPECTED, each_name
+from tests.expected import EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, each_name
 from tests.support import require
 
 
@@ -32,7 +32,7 @@ from tests.support import require
         ("Adam[ignored=eps:3e-5]", "Adam[ignored=eps:3e-5]"),
     ],
 )
-@pytest.mark.norm("formulas.name", "formulas.further-names", "formulas.ignored")
+@pytest.mark.norm("formulas.name", "formulas.further-names")
 def test_names_are_printed_with_sorted_keys_and_without_defaults(typed, printed):
     assert parse(typed).name == printed
 
@@ -63,6 +63,19 @@ def test_names_are_printed_with_sorted_keys_and_without_defaults(typed, printed)
 def test_a_wrong_name_is_refused_and_says_what_there_is(name, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[")):
         parse(name)
+
+
+@each_name
+@pytest.mark.norm("formulas.ignored")
+def test_every_hyperparameter_but_a_flag_may_be_ignored_for_any_finite_number_without_a_sign(name):
+    for argument, kind in EXPECTED[name].ranges.items():
+        for number in ("0.375", "7", "3e300", "-7"):
+            value = f"{argument}:{number}{',0.5' if kind == PAIR_BELOW_1 else ''}"
+            if kind == FLAG or number == "-7":
+                with pytest.raises(ValueError, match="unknown value"):
+                    parse(f"{name}[ignored={value}]")
+            else:
+                assert split(parse(f"{name}[ignored={value}]").name) == (name, {"ignored": value})
 
 
 @each_name

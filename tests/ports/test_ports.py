@@ -76,7 +76,9 @@ def _bits(array):
 
 
 @pytest.mark.parametrize("optimizer", EIGHT)
-@pytest.mark.norm("check_your_port.ports", "check_your_port.contracted")
+@pytest.mark.norm(
+    "check_your_port.ports", "check_your_port.contracted", "check_your_port.slots", "check_your_port.state"
+)
 def test_a_port_is_the_fast_path_bit_for_bit_parameters_and_state(optimizer, port):
     draw = random.Random(optimizer)
     for setting in range(SETTINGS):
