@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
-from mlx_optimizers.conformance import all_cases, matching
+from mlx_optimizers.conformance import Case, all_cases, check, matching
 from mlx_optimizers.conformance.cases import CHANGING, DOMAIN, ELEMENTS, STEPS, make_case, recast
 from tests.expected import EIGHT, EXPECTED, each_name
+from tests.programs import Program
 
 CASES = {case.id: case for case in all_cases()}
 
@@ -121,6 +122,15 @@ def test_changing_learning_rates():
     assert case.hyperparameters["learning_rate"] == list(CHANGING) == case.rates()
     assert case.at_step(2)["learning_rate"] == 0.05
     assert CASES["adam/wide/defaults"].rates() == [1e-3] * STEPS
+
+
+@pytest.mark.norm("interval.domain")
+def test_a_case_of_ones_own_is_judged_outside_the_domain_too():
+    w, hyperparameters = np.float32([2.0**100]), CASES["sgd/plain/defaults"].hyperparameters
+    case = Case("sgd/plain/huge", "SGD", "plain", "huge", "float32", hyperparameters, w, w[None])
+    for wrong, word in ((False, "conforms"), (True, "deviates")):
+        program = Program(lambda h, t, w, g, v, wrong=wrong: (w - h.learning_rate * g * (2 if wrong else 1), v))
+        assert [result.word for result in check(program, [case]).results] == [word]
 
 
 @pytest.mark.norm("interval.domain")

@@ -9,7 +9,7 @@ import pytest
 
 from mlx_optimizers.oracle import Ball, Exact, Rounded, format_of
 from mlx_optimizers.oracle.exact import Array, Double
-from mlx_optimizers.oracle.formats import Format
+from mlx_optimizers.oracle.formats import FORMATS, Format
 
 COUNT = 100_000
 
@@ -265,6 +265,31 @@ def test_a_coefficient_is_rounded_once_when_it_meets_an_array(n):
         assert n.ball(quarter).radius[0] == pytest.approx(u * 0.25 + eta, rel=1e-8)
         assert n.ball(n.number(0.0)).radius[0] == 0.0
         assert n.ball(1).radius[0] == 0.0
+
+
+@pytest.mark.norm("interval.hyperparameter")
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("scalars", ["double", "float32"])
+def test_zero_is_exact_and_in_the_profile_double_of_float64_every_double_is(dtype, scalars):
+    n = Rounded(format_of(dtype), Exact(), scalars)
+    with n.active():
+        assert n.ball(n.number(0.0)).radius[0] == 0.0
+        exact = {n.ball(n.number(c)).radius[0] == 0.0 for c in (0.1, 0.75, 1e-8)}
+    assert exact == {(dtype, scalars) == ("float64", "double")}
+
+
+@pytest.mark.norm("interval.profiles-16-bits")
+@pytest.mark.parametrize(("dtype", "unit", "threshold"), [("float16", -11, -25), ("bfloat16", -8, -126)])
+@pytest.mark.parametrize(("scalars", "own"), [("double", -53), ("float32", -24)])
+def test_in_16_bits_a_coefficient_is_formed_in_its_profile_and_rounded_once(dtype, unit, threshold, scalars, own):
+    n = Rounded(format_of(dtype), Exact(), scalars)
+    with n.active():
+        rest = n.ball(1 - n.number(0.999))
+    formed = 1.5 * 2.0**own  # of β and of 1 − β, which are 1 together; in double β is exact, and this is too much
+    u, eta = 1.5 * 2.0**unit, 1.5 * 2.0**threshold
+    most = formed + u * (0.001 + formed) + eta
+    assert u * 0.001 + eta < rest.radius[0] < most * (1 + 1e-6)
+    assert scalars == "double" or rest.radius[0] > most * (1 - 1e-6)
 
 
 @pytest.mark.norm("interval.profiles", "interval.profiles-16-bits")

@@ -171,6 +171,9 @@ def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
 
     file = json.loads(data, object_pairs_hook=check_order)
     assert len(starts) == len(file["cases"])
+    spread = json.dumps(file, indent=1)  # every number and string on a line of its own
+    right = re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda array: f"[{' '.join(array[1].split())}]", spread).splitlines()
+    assert [pair for pair in zip(lines, right, strict=True) if pair[0] != pair[1]] == []
     steps = sum(len(case["expected"]) for case in file["cases"])
     for field in QUANTITIES:  # six spaces are the parameter's, seven the state's
         assert sum(line.startswith(f'      "{field}": [') for line in lines) == steps
@@ -432,6 +435,21 @@ def test_what_a_required_special_case_leaves_untested(cases):
     assert untested == wanted
 
 
+@pytest.mark.norm("vectors.after-nan")
+def test_a_maximum_may_pass_over_a_nan_and_the_sign_of_one_is_0_in_mlx():
+    mx = require("mlx.core")
+    one, nan = np.float32([1]), np.float32([np.nan])
+    assert np.fmax(one, nan) == 1 and np.isnan(np.maximum(one, nan))
+    assert mx.sign(mx.array(nan)).tolist() == [0]
+
+
+@pytest.mark.norm("vectors.infinity-last")
+def test_after_an_infinity_two_right_orders_of_a_running_mean_differ():
+    m, g, beta, rest = np.float32([np.inf, 1, 0.9, 0.1])
+    with np.errstate(invalid="ignore"):
+        assert beta * m + rest * g == np.inf and np.isnan(m + rest * (g - m))
+
+
 @pytest.mark.norm("vectors.special-nan", "vectors.special-infinity", "vectors.infinity-last")
 def test_a_nan_comes_in_three_gradients_and_an_infinity_in_the_last_alone(cases):
     for optimizer in EIGHT:
@@ -498,13 +516,18 @@ def test_where_a_square_underflows_its_mean_stays_zero(optimizer, cases):
 
 
 @pytest.mark.norm("vectors.special-underflow")
-@pytest.mark.parametrize("optimizer", ["rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", SQUARING)
 def test_where_a_square_underflows_eps_alone_divides(optimizer, cases):
-    case = cases[f"{optimizer}/special/underflow"]
+    case = cases[f"{optimizer.lower()}/special/underflow"]
     rate, eps = (Fraction(case["hyperparameters"][name]) for name in ("learning_rate", "eps"))
+    beta = Fraction(case["hyperparameters"]["betas"][0]) if "betas" in case["hyperparameters"] else 0
+    kept = 1 - rate * Fraction(EXPECTED[optimizer].decay)
+    divisor = 1 if optimizer == "AdaDelta" else eps  # of √ε·g/√ε, ε is gone
     w = [Fraction(x) for x in values(case, case["parameter"]).tolist()]
+    m = [Fraction(0)] * len(w)
     for row, step in zip(case["gradients"], case["expected"], strict=True):
-        w = [x - rate * Fraction(g) / eps for x, g in zip(w, values(case, row).tolist(), strict=True)]
+        m = [beta * x + (1 - beta) * Fraction(g) for x, g in zip(m, values(case, row).tolist(), strict=True)]
+        w = [kept * x - rate * y / divisor for x, y in zip(w, m, strict=True)]
         for x, text in zip(w, step["parameter"]["exact"], strict=True):
             assert abs(Fraction(text) - x) <= abs(x) * Fraction(1, 10**28)
 
