@@ -102,7 +102,11 @@ def test_a_changed_sign_in_a_claim_is_refuted(claim):
                     claim, hypotheses=(*claim.hypotheses[:index], other, *claim.hypotheses[index + 1 :])
                 )
 
-    assert not sums(claim.conclusion) or any(by_z3(other, 1) == "refuted" for other in false())
+    assert not sums(claim.conclusion) or any(
+        by_z3(other, seconds) == "refuted"
+        for seconds in (1, 20)
+        for other in false()  # the quick ones first
+    )
 
 
 @pytest.mark.parametrize("claim", FORMULAS, ids=lambda claim: claim.order)
