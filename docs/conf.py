@@ -15,7 +15,8 @@ from katex_files import NODE, katex_files, start_server  # noqa: E402  (found on
 from pieces import require_every_piece  # noqa: E402  (the same)
 from vector_files import vector_files  # noqa: E402  (the same)
 
-import mlx_optimizers  # noqa: E402  (stays below, with the other import of our own)
+import mlx_optimizers  # noqa: E402  (stays below, with the other imports of our own)
+from mlx_optimizers.catalog import CATALOG  # noqa: E402  (the same)
 
 require_every_piece()
 
@@ -69,7 +70,8 @@ autodoc_class_signature = "mixed"
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
 autosummary_context = {
-    "optimizers": [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS],
+    "optimizers": [entry.name for entry in CATALOG],
+    "bits_of_mlx": [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS],
     "developers": ["rule", "coefficients", "exact", "check_together"],  # methods that stand last on such a page
 }
 autosummary_generate = True

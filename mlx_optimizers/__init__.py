@@ -10,6 +10,8 @@ from mlx_optimizers.adam import Adam  # isort: skip
 from mlx_optimizers.adamw import AdamW  # isort: skip
 from mlx_optimizers.adamax import Adamax  # isort: skip
 from mlx_optimizers.lion import Lion  # isort: skip
+from mlx_optimizers.biascorrectedadam import BiasCorrectedAdam  # isort: skip
+from mlx_optimizers.biascorrectedadamw import BiasCorrectedAdamW  # isort: skip
 
 __version__ = "0.2.0"
 
@@ -25,7 +27,13 @@ __all__ = [  # noqa: RUF022 - in the order of the table
     "Adamax",
     "Lion",
     "OPTIMIZERS",
+    "BiasCorrectedAdam",
+    "BiasCorrectedAdamW",
+    "LATER",
 ]
 
 OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)
 """The eight optimizers, in the order of the table."""
+
+LATER: tuple[type[Optimizer], ...] = (BiasCorrectedAdam, BiasCorrectedAdamW)
+"""The optimizers that MLX added later."""

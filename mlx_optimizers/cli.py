@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import mlx_optimizers
 from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
-from mlx_optimizers.catalog import CATALOG
+from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance import Report, check, matching, vectors
 from mlx_optimizers.conformance.cases import Case, default_rate, defaults_of
 from mlx_optimizers.conformance.files import replacing
@@ -291,9 +291,9 @@ def _check(arguments: argparse.Namespace) -> int:
         if arguments.formula is not None:
             formula = decidable(arguments.formula)
             alone = formula.optimizer.__name__
-            if others := sorted({*(optimizers or ())} - {alone}):
+            if others := sorted(name for name in optimizers or () if entry_of(name).family != alone):
                 raise ValueError(f"--optimizer {others[0]} has no part in --as {arguments.formula}, which runs {alone}")
-            optimizers = [alone]
+            optimizers = optimizers or [alone]
         cases = matching(optimizers, arguments.case)
         require_known(arguments.backend)
     except ValueError as error:

@@ -124,8 +124,7 @@ class Hyperparameter:
 
 
 _BIAS_CORRECTION = (
-    "one class has one formula, and the bias-corrected one is {0}[bias_correction=true]. The oracle and "
-    "`mlx-optimizers check --as` know it; its class, BiasCorrected{0}, comes in a later release"
+    "one class has one formula, and that of {0} with bias correction, {0}[bias_correction=true], is BiasCorrected{0}'s"
 )
 _SCHEDULERS = (
     "give a callable as learning_rate; in a class of your own, self._maybe_schedule(name, callable) schedules another "

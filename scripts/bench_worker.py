@@ -78,7 +78,9 @@ def optax_step(name: str, shapes: Shapes, scale: float) -> Step:
     import jax
     import optax
 
-    made = getattr(optax, name.lower())
+    from mlx_optimizers.catalog import entry_of
+
+    made = getattr(optax, entry_of(name).elsewhere["optax"].name)
     transform = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
     w = [jax.numpy.array(array) for array in arrays(shapes)]
     g = [jax.numpy.array(array) for array in arrays(shapes, scale)]
@@ -103,8 +105,10 @@ def mlx_step(name: str, shapes: Shapes, scale: float, *, compiled: bool) -> Step
     import mlx.optimizers
 
     mx.set_default_device(mx.cpu)
-    made = getattr(mlx.optimizers, name)
-    optimizer = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
+    extra = {"momentum": MOMENTUM} if name == "SGD" else {}
+    if name.startswith("BiasCorrected"):
+        extra = {"bias_correction": True}
+    optimizer = getattr(mlx.optimizers, name.removeprefix("BiasCorrected"))(RATE, **extra)
     w = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes))}
     g = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes, scale))}
     optimizer.init(w)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import mlx_optimizers
+from mlx_optimizers.catalog import CATALOG
 from mlx_optimizers.conformance.vectors import case_digest, derive, last_changes, vectors_of
 
 LIST = Path(mlx_optimizers.__file__).parent / "vectors" / "CHANGES.txt"
@@ -17,11 +18,7 @@ LIST = Path(mlx_optimizers.__file__).parent / "vectors" / "CHANGES.txt"
 def main() -> None:
     """Append the lines that are missing."""
     last = last_changes()
-    now = {
-        vector.id: case_digest(derive(vector))
-        for optimizer in mlx_optimizers.OPTIMIZERS
-        for vector in vectors_of(optimizer.__name__)
-    }
+    now = {vector.id: case_digest(derive(vector)) for entry in CATALOG for vector in vectors_of(entry.name)}
     lines = []
     for name, digest in now.items():
         if name not in last:

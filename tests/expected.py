@@ -8,7 +8,7 @@ read from the catalog or from the code under test. To test one more optimizer, w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -79,6 +79,25 @@ def adamw(real, h, w, g, m, v):
     return keep * w - rate * m / (np.sqrt(v) + eps), m, v
 
 
+def bias_corrected_adam(real, h, w, g, m, v):
+    b1, b2 = h.betas
+    t = int(h.step)
+    first, second = real(h.learning_rate / (1 - b1**t)), real(1 / (1 - b2**t) ** 0.5)
+    m = real(b1) * m + real(1 - b1) * g
+    v = real(b2) * v + real(1 - b2) * (g * g)
+    return w - first * m / (np.sqrt(v) * second + real(h.eps)), m, v
+
+
+def bias_corrected_adamw(real, h, w, g, m, v):
+    b1, b2 = h.betas
+    t = int(h.step)
+    first, second = real(h.learning_rate / (1 - b1**t)), real(1 / (1 - b2**t) ** 0.5)
+    m = real(b1) * m + real(1 - b1) * g
+    v = real(b2) * v + real(1 - b2) * (g * g)
+    keep = real(1) - real(h.learning_rate) * real(h.weight_decay)
+    return keep * w - first * m / (np.sqrt(v) * second + real(h.eps)), m, v
+
+
 def adamax(real, h, w, g, m, v):
     b1, b2 = h.betas
     rate, eps = real(h.learning_rate), real(h.eps)
@@ -111,7 +130,8 @@ class Expected:
         examples: How many examples the page has at least, and the module.
 
     The step:
-        step: The order of its operations: ``step(real, h, w, g, *slots) -> (w, *slots)``.
+        step: The order of its operations: ``step(real, h, w, g, *slots) -> (w, *slots)``. ``h.step`` counts the steps,
+            from 1.
         changes: Wrong steps by name, each as replacements in the source of `step`; those of the mutator are left out.
         unnoticed: The mutants of `step` that compute what `step` does.
         calls: The calls of NumPy that a step needs under `full`.
@@ -212,7 +232,7 @@ _DECAY = {"learning_rate": 0.5, "weight_decay": 0.25}
 _NO_EPS = {"no ε": (("np.sqrt(v) + eps", "np.sqrt(v)"),)}
 _SWAPPED = {"betas swapped": (("h.betas", "h.betas[::-1]"),)}
 
-EXPECTED: Mapping[str, Expected] = {
+_EIGHT: Mapping[str, Expected] = {
     "SGD": Expected(
         signature="(learning_rate, momentum=0.0, weight_decay=0.0, dampening=0.0, nesterov=False)",
         row="SGD(learning_rate[, momentum, weight_decay, ...])",
@@ -824,10 +844,63 @@ EXPECTED: Mapping[str, Expected] = {
         ),
     ),
 }
-"""The records, in the order of the table."""
 
-EIGHT = tuple(EXPECTED)
-"""The names of the optimizers."""
+_OFF_BY_ONE = {"steps counted from 2": (("int(h.step)", "int(h.step) + 1"),)}
+_ALONE = {
+    "the first moment alone corrected": ((" * second", ""),),
+    "the second moment alone corrected": (("first * m", "real(h.learning_rate) * m"),),
+}
+
+_LATER: Mapping[str, Expected] = {
+    "BiasCorrectedAdam": replace(
+        _EIGHT["Adam"],
+        row="BiasCorrectedAdam(learning_rate[, betas, eps])",
+        examples=(30, 5),
+        step=bias_corrected_adam,
+        changes={**_SWAPPED, "no ε": ((" + real(h.eps)", ""),), **_OFF_BY_ONE, **_ALONE},
+        calls=13,
+        bitwise=(),  # powf decides: tests/test_bias_corrected.py
+        decays=(
+            ({"betas": (0.0, 0.0), "eps": 2.0}, ((0.75, 2.0, 4.0), (0.75 + 2 / 6, -4.0, 16.0))),
+            # m̂ = 1.5/0.75, then −2.625/0.9375
+            ({"betas": (0.25, 0.0), "eps": 2.0}, ((0.75, 1.5, 4.0), (0.75 + 1.4 / 6, -2.625, 16.0))),
+        ),
+        axes={},
+        by_hand=(("", 0.0, 2.0, _HALF, about(-1 / 2.25)),),
+        corrected=(),
+        without_value=(),
+        single=frozenset({"mlx", "optax", "keras"}),  # 1 − β₂ᵗ
+    ),
+    "BiasCorrectedAdamW": replace(
+        _EIGHT["AdamW"],
+        row="BiasCorrectedAdamW(learning_rate[, betas, eps, weight_decay])",
+        examples=(30, 5),
+        step=bias_corrected_adamw,
+        changes={
+            **_SWAPPED,
+            "no ε": ((" + real(h.eps)", ""),),
+            "no decay": (("keep * w", "w"),),
+            **_OFF_BY_ONE,
+            **_ALONE,
+        },
+        calls=14,
+        bitwise=(),
+        axes={},
+        by_hand=(("", 1.0, 2.0, {**_HALF, "weight_decay": 0.25}, about(0.875 - 1 / 2.25)),),
+        corrected=(),
+        without_value=(),
+        single=frozenset({"mlx", "optax", "keras"}),
+    ),
+}
+
+EXPECTED: Mapping[str, Expected] = {**_EIGHT, **_LATER}
+"""The records, in the order of the tables."""
+
+EIGHT, LATER, NAMES = tuple(_EIGHT), tuple(_LATER), tuple(EXPECTED)
+"""The names of the optimizers of the first table, of those that MLX added later, and of both."""
+
+CLASSES = tuple(getattr(mlx_optimizers, name) for name in NAMES)
+"""The classes."""
 
 FORMULAS = tuple(
     dict.fromkeys(
@@ -842,8 +915,12 @@ FORMULAS = tuple(
 SQUARING = tuple(name for name, expected in EXPECTED.items() if expected.squares)
 """Those with squares of gradients in v."""
 
-each_name = pytest.mark.parametrize("name", EIGHT)
-each_class = pytest.mark.parametrize("made", [getattr(mlx_optimizers, name) for name in EIGHT], ids=EIGHT)
+each_of_eight = pytest.mark.parametrize("name", EIGHT)
+each_class_of_eight = pytest.mark.parametrize("made", CLASSES[: len(EIGHT)], ids=EIGHT)
+"""The marks of a test of what those of the first table have, such as the bits of MLX."""
+
+each_name = pytest.mark.parametrize("name", NAMES)
+each_class = pytest.mark.parametrize("made", CLASSES, ids=NAMES)
 """The marks of a test that runs for every optimizer."""
 
 

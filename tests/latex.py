@@ -31,8 +31,9 @@ otherwise: "\\text{otherwise}"
 ?sum: product | plus | minus
 plus: sum "+" product
 minus: sum "-" product
-?product: factor | times
+?product: factor | times | divided
 times: product factor
+divided: product "/" factor
 ?factor: atom | power
 power: atom "^" (symbol | number | "{" sum "}")
 ?atom: symbol | number | "(" sum ")" | quotient | root | size | sign | maximum
@@ -185,7 +186,7 @@ def _compute(kind: str, parts: list[Number], context: Any) -> Number:
             return a - b
         case "times", a, b:
             return a * b
-        case "quotient", a, b:
+        case (("quotient" | "divided"), a, b):
             return a / b
         case "power", a, b:
             return a**b
@@ -216,7 +217,7 @@ def written(node: Tree) -> str:
     if kind == "number":
         return str(parts[0])
     texts = [written(part) if isinstance(part, tuple) else str(part) for part in parts]
-    between = {"plus": " + ", "minus": " - ", "times": " ", "power": "^", "assignment": " = "}
+    between = {"plus": " + ", "minus": " - ", "times": " ", "divided": "/", "power": "^", "assignment": " = "}
     if kind in between:
         return f"({between[kind].join(texts)})" if kind in ("plus", "minus") else between[kind].join(texts)
     return f"{kind}({', '.join(texts)})"

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.docs.copies import ROOT
-from tests.expected import EIGHT, EXPECTED
+from tests.expected import EXPECTED, NAMES
 from tests.support import require
 
 require("numba")
@@ -68,7 +68,7 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_round():
 
 
 @pytest.mark.parametrize("contender", ["numpy", "compiled", "torch", "torch-foreach", "torch-fused", "optax", "mlx"])
-@pytest.mark.parametrize("optimizer", EIGHT)
+@pytest.mark.parametrize("optimizer", NAMES)
 def test_what_is_measured_is_a_step_of_the_optimizer(optimizer, contender, monkeypatch):
     """Every contender sets up the step that it is said to; a library without it says so."""
     if contender not in ("numpy", "compiled"):

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-import mlx_optimizers
-from mlx_optimizers import catalog
+from mlx_optimizers import LATER, OPTIMIZERS, catalog
 from mlx_optimizers.backends import BACKENDS, claim_of, counterpart
 from mlx_optimizers.catalog import CATALOG, Axis, Entry, entry_of
 from mlx_optimizers.conformance import Unsupported
 from mlx_optimizers.conformance.cases import REGIMES, cases_of
 from mlx_optimizers.oracle.formulas import AXES, axes_of, parse
+from tests.expected import CLASSES
 
 ENTRIES = pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
 LIBRARIES = {"torch", "optax", "keras"}
 
 
 def test_the_entries_are_the_optimizers_in_the_order_of_the_table():
-    assert tuple(entry.optimizer for entry in CATALOG) == mlx_optimizers.OPTIMIZERS
+    assert tuple(entry.optimizer for entry in CATALOG) == CLASSES == (*OPTIMIZERS, *LATER)
     with pytest.raises(KeyError, match="Muon"):
         entry_of("Muon")
 
@@ -49,7 +49,7 @@ def test_what_an_entry_says_fits_its_optimizer(entry):
     assert 0 < low < high
     assert set(entry.elsewhere) <= LIBRARIES <= set(BACKENDS)
     for library, found in entry.elsewhere.items():
-        assert parse(found.claim).optimizer is entry.optimizer, library
+        assert parse(found.claim).optimizer is entry_of(entry.family).optimizer, library
         assert set(found.slots.values()) == set(entry.optimizer.slots), library
 
 
@@ -57,7 +57,7 @@ def test_what_an_entry_says_fits_its_optimizer(entry):
 def test_each_axis_has_a_default_and_says_what_its_other_values_mean(entry):
     names = [axis.name for axis in entry.axes]
     assert len(set(names)) == len(names) and "ignored" in names
-    assert axes_of(entry.name) == {axis.name: axis.values for axis in sorted(entry.axes, key=lambda axis: axis.name)}
+    assert axes_of(entry.family) == {axis.name: axis.values for axis in sorted(entry.axes, key=lambda axis: axis.name)}
     for axis in entry.axes:
         assert len(set(axis.values)) == len(axis.values) > 1
         if axis.name != "ignored":

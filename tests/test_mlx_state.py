@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from tests.expected import each_class
+from tests.expected import each_class, each_class_of_eight
 from tests.support import require
 
 mx = require("mlx.core")
@@ -145,7 +145,7 @@ def test_a_run_resumes_bit_for_bit_from_what_mlx_saved(made, dtype, tmp_path):
     mx.save_safetensors(path, dict(utils.tree_flatten(second.state)))
 
 
-@each_class
+@each_class_of_eight
 def test_a_state_goes_to_mlxs_optimizer_and_back(made):
     """Ours, theirs, ours: the bits of a run that is ours throughout."""
     model, same = _model(), _model()
@@ -208,7 +208,7 @@ def test_counters_of_mlx_are_read_and_set_as_numpys_are():
             optimizer.learning_rate = wrong
 
 
-@each_class
+@each_class_of_eight
 def test_a_schedule_drives_mlx_parameters_as_it_drives_mlx(made):
     schedule = theirs.exponential_decay(0.1, 0.5)
     optimizers, models = (made(schedule), getattr(theirs, made.__name__)(schedule)), (_model(), _model())

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, UP_TO_1, each_class, record_of
+from tests.expected import (
+    ABOVE_0,
+    AT_LEAST_0,
+    CLASSES,
+    EIGHT,
+    EXPECTED,
+    FLAG,
+    NAMES,
+    PAIR_BELOW_1,
+    UP_TO_1,
+    each_class,
+    record_of,
+)
 
 
 def _f(*values):
@@ -26,7 +38,7 @@ def _run(optimizer, model, steps, seed=0, skip=0):
 
 
 def test_signatures_are_those_of_the_table():
-    shown = {made.__name__: str(inspect.signature(made)).replace("'", "") for made in optim.OPTIMIZERS}
+    shown = {made.__name__: str(inspect.signature(made)).replace("'", "") for made in CLASSES}
     names = {name: text.split(" ->")[0] for name, text in shown.items()}
     import re
 
@@ -243,7 +255,7 @@ ENDS = {
 
 @pytest.mark.parametrize(
     ("name", "argument", "value"),
-    [(n, a, value) for n in EIGHT for a, kind in EXPECTED[n].ranges.items() if a != RATE for value in BAD[kind]],
+    [(n, a, value) for n in NAMES for a, kind in EXPECTED[n].ranges.items() if a != RATE for value in BAD[kind]],
 )
 @pytest.mark.norm("inputs.range", "inputs.path")
 def test_hyperparameters_out_of_range(name, argument, value):

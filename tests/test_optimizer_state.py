@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from tests.expected import each_class, record_of
+from tests.expected import CLASSES, each_class, each_class_of_eight, record_of
 
 
 def _f(*values):
@@ -262,7 +262,7 @@ def test_one_parameter_that_starts_cold_is_warned_of_once(made):
     optimizer.update(model, copy.deepcopy(MODEL))  # said once
 
 
-@each_class
+@each_class_of_eight
 @pytest.mark.norm("inputs.cold")
 def test_a_parameter_that_starts_cold_moves_as_in_a_first_step(made):
     optimizer, model, fresh = made(0.1), {"a": _f(1), "b": _f(2)}, {"b": _f(2)}
@@ -323,7 +323,7 @@ def test_fresh_starts_are_not_warned_of():
 
 # Slots
 
-OTHERS = [(left, right) for left in optim.OPTIMIZERS for right in optim.OPTIMIZERS if left.slots != right.slots]
+OTHERS = [(left, right) for left in CLASSES for right in CLASSES if left.slots != right.slots]
 
 
 @pytest.mark.parametrize(("left", "right"), OTHERS, ids=[f"{a.__name__}-{b.__name__}" for a, b in OTHERS])

@@ -19,7 +19,7 @@ import mlx_optimizers as optim
 from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.execution.program import bind, program_of
 from mlx_optimizers.optimizer import Slot, Whole
-from tests.expected import each_class, record_of
+from tests.expected import CLASSES, each_class, record_of
 
 
 def run(rule, c, arrays):
@@ -268,5 +268,5 @@ def test_an_elementwise_optimizer_without_its_parts_says_so():
 def test_no_call_of_numpy_is_one_that_it_warns_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for made in optim.OPTIMIZERS:
+        for made in CLASSES:
             made(0.1).update(np.float32([1]), np.float32([1]))

@@ -19,9 +19,9 @@ from mlx_optimizers.oracle import Exact, trajectory
 from tests.expected import (
     ABOVE_0,
     AT_LEAST_0,
-    EIGHT,
     EXPECTED,
     FLAG,
+    NAMES,
     PAIR_BELOW_1,
     SQUARING,
     UP_TO_1,
@@ -266,7 +266,7 @@ def _one(made, w, g, dtype="float32", **h):
     return out
 
 
-@pytest.mark.parametrize(("name", "h", "steps"), [(name, *given) for name in EIGHT for given in EXPECTED[name].decays])
+@pytest.mark.parametrize(("name", "h", "steps"), [(name, *given) for name in NAMES for given in EXPECTED[name].decays])
 def test_decays_of_0_of_a_quarter_and_of_1_by_hand(name, h, steps):
     """From w = 1 with g = 2, then −4, λ = ½."""
     got = _one(getattr(optim, name), 1.0, [2.0, -4.0], learning_rate=0.5, **h)
@@ -293,7 +293,7 @@ def test_where_the_square_of_a_gradient_overflows_v_is_infinite_and_the_step_is_
     assert [(values[0], values[slot]) for values in beyond] == [(1.0, np.inf)] * 3
 
 
-@pytest.mark.parametrize("name", [name for name in EIGHT if name not in SQUARING])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SQUARING])
 def test_those_that_do_not_square_go_on(name):
     values = _one(getattr(optim, name), 1.0, [1e30], learning_rate=0.5)[0]
     assert np.isfinite(values).all() and values[0] < 1.0

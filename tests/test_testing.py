@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
+from mlx_optimizers.conformance import parse
 from mlx_optimizers.conformance.cases import STEPS
 from mlx_optimizers.testing import assert_conforms
-from tests.expected import EIGHT
+from tests.expected import CLASSES, NAMES
 from tests.support import require
 
 pytestmark = pytest.mark.usefixtures("remembered")
@@ -188,12 +189,12 @@ def own(optimizer, **changed):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
+@pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
 def test_every_dtype_lets_a_right_program_pass_and_no_wrong_one(optimizer, dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")
     assert_conforms(own(optimizer), optimizer, dtype=dtype)
-    with pytest.raises(AssertionError, match=f"{optimizer.__name__} deviates in") as caught:
+    with pytest.raises(AssertionError, match=f"{parse(optimizer).optimizer.__name__} deviates in") as caught:
         assert_conforms(own(optimizer, learning_rate=0.03), optimizer, dtype=dtype)
     agreeing = re.search(r"Nearest is \S+, in (\d+) of (\d+)\.", str(caught.value))
     assert agreeing is None or int(agreeing[1]) < int(agreeing[2])

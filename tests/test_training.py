@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as ours
-from tests.expected import EIGHT, EXPECTED, each_name
+from tests.expected import CLASSES, EXPECTED, NAMES, each_name, each_of_eight
 from tests.support import require
 
 mx = require("mlx.core")
@@ -76,7 +76,7 @@ def bits(tree, path=""):
     return {path: np.array(tree).tobytes()}
 
 
-@each_name
+@each_of_eight
 def test_an_epoch_of_training_ends_with_the_bits_of_mlx(name, digits):
     """The hyperparameters that a record leaves out stay at each side's defaults, which must be the same."""
     optimizers = [getattr(library, name)(**EXPECTED[name].training) for library in (ours, theirs)]
@@ -95,4 +95,4 @@ def test_an_epoch_of_training_reduces_the_loss(name, digits):
 
 
 def test_every_optimizer_is_trained_with():
-    assert tuple(optimizer.__name__ for optimizer in ours.OPTIMIZERS) == EIGHT
+    assert tuple(optimizer.__name__ for optimizer in CLASSES) == NAMES

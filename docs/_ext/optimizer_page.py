@@ -34,7 +34,7 @@ from mlx_optimizers.conformance.formats.summary import number
 from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.oracle import Exact, format_of, formulas, trajectory
 
-CLASSES = {optimizer.__name__: optimizer for optimizer in mlx_optimizers.OPTIMIZERS}
+CLASSES = {entry.name: entry.optimizer for entry in CATALOG}
 GRADIENTS = (1.0, -0.5, 0.25)
 
 
@@ -166,7 +166,7 @@ class InFrameworks(OfOptimizer):
             if verdict == "unsupported":
                 yield head, "it has none", verdict, "–", "–"
                 continue
-            words = "the documented formula" if formula == name else formulas.in_words(formula)
+            words = "the documented formula" if formula == entry_of(name).formula else formulas.in_words(formula)
             yield head, [nodes.Text(f"{words}: "), *literal(formula)], verdict, part, scalars
 
     def part(self, name: str) -> nodes.section:
@@ -217,7 +217,8 @@ class History(Table):
             words = [
                 literal(part)[0] if odd % 2 else nodes.Text(part) for odd, part in enumerate(event.what.split("`"))
             ]
-            who = "all" if len(optimizers) == len(CLASSES) else ", ".join(optimizers)
+            eight = {optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS}
+            who = "the eight" if eight <= set(optimizers) else ", ".join(optimizers)
             row: list[Cell] = [event.versions, words, links or "–"]
             yield row if self.arguments else [who, *row]
 

@@ -189,7 +189,7 @@ STATEMENTS = (
                     * (n.m * n.number(1 / n.c1))
                     / (n.root(n.v * n.number(1 / n.c2)) + n.number(n.eps))
                 ),
-                "five ways of bias correction",
+                "six ways of bias correction",
             ),
             Order(
                 "(λ/c₁)m/(√v/√c₂ + ε)",
@@ -198,7 +198,7 @@ STATEMENTS = (
                 lambda n: (
                     n.w - n.number(n.rate / n.c1) * n.m / (n.root(n.v) / n.number(n.root(n.c2)) + n.number(n.eps))
                 ),
-                "five ways of bias correction",
+                "six ways of bias correction",
             ),
             Order(
                 "(λ√c₂/c₁)m/(√v + ε√c₂)",
@@ -207,7 +207,16 @@ STATEMENTS = (
                 lambda n: (
                     n.w - n.number(n.rate * n.root(n.c2) / n.c1) * n.m / (n.root(n.v) + n.number(n.eps * n.root(n.c2)))
                 ),
-                "five ways of bias correction",
+                "six ways of bias correction",
+            ),
+            Order(
+                "(λ/c₁)m/(√v·(1/√c₂) + ε)",
+                r"$(\lambda/c_1)m/(\sqrt{v} \cdot (1/\sqrt{c_2}) + \varepsilon)$",
+                "1",
+                lambda n: (
+                    n.w - n.number(n.rate / n.c1) * n.m / (n.root(n.v) * n.number(1 / n.root(n.c2)) + n.number(n.eps))
+                ),
+                "six ways of bias correction",
             ),
             Order(
                 "(λ/c₁)(m/(√v·(1/√c₂) + ε))",
@@ -216,7 +225,7 @@ STATEMENTS = (
                 lambda n: (
                     n.w - n.number(n.rate / n.c1) * (n.m / (n.root(n.v) * n.number(1 / n.root(n.c2)) + n.number(n.eps)))
                 ),
-                "five ways of bias correction",
+                "six ways of bias correction",
             ),
         ),
     ),

@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
 TESTS = (
+    "tests/test_bias_corrected.py",
     "tests/test_mlx_bitwise.py",
     "tests/test_properties.py",
     "tests/docs/test_displayed_formulas.py",

@@ -14,13 +14,13 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mlx_optimizers import OPTIMIZERS
 from mlx_optimizers.backends import BACKENDS
+from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance.formats.summary import number
 from mlx_optimizers.oracle import formulas
 
 REPORTS = Path(__file__).parents[1] / "reports"
-NAMES = [optimizer.__name__ for optimizer in OPTIMIZERS]
+NAMES = [entry.name for entry in CATALOG]
 
 Cell = str | Sequence[nodes.Node]
 Report = dict[str, Any]
@@ -34,9 +34,14 @@ def reports() -> dict[str, Report]:
     return {name: by_name[name] for name in BACKENDS if name in by_name}
 
 
+def optimizer_of(result: Report) -> str:
+    """Name the class whose case a result is of; what the result calls its optimizer is the formula's."""
+    return next(name for name in NAMES if result["case"].startswith(f"{name.lower()}/"))
+
+
 def results_of(report: Report, optimizer: str) -> list[Report]:
     """List the results of one optimizer in a report; none where the report is older than the optimizer."""
-    return [result for result in report["results"] if result["optimizer"] == optimizer]
+    return [result for result in report["results"] if result["case"].startswith(f"{optimizer.lower()}/")]
 
 
 def summary(report: Report, optimizer: str) -> tuple[str, str, str]:
@@ -126,7 +131,9 @@ class Claims(Table):
         """One row a backend that has one."""
         for name, report in reports().items():
             held = dict.fromkeys(
-                result["formula"] for result in report["results"] if result["formula"] != result["optimizer"]
+                result["formula"]
+                for result in report["results"]
+                if result["formula"] != entry_of(optimizer_of(result)).formula
             )
             if held:
                 words = [node for formula in held for node in (*literal(formula), nodes.Text(" "))]
@@ -143,8 +150,9 @@ class UnsupportedCases(Table):
         for name, report in reports().items():
             totals = {optimizer: len(results_of(report, optimizer)) for optimizer in NAMES}
             unsupported = [result for result in report["results"] if result["verdict"] == "unsupported"]
-            for optimizer, reason in dict.fromkeys((result["optimizer"], result["reason"]) for result in unsupported):
-                count = sum((result["optimizer"], result["reason"]) == (optimizer, reason) for result in unsupported)
+            found = [(optimizer_of(result), result["reason"]) for result in unsupported]
+            for optimizer, reason in dict.fromkeys(found):
+                count = found.count((optimizer, reason))
                 yield [literal(name), optimizer, f"{count} of {totals[optimizer]}", reason]
 
 
@@ -161,7 +169,7 @@ class FormulaAxes(Table):
             name: Cell = [*literal(axis.name), nodes.Text(" default "), *_listed(defaults)]
             for value, meaning in axis.meaning.items():
                 having = [one for one, values in axis.values.items() if value in values[1:] or value == "NAME:VALUE"]
-                everyone = len(having) == len(NAMES)
+                everyone = len(having) == len({entry.family for entry in CATALOG})
                 yield [name, literal(value), "all" if everyone else ", ".join(having), meaning.words, meaning.seen_in]
                 name = ""
 

@@ -108,7 +108,7 @@
         const rates = read.learning_rate;
         const h = { ...given, learning_rate: rates[rates.length > 1 ? t - 1 : 0] };
         const gradient = slope ? state.w : Math.fround(g[(t - 1) % g.length]);
-        state = step(optimizer, h, state.w, gradient, state);
+        state = step(optimizer, h, state.w, gradient, state, t);
         out.push({ t, g: gradient, ...state });
       }
       return out;

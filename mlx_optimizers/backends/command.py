@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mlx_optimizers.backends import Unavailable
-from mlx_optimizers.catalog import entry_of
+from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance import Broken, Case, Run, Unsupported, parse
 from mlx_optimizers.conformance.report import printable
 from mlx_optimizers.conformance.verdict import decidable
@@ -351,9 +351,9 @@ def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
     _require(isinstance(claims, dict), f"formulas is {_cut(claims)}", "formulas is an object")
     for optimizer, formula in claims.items():
         try:
-            if parse(optimizer).name != optimizer:
+            if optimizer not in {entry.name for entry in CATALOG}:
                 raise ValueError(f"{optimizer!r} is no optimizer")
-            if not isinstance(formula, str) or decidable(formula).optimizer.__name__ != optimizer:
+            if not isinstance(formula, str) or decidable(formula).optimizer.__name__ != entry_of(optimizer).family:
                 raise ValueError(f"{formula!r} is no formula of {optimizer}")
         except ValueError as error:
             raise _Breach(_cut(str(error)), "formulas by optimizer") from None

@@ -35,8 +35,15 @@ class Mlx(Claims):
             return Run.from_steps(case, _steps(case))
 
 
+def _made(case: Case) -> mlx.optimizers.Optimizer:
+    """Make the optimizer of a case; MLX has bias correction as a switch."""
+    name = case.optimizer.removeprefix("BiasCorrected")
+    switches = {"bias_correction": True} if name != case.optimizer else {}
+    return getattr(mlx.optimizers, name)(**case.at_step(0), **switches)
+
+
 def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
-    optimizer = getattr(mlx.optimizers, case.optimizer)(**case.at_step(0))
+    optimizer = _made(case)
     parameter = {"w": to_mlx(case.parameter)}
     for rate, gradient in zip(case.rates(), case.gradients, strict=True):
         optimizer.learning_rate = rate

@@ -1,6 +1,17 @@
 """The catalog: one entry an optimizer, with all that is said of it outside its module."""
 
-from mlx_optimizers.catalog import adadelta, adagrad, adam, adamax, adamw, lion, rmsprop, sgd
+from mlx_optimizers.catalog import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    biascorrectedadam,
+    biascorrectedadamw,
+    lion,
+    rmsprop,
+    sgd,
+)
 from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
 
 __all__ = ["CATALOG", "Axis", "Choice", "Elsewhere", "Entry", "Event", "Plot", "Value", "entry_of"]
@@ -14,8 +25,10 @@ CATALOG: tuple[Entry, ...] = (
     adamw.ENTRY,
     adamax.ENTRY,
     lion.ENTRY,
+    biascorrectedadam.ENTRY,
+    biascorrectedadamw.ENTRY,
 )
-"""The entries, in the order of the table."""
+"""The entries, in the order of the tables."""
 
 _BY_NAME = {entry.name: entry for entry in CATALOG}
 

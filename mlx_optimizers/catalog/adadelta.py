@@ -27,6 +27,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 
 ENTRY = Entry(
     optimizer=AdaDelta,
+    formula="AdaDelta",
     rate=1.0,
     settings=(
         {**axes.SCHEDULED, "rho": 0.6, "eps": 1e-4},

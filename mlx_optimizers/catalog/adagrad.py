@@ -16,6 +16,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 
 ENTRY = Entry(
     optimizer=Adagrad,
+    formula="Adagrad",
     rate=0.01,
     settings=(
         {**axes.SCHEDULED, "eps": 1e-3},

@@ -36,6 +36,7 @@ AXES = (
 
 ENTRY = Entry(
     optimizer=Adam,
+    formula="Adam",
     rate=1e-3,
     settings=(
         {**axes.BETAS, "eps": 1e-3},

@@ -21,6 +21,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 
 ENTRY = Entry(
     optimizer=Adamax,
+    formula="Adamax",
     rate=2e-3,
     settings=ADAM.settings,
     regimes=axes.REGIMES,

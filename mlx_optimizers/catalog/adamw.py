@@ -9,6 +9,7 @@ from mlx_optimizers.catalog.entry import Entry, Event, Plot
 
 ENTRY = Entry(
     optimizer=AdamW,
+    formula="AdamW",
     rate=1e-3,
     settings=(
         {**axes.BETAS, "eps": 1e-3, "weight_decay": 0.3},

@@ -94,6 +94,7 @@ class Entry:
 
     Args:
         optimizer: The class.
+        formula: The formula that the class computes: its own name, or another's with what differs in brackets.
         rate: The usual learning rate, which cases and examples have by default.
         settings: The hyperparameters of its cases, besides the defaults.
         regimes: The regimes of data of its cases, by name.
@@ -108,6 +109,7 @@ class Entry:
     """
 
     optimizer: type[Optimizer]
+    formula: str
     rate: float
     settings: tuple[Mapping[str, Any], ...]
     regimes: tuple[str, ...]
@@ -124,3 +126,8 @@ class Entry:
     def name(self) -> str:
         """The name of the class."""
         return self.optimizer.__name__
+
+    @property
+    def family(self) -> str:
+        """The name of the optimizer under which the formula stands, and whose axes it has."""
+        return self.formula.partition("[")[0]

@@ -22,6 +22,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 
 ENTRY = Entry(
     optimizer=Lion,
+    formula="Lion",
     rate=1e-4,
     settings=(
         {**axes.BETAS, "weight_decay": 0.3},

@@ -16,6 +16,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 
 ENTRY = Entry(
     optimizer=RMSprop,
+    formula="RMSprop",
     rate=0.01,
     settings=(
         {**axes.SCHEDULED, "alpha": 0.6, "eps": 1e-3},

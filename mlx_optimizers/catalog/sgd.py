@@ -29,6 +29,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 
 ENTRY = Entry(
     optimizer=SGD,
+    formula="SGD",
     rate=0.1,
     settings=(
         {**axes.SCHEDULED, "momentum": 0.9},

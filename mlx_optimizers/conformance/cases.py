@@ -204,7 +204,7 @@ def make_case(
     """The case of an optimizer, a regime, and the hyperparameters that differ from the defaults.
 
     Args:
-        optimizer: One of the eight classes.
+        optimizer: One of the classes of the package.
         regime: A key of `REGIMES`.
         hyperparameters: ``learning_rate`` may be a tuple with one number a step. The others are at their
             default, the learning rate at the usual one of the optimizer.

@@ -55,22 +55,22 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
         runs: What was computed for its cases; the deviating ones first make it faster.
         profiles: The coefficient precisions that may explain a case.
     """
-    search = _Search(runs, profiles[-1])
+    search, entry = _Search(runs, profiles[-1]), entry_of(optimizer)
     told = any(np.isfinite(run.parameters).any() for run in runs)
-    for count in range(entry_of(optimizer).depth + 1 if told else 0):
+    for count in range(entry.depth + 1 if told else 0):
         confirmed = [
             (excess, formula.name)
-            for formula in variants(optimizer, count)
+            for formula in variants(entry.family, count)
             if search.agrees(formula) and (excess := _confirmed(formula, runs, profiles)) is not None
         ]
         if confirmed:
             return Diagnosis([name for _, name in sorted(confirmed)])
-    near = {formula.name: formula for count in (0, 1) for formula in variants(optimizer, count)}
-    radii = search.radii(near[optimizer])
+    near = {formula.name: formula for count in (0, 1) for formula in variants(entry.family, count)}
+    radii = search.radii(near[entry.formula])
     away = {name: search.distance(formula, radii) for name, formula in near.items()}
     best = min(near, key=away.__getitem__)
-    if away[best][0] == away[optimizer][0] and away[best][1] > away[optimizer][1] - _CLEARLY:
-        best = optimizer
+    if away[best][0] == away[entry.formula][0] and away[best][1] > away[entry.formula][1] - _CLEARLY:
+        best = entry.formula
     return Diagnosis([], best, len(runs) - away[best][0])
 
 

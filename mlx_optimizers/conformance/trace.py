@@ -25,7 +25,7 @@ def trace(
     """Write each step's float32 value, its bits, the exact value, and the accepted interval, as text.
 
     Args:
-        optimizer: One of the eight classes; its fast path gives the float32 values.
+        optimizer: One of the classes of the package; its fast path gives the float32 values.
         parameter: w before the first step.
         gradients: g of each step.
         hyperparameters: As the class takes them; ``learning_rate`` may be a list, one number a step.

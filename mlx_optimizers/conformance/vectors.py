@@ -26,8 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-import mlx_optimizers
-from mlx_optimizers.catalog import entry_of
+from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance.cases import Case, cases_of, make_case, recast
 from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.kinds import FloatArray
@@ -139,7 +138,7 @@ def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
     request = case.to_json()
     vector = {
         "expected": _expected(case, library),
-        "formula": case.optimizer,
+        "formula": entry_of(case.optimizer).formula,
         "id": case.id,
         "level": level_of(case),
         "regime": case.regime,
@@ -237,15 +236,15 @@ def _lines(value: Any, place: Place = (), end: str = "") -> Iterator[tuple[Place
 def _files(progress: Callable[[int], None] | None, library: Library | None) -> Iterator[tuple[str, Lines, list[str]]]:
     """Derive every file: its name, its lines, and the ids of its cases."""
     entries, done = [], 0
-    for optimizer in mlx_optimizers.OPTIMIZERS:
+    for entry in CATALOG:
         cases = []
-        for case in vectors_of(optimizer.__name__):
+        for case in vectors_of(entry.name):
             cases.append(derive(case, library))
             done += 1
             if progress is not None:
                 progress(done)
-        name = f"{optimizer.__name__.lower()}.json"
-        lines = list(_lines({"format": FORMAT, "optimizer": optimizer.__name__, "cases": cases}))
+        name = f"{entry.name.lower()}.json"
+        lines = list(_lines({"format": FORMAT, "optimizer": entry.name, "cases": cases}))
         data = _text(lines).encode()
         entries.append(
             {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "cases": len(cases)}

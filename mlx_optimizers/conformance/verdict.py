@@ -126,7 +126,7 @@ class Verdict:
             worst["excess"] = None
         return {
             "case": self.case.id,
-            "optimizer": self.case.optimizer,
+            "optimizer": self.formula.optimizer.__name__,
             "formula": self.formula.name,
             "verdict": self.word,
             "scalars": self.scalars,

@@ -38,13 +38,17 @@ class AxisOfAll(NamedTuple):
     meaning: Mapping[str, Value]
 
 
+_FAMILIES = tuple(entry for entry in CATALOG if entry.name == entry.family)
+_OTHER_NAMES = {entry.name: entry.formula for entry in CATALOG if entry.name != entry.family}
+
+
 def _of_all(name: str) -> AxisOfAll:
-    having = {entry.name: axis for entry in CATALOG for axis in entry.axes if axis.name == name}
+    having = {entry.name: axis for entry in _FAMILIES for axis in entry.axes if axis.name == name}
     meaning = {value: meant for axis in having.values() for value, meant in axis.meaning.items()}
     return AxisOfAll(name, {optimizer: axis.values for optimizer, axis in having.items()}, meaning)
 
 
-AXES = tuple(map(_of_all, sorted({axis.name for entry in CATALOG for axis in entry.axes})))
+AXES = tuple(map(_of_all, sorted({axis.name for entry in _FAMILIES for axis in entry.axes})))
 """Every axis, sorted by name."""
 
 _KEYED = {axis.name: axis for axis in AXES}
@@ -92,10 +96,9 @@ def split(name: str) -> tuple[str, dict[str, str]]:
         >>> split("BiasCorrectedAdam")
         ('Adam', {'bias_correction': 'true'})
     """
-    if name in ("BiasCorrectedAdam", "BiasCorrectedAdamW"):
-        name = f"{name.removeprefix('BiasCorrected')}[bias_correction=true]"
+    name = _OTHER_NAMES.get(name, name)
     match = re.fullmatch(r"(\w+)(?:\[(.+)\])?", name)
-    known = [entry.name for entry in CATALOG]
+    known = [entry.name for entry in _FAMILIES]
     if match is None or match[1] not in known:
         raise ValueError(f"unknown formula {name!r}; optimizers are {', '.join(known)}")
     optimizer, choice = match[1], {}
@@ -180,10 +183,11 @@ def parse(formula: str | type[Optimizer] | Formula) -> Formula:
         return formula
     if not isinstance(formula, str | type):
         raise TypeError(f"a formula is a name or one of the classes, not {formula!r}")
+    meant = split(formula if isinstance(formula, str) else formula.__name__)
     for entry in CATALOG:
-        if formula in (entry.name, entry.optimizer):
-            return Formula(entry.name, entry.optimizer, entry.optimizer.exact)
-    return varied(*split(formula if isinstance(formula, str) else formula.__name__))
+        if entry.formula == name_of(*meant):
+            return Formula(entry.formula, entry_of(entry.family).optimizer, entry.optimizer.exact)
+    return varied(*meant)
 
 
 def varied(optimizer: str, choice: Choice) -> Formula:

@@ -23,7 +23,7 @@ from mlx_optimizers.conformance import Case, Run, check, matching, parse
 from mlx_optimizers.conformance.cases import make_case
 from mlx_optimizers.conformance.vectors import derive, vectors_of
 from mlx_optimizers.conformance.verdict import judge_widening
-from tests.expected import EIGHT, EXPECTED
+from tests.expected import EXPECTED, NAMES
 from tests.programs import Program
 
 pytestmark = pytest.mark.usefixtures("remembered")
@@ -37,7 +37,9 @@ ROWS = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", PAGE.read_text("u
 
 def right(optimizer: str) -> Step:
     """The step that tests/expected.py states, in the parameter's dtype."""
-    return lambda h, t, w, g, *slots: EXPECTED[optimizer].step(w.dtype.type, h, w, g, *slots)
+    return lambda h, t, w, g, *slots: EXPECTED[optimizer].step(
+        w.dtype.type, SimpleNamespace(**vars(h), step=t), w, g, *slots
+    )
 
 
 # Wrong programs, each made of a right step.
@@ -398,12 +400,12 @@ BLIND = {
 
 
 def named(cell: str) -> list[str]:
-    """Read the optimizers of a cell: all eight, all but some, or a list."""
-    if cell == "all eight":
-        return list(EIGHT)
+    """Read the optimizers of a cell: all, all but some, or a list."""
+    if cell == "all":
+        return list(NAMES)
     but, names = cell.startswith("all but "), cell.removeprefix("all but ").split(", ")
-    assert set(names) <= set(EIGHT), cell
-    return [name for name in EIGHT if (name in names) != but]
+    assert set(names) <= set(NAMES), cell
+    return [name for name in NAMES if (name in names) != but]
 
 
 def test_the_rows_of_the_page_are_the_programs_of_this_file():
@@ -422,7 +424,7 @@ def test_the_wrong_program_of_a_row_passes_every_case_and_is_wrong(what, cell):
 
 def test_no_row_leaves_out_an_optimizer_whose_cases_do_not_see_it():
     for what, _, cell, _ in ROWS:
-        for optimizer in set(EIGHT) - set(named(cell)):
+        for optimizer in set(NAMES) - set(named(cell)):
             make = BLIND[what].make
             passes = check(Program(make(right(optimizer))), matching([optimizer])).status == 0
             assert not (passes and BLIND[what].shows(make, optimizer)), (what, optimizer)

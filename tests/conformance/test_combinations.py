@@ -15,14 +15,14 @@ from mlx_optimizers.conformance.cases import cases_of
 from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.testing import assert_conforms
 from tests.conformance.combinations import RATE, Table, Unreadable, values_of
-from tests.expected import EIGHT
+from tests.expected import CLASSES, NAMES
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
 table = cache(Table)
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
+@pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
 def test_every_combination_has_cases_with_two_values_of_each_number(optimizer):
     assert table(optimizer).gaps(cases_of(optimizer.__name__)) == []
 
@@ -123,7 +123,7 @@ def test_what_the_reader_does_not_understand_is_an_error(optimizer):
 # The two values differ where it shows.
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
+@pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
 def test_a_program_that_takes_another_value_in_one_combination_deviates(optimizer):
     for combination, cases in table(optimizer).cases(cases_of(optimizer.__name__)).items():
         for name in table(optimizer).parts[combination]:

@@ -15,12 +15,12 @@ from mlx_optimizers.conformance.formats.text import text as human
 from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.oracle.formulas import split, variants
 from tests.conformance.intervals import passes_as
-from tests.expected import EIGHT, EXPECTED
+from tests.expected import EIGHT, EXPECTED, NAMES
 from tests.programs import Evaluated, Program
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
-ADAMS = [name for name in EIGHT if "step" in EXPECTED[name].axes]
+ADAMS = [name for name in NAMES if "step" in EXPECTED[name].axes]
 """Those that count steps, for a bias correction."""
 
 PROFILES = ("double", "float32")

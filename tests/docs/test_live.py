@@ -7,10 +7,9 @@ import inspect
 
 import pytest
 
-import mlx_optimizers
 from mlx_optimizers.conformance.cases import default_rate
 from tests.docs.copies import ROOT
-from tests.expected import EIGHT
+from tests.expected import CLASSES, NAMES
 from tests.support import require
 
 EXTENSION = ROOT / "docs" / "_ext" / "live.py"
@@ -52,7 +51,7 @@ def test_a_module_that_is_no_classic_script_is_refused(live, module):
         live.classic(module)
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
+@pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
 def test_a_stepper_has_a_field_for_each_hyperparameter_with_its_default(live, optimizer):
     fields = {field["name"]: field["value"] for field in live.fields(optimizer)}
     parameters = inspect.signature(optimizer).parameters
@@ -67,7 +66,7 @@ def test_a_stepper_has_a_field_for_each_hyperparameter_with_its_default(live, op
             assert numbers == (default if isinstance(default, tuple) else (default,))
 
 
-@pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
+@pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
 def test_a_field_takes_what_the_class_takes(live, optimizer):
     (required, *others) = live.fields(optimizer)
     for field in [field for field in (required, *others) if not field.get("switch")]:
@@ -86,7 +85,7 @@ def test_a_field_takes_what_the_class_takes(live, optimizer):
 
 
 def test_the_pages_of_the_optimizers_have_a_stepper_and_no_other_page_loads_its_scripts(site):
-    steppers = {f"mlx_optimizers.{name}.html" for name in EIGHT}
+    steppers = {f"mlx_optimizers.{name}.html" for name in NAMES}
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
         expected = page.name in steppers and page.parent.name == "generated"

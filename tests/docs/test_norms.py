@@ -86,7 +86,7 @@ SENTENCES = {
     "vectors.bits": 2,
     "vectors.layout": 2,
     "vectors.lines": 2,
-    "vectors.scalars": 2,
+    "vectors.scalars": 3,
     "vectors.blind": 2,
     "vectors.programs": 2,
     "vectors.swift": 2,

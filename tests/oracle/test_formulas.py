@@ -14,7 +14,7 @@ from mlx_optimizers.conformance import matching, parse
 from mlx_optimizers.oracle import Exact, Formula, Rounded, format_of, trajectory
 from mlx_optimizers.oracle.formulas import AXES, axes_of, in_words, name_of, split, variants, varied
 from mlx_optimizers.oracle.trajectory import walk
-from tests.expected import EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, each_name
+from tests.expected import EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, each_name, each_of_eight
 from tests.support import require
 
 
@@ -65,7 +65,7 @@ def test_a_wrong_name_is_refused_and_says_what_there_is(name, message):
         parse(name)
 
 
-@each_name
+@each_of_eight
 @pytest.mark.norm("formulas.ignored")
 def test_every_hyperparameter_but_a_flag_may_be_ignored_for_any_finite_number_without_a_sign(name):
     for argument, kind in EXPECTED[name].ranges.items():
@@ -88,13 +88,13 @@ def test_with_every_axis_at_its_default_a_formula_is_the_documented_one_bit_for_
     for case in matching([name], "*" if library == "gmpy2" else "*/plain/*"):
         arguments = (n, case.parameter, list(case.gradients), case.hyperparameters)
         with n.active():
-            as_axes = list(walk(varied(name, {}), *arguments))
+            as_axes = list(walk(varied(*split(name)), *arguments))
             as_class = list(walk(Formula(name, documented, documented.exact), *arguments))
             for left, right in zip(as_axes, as_class, strict=True):
                 for x, y in zip(left, right, strict=True):
                     assert all(x.values == y.values)
         ours = trajectory(name, case.parameter, case.gradients, **case.hyperparameters)
-        theirs = trajectory(varied(name, {}), case.parameter, case.gradients, **case.hyperparameters)
+        theirs = trajectory(varied(*split(name)), case.parameter, case.gradients, **case.hyperparameters)
         assert all(np.array_equal(a.parameter.low, b.parameter.low) for a, b in zip(ours, theirs, strict=True))
 
 

@@ -14,7 +14,7 @@ from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.oracle import Exact, format_of, trajectory
 from mlx_optimizers.oracle.formats import FORMATS, SLACK
-from tests.expected import EIGHT, EXPECTED, each_name
+from tests.expected import EXPECTED, NAMES, each_name
 from tests.support import require
 
 
@@ -66,7 +66,7 @@ def _fraction(value):
 
 
 @pytest.mark.norm("interval.hyperparameter")
-@pytest.mark.parametrize("name", [name for name in EIGHT if EXPECTED[name].rational])
+@pytest.mark.parametrize("name", [name for name in NAMES if EXPECTED[name].rational])
 @pytest.mark.parametrize("kind", ["text", "fraction", "double"])
 def test_text_and_fractions_are_exact_and_a_float_is_the_double_it_is(name, kind):
     convert = {"text": str, "fraction": Fraction, "double": float}[kind]

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mlx_optimizers
 from mlx_optimizers.backends.command import Command, Failed
 from mlx_optimizers.backends.reference import Reference
 from mlx_optimizers.conformance import Case, Unsupported, all_cases, check
 from mlx_optimizers.oracle import format_of
-from tests.expected import ABOVE_0, AT_LEAST_0, EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, UP_TO_1
+from tests.expected import ABOVE_0, AT_LEAST_0, CLASSES, EXPECTED, FLAG, NAMES, PAIR_BELOW_1, UP_TO_1
 
 PORTS = Path(__file__).parents[2] / "docs" / "ports"
 STEPS, ELEMENTS, SETTINGS = 20, 120, 25
@@ -29,7 +28,7 @@ def port(adapter):
         yield backend
 
 
-@pytest.mark.parametrize("optimizer", EIGHT)
+@pytest.mark.parametrize("optimizer", NAMES)
 @pytest.mark.norm("check_your_port.ports", "check_your_port.adapter")
 def test_a_port_conforms_in_every_case(optimizer, port):
     cases = [case for case in all_cases() if case.optimizer == optimizer]
@@ -75,7 +74,7 @@ def _bits(array):
     return np.where(np.isnan(array), np.float32(np.nan), array).view(np.uint32)
 
 
-@pytest.mark.parametrize("optimizer", EIGHT)
+@pytest.mark.parametrize("optimizer", NAMES)
 @pytest.mark.norm(
     "check_your_port.ports", "check_your_port.contracted", "check_your_port.slots", "check_your_port.state"
 )
@@ -213,14 +212,14 @@ def test_the_javascript_module_has_bits_defaults_and_pure_steps(node):
     assert told["numbers"] == [float(np.float32(0.1)), float(np.float32(-np.pi))]
     assert told["nan"]
     assert told["twice"] == {"w": 1 - 0.5 * 1 - 0.5 * 1.5, "v": 1.5}
-    for optimizer in mlx_optimizers.OPTIMIZERS:
+    for optimizer in CLASSES:
         defaults, slots = told["defaults"][optimizer.__name__]
         made = optimizer(learning_rate=0.1)
         assert slots == list(EXPECTED[optimizer.__name__].slots)
         for name, value in defaults.items():
             ours = getattr(made, name)
             assert value == (list(ours) if isinstance(ours, tuple) else ours)
-    assert list(told["defaults"]) == list(EIGHT)
+    assert list(told["defaults"]) == list(NAMES)
 
 
 def test_the_javascript_module_needs_nothing_of_node():

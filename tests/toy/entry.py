@@ -17,6 +17,7 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
 
 ENTRY = Entry(
     optimizer=Soft,
+    formula="Soft",
     rate=0.1,
     settings=({**axes.SCHEDULED, "decay": 0.9, "softness": 0.25}, axes.SCHEDULED, {"decay": 0.75}, {"softness": 2.0}),
     regimes=axes.REGIMES,

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from mlx_optimizers.conformance.vectors import changes, last_changes, verify_vectors
-from tests.expected import EIGHT
+from tests.expected import NAMES
 
 pytestmark = pytest.mark.xdist_group("vectors")
 
@@ -73,7 +73,7 @@ def test_a_changed_digit_is_named_by_file_case_step_and_element(seed, copy):
                 wanted[-1].append(f"found {changed[number][start:end]}, and {line[start:end]} is right")
         path.write_bytes("\n".join(changed).encode())
     problems = verify_vectors(copy)
-    assert len(problems) == len(wanted) >= len(EIGHT) * 50
+    assert len(problems) == len(wanted) >= len(NAMES) * 50
     for words in wanted:
         assert any(all(word in problem for word in words) for problem in problems), words
 

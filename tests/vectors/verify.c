@@ -153,11 +153,13 @@ static void step(const char *optimizer, const Case *c, int t, real g, Element *e
         note(e, 2, g * g);
         note(e, 3, d * d);
         d = mul(rate, d);
-    } else if (!strcmp(optimizer, "Adam") || !strcmp(optimizer, "AdamW")) {
-        if (optimizer[4]) w = mul(1 - rate * kappa, w);
+    } else if (strstr(optimizer, "Adam") && strcmp(optimizer, "Adamax")) { /* Adam, AdamW, and both corrected */
+        int corrected = !strncmp(optimizer, "BiasCorrected", 13);
+        if (optimizer[strlen(optimizer) - 1] == 'W') w = mul(1 - rate * kappa, w);
         m = mean(b1, m, g);
         v = mean(b2, v, mul(g, g));
-        d = over(mul(rate, m), add(sqrtq(v), eps));
+        d = mul(rate, corrected ? over(m, 1 - powq(b1, t + 1)) : m);
+        d = over(d, add(sqrtq(corrected ? over(v, 1 - powq(b2, t + 1)) : v), eps));
         note(e, 1, g);
         note(e, 2, g * g);
     } else if (!strcmp(optimizer, "Adamax")) {
@@ -205,7 +207,7 @@ static void check(const char *optimizer, const Case *c)
 {
     static Element e[SIZE];
     const char *slots = !strcmp(optimizer, "AdaDelta") ? "wvu" : !strcmp(optimizer, "Lion") ? "wm"
-                      : !strncmp(optimizer, "Ada", 3) && strcmp(optimizer, "Adagrad") ? "wmv" : "wv";
+                      : strstr(optimizer, "Adam") ? "wmv" : "wv";
     Format f = format_of(c->dtype);
     special = !strcmp(c->regime, "special");
     memset(e, 0, sizeof e);

@@ -174,10 +174,11 @@ static const struct {
 } optimizers[] = {
     {"SGD", "v"},   {"RMSprop", "v"}, {"Adagrad", "v"}, {"AdaDelta", "vu"},
     {"Adam", "mv"}, {"AdamW", "mv"},  {"Adamax", "mv"}, {"Lion", "m"},
+    {"BiasCorrectedAdam", "mv"}, {"BiasCorrectedAdamW", "mv"},
 };
 
-static void step(const char *name, size_t n, float *w, const float *g, float *first, float *second, double rate,
-                 const char *h)
+static void step(const char *name, size_t t, size_t n, float *w, const float *g, float *first, float *second,
+                 double rate, const char *h)
 {
     double betas[2] = {0, 0};
     const double eps = find(h, "eps") ? number(find(h, "eps")) : 0;
@@ -197,6 +198,10 @@ static void step(const char *name, size_t n, float *w, const float *g, float *fi
         adam(n, w, g, first, second, rate, betas, eps);
     else if (strcmp(name, "AdamW") == 0)
         adamw(n, w, g, first, second, rate, betas, eps, weight_decay);
+    else if (strcmp(name, "BiasCorrectedAdam") == 0)
+        biascorrectedadam(n, w, g, first, second, rate, betas, eps, t);
+    else if (strcmp(name, "BiasCorrectedAdamW") == 0)
+        biascorrectedadamw(n, w, g, first, second, rate, betas, eps, weight_decay, t);
     else if (strcmp(name, "Adamax") == 0)
         adamax(n, w, g, first, second, rate, betas, eps);
     else
@@ -213,7 +218,7 @@ static void run(const char *request)
         kind++;
     printf("{\"id\": %.*s, ", (int)(skip_string(id) - id), id);
     if (kind == kinds || !is(get(request, "dtype"), "float32")) {
-        printf("\"unsupported\": \"the port has the eight optimizers, in float32\"}\n");
+        printf("\"unsupported\": \"the port has no such optimizer, or not in this dtype\"}\n");
         return;
     }
     const char *slots = optimizers[kind].slots;
@@ -228,7 +233,7 @@ static void run(const char *request)
     const char *row = next_item(gradients);
     for (size_t t = 0; t < steps; t++, row = next_item(skip_value(row))) {
         read_floats(row, n, g);
-        step(optimizers[kind].name, n, w, g, state[0], state[1], rates[t], h);
+        step(optimizers[kind].name, t + 1, n, w, g, state[0], state[1], rates[t], h);
         memcpy(rows[0] + t * n, w, n * sizeof *w);
         for (size_t k = 0; k < 2; k++)
             memcpy(rows[k + 1] + t * n, state[k], n * sizeof *w);

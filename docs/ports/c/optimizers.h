@@ -3,7 +3,7 @@
  * Letters: w parameter, g gradient, m first moment, v second moment (or momentum buffer), u AdaDelta's second
  * accumulator, c Lion's direction, d denominator or step. All state starts at zero.
  *
- * Hyperparameters come as double: 1 - beta is formed in double and rounded once. Everything else is float, and each
+ * Hyperparameters come as double: 1 - beta, and what corrects a bias, is formed in double and rounded once. Everything else is float, and each
  * operation must be rounded to float: compile with -std=c11 -ffp-contract=off, and without -ffast-math. */
 
 #ifndef OPTIMIZERS_H
@@ -82,6 +82,28 @@ static inline void adamw(size_t n, float *w, const float *g, float *m, float *v,
     for (size_t i = 0; i < n; i++)
         w[i] *= keep;
     adam(n, w, g, m, v, learning_rate, betas, eps);
+}
+
+/* t: the number of this step, counted from 1 */
+static inline void biascorrectedadam(size_t n, float *w, const float *g, float *m, float *v, double learning_rate,
+                                     const double betas[2], double eps, size_t t)
+{
+    const float rate = (float)(learning_rate / (1 - pow(betas[0], (double)t)));
+    const float root = (float)(1 / sqrt(1 - pow(betas[1], (double)t)));
+    for (size_t i = 0; i < n; i++) {
+        m[i] = mean(betas[0], m[i], g[i]);
+        v[i] = mean(betas[1], v[i], g[i] * g[i]);
+        w[i] -= rate * m[i] / (sqrtf(v[i]) * root + (float)eps);
+    }
+}
+
+static inline void biascorrectedadamw(size_t n, float *w, const float *g, float *m, float *v, double learning_rate,
+                                      const double betas[2], double eps, double weight_decay, size_t t)
+{
+    const float keep = 1 - (float)learning_rate * (float)weight_decay;
+    for (size_t i = 0; i < n; i++)
+        w[i] *= keep;
+    biascorrectedadam(n, w, g, m, v, learning_rate, betas, eps, t);
 }
 
 static inline void adamax(size_t n, float *w, const float *g, float *m, float *v, double learning_rate,

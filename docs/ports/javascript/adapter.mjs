@@ -13,7 +13,7 @@ function run({ optimizer, dtype, hyperparameters, parameter, gradients }) {
   gradients.forEach((gradient, t) => {
     const rate = [hyperparameters.learning_rate].flat(); // one number, or one a step
     const h = { ...hyperparameters, learning_rate: rate[rate.length > 1 ? t : 0] };
-    elements = elements.map((e, i) => step(optimizer, h, e.w, fromBits(gradient[i]), e));
+    elements = elements.map((e, i) => step(optimizer, h, e.w, fromBits(gradient[i]), e, t + 1));
     parameters.push(elements.map((e) => toBits(e.w)));
     for (const slot of slots) state[slot].push(elements.map((e) => toBits(e[slot])));
   });

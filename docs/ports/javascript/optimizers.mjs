@@ -4,7 +4,8 @@
 // correctly rounded float32 result; so f stands around every operation, and nothing else differs from the formula.
 //
 // Letters: w parameter, g gradient, m first moment, v second moment (or momentum buffer), u AdaDelta's second
-// accumulator, c Lion's direction, d denominator or step, h hyperparameters. 1 − β is formed in double and rounded once.
+// accumulator, c Lion's direction, d denominator or step, h hyperparameters. 1 − β, and what
+// corrects a bias, is formed in double and rounded once.
 
 const f = Math.fround;
 
@@ -49,6 +50,18 @@ function adamw(h, w, g, state) {
   return adam(h, decayed(h, w), g, state);
 }
 
+function biasCorrectedAdam(h, w, g, { m, v }, t) {
+  const rate = f(h.learning_rate / (1 - h.betas[0] ** t));
+  const root = f(1 / Math.sqrt(1 - h.betas[1] ** t));
+  m = mean(h.betas[0], m, g);
+  v = mean(h.betas[1], v, f(g * g));
+  return { w: f(w - f(f(rate * m) / f(f(f(Math.sqrt(v)) * root) + f(h.eps)))), m, v };
+}
+
+function biasCorrectedAdamW(h, w, g, state, t) {
+  return biasCorrectedAdam(h, decayed(h, w), g, state, t);
+}
+
 function adamax(h, w, g, { m, v }) {
   m = mean(h.betas[0], m, g);
   v = Math.max(f(f(h.betas[1]) * v), Math.abs(g));
@@ -71,6 +84,10 @@ export const optimizers = {
   AdamW: { defaults: { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 }, slots: ["m", "v"], step: adamw },
   Adamax: { defaults: { betas: [0.9, 0.999], eps: 1e-8 }, slots: ["m", "v"], step: adamax },
   Lion: { defaults: { betas: [0.9, 0.99], weight_decay: 0 }, slots: ["m"], step: lion },
+  BiasCorrectedAdam: { defaults: { betas: [0.9, 0.999], eps: 1e-8 }, slots: ["m", "v"], step: biasCorrectedAdam },
+  BiasCorrectedAdamW: {
+    defaults: { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 }, slots: ["m", "v"], step: biasCorrectedAdamW,
+  },
 };
 
 /** The state of one element before the first step: every slot is 0. */
@@ -79,11 +96,11 @@ export function init(name) {
 }
 
 /**
- * One step of one element; w, g and the state hold float32 numbers.
+ * One step of one element; w, g and the state hold float32 numbers, and t is the number of the step, from 1.
  * @returns a new object with w and every state slot, which is also the state of the next step
  */
-export function step(name, hyperparameters, w, g, state) {
-  return optimizers[name].step(hyperparameters, w, g, state);
+export function step(name, hyperparameters, w, g, state, t) {
+  return optimizers[name].step(hyperparameters, w, g, state, t);
 }
 
 const view = new DataView(new ArrayBuffer(4));
