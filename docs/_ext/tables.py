@@ -73,7 +73,7 @@ def _listed(texts: Iterable[str]) -> list[nodes.Node]:
 class Table(SphinxDirective):
     """A table of ``rows()`` under ``header``."""
 
-    header: tuple[str, ...]
+    header: Sequence[Cell]
     kind = "generated"
 
     def rows(self) -> Iterable[Sequence[Cell]]:
@@ -102,15 +102,21 @@ class Table(SphinxDirective):
 class BackendResults(Table):
     """Each optimizer by each backend: verdict, scalar profile, greatest excess."""
 
-    header = ("", *NAMES)
     kind = "results"
 
+    @property
+    def header(self) -> Sequence[Cell]:  # type: ignore[override]
+        """One column a backend, with its version and device."""
+        backends = [report["backend"] for report in reports().values()]
+        return (
+            "",
+            *([*literal(one["name"]), nodes.Text(f" {one['version']}, {one['device']}")] for one in backends),
+        )
+
     def rows(self) -> Iterable[Sequence[Cell]]:
-        """One row a backend."""
-        for name, report in reports().items():
-            backend = report["backend"]
-            head = [nodes.literal(name, name), nodes.Text(f" {backend['version']}, {backend['device']}")]
-            yield [head, *(self._cell(report, optimizer) for optimizer in NAMES)]
+        """One row an optimizer."""
+        for optimizer in NAMES:
+            yield [optimizer, *(self._cell(report, optimizer) for report in reports().values())]
 
     @staticmethod
     def _cell(report: Report, optimizer: str) -> Cell:

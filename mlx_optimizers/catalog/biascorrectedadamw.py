@@ -13,5 +13,5 @@ ENTRY = replace(
     optimizer=BiasCorrectedAdamW,
     formula="AdamW[bias_correction=true]",
     history=(axes.CORRECTION,),
-    plot=Plot(1e-2, (-38, -10)),
+    plot=Plot(1e-2, (8, -1)),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -64,19 +65,23 @@ def test_a_report_says_what_the_backend_does_today(backend, monkeypatch):
         assert today["results"] == committed["results"]
 
 
+def page_of(site: Path, page: str) -> Any:
+    return require("bs4").BeautifulSoup((site / page).read_text("utf-8"), "html.parser")
+
+
 def rows_of(site: Path, page: str, number: int) -> list[list[str]]:
-    soup = require("bs4").BeautifulSoup((site / page).read_text("utf-8"), "html.parser")
-    body = soup.find_all("table")[number].tbody
+    body = page_of(site, page).find_all("table")[number].tbody
     return [[" ".join(cell.text.split()) for cell in row.find_all("td")] for row in body.find_all("tr")]
 
 
 def test_the_page_shows_the_matrix(site):
-    rows = rows_of(site, "results.html", 0)
-    assert [row[0].split()[0] for row in rows] == list(BACKENDS)
-    for row in rows:
-        report = load(row[0].split()[0])
-        assert row[0].split(maxsplit=1)[1] == f"{report['backend']['version']}, {report['backend']['device']}"
-        for name, cell in zip(NAMES, row[1:], strict=True):
+    names, *columns = zip(*rows_of(site, "results.html", 0), strict=True)
+    assert list(names) == list(NAMES)
+    heads = [" ".join(cell.text.split()) for cell in page_of(site, "results.html").table.thead.find_all("th")][1:]
+    for backend, head, column in zip(BACKENDS, heads, columns, strict=True):
+        report = load(backend)
+        assert head == f"{backend} {report['backend']['version']}, {report['backend']['device']}"
+        for name, cell in zip(NAMES, column, strict=True):
             results = [result for result in report["results"] if result["case"].startswith(f"{name.lower()}/")]
             verdicts = {result["verdict"] for result in results}
             assert verdicts <= {"conforms", "unsupported"}  # a real backend that deviates is a finding of its own
