@@ -76,6 +76,14 @@ def unpaired(parameters: Tree) -> list[Leaf]:
     return [Leaf(path, given, w, w) for path, given, w in arrays]
 
 
+def keep_gradients(found: Sequence[Leaf], slots: Sequence[FloatArray]) -> None:
+    """Copy the gradients that share memory with what a step changes: a parameter, or an array of a slot."""
+    changes = memory.shares([*(leaf.w for leaf in found), *slots])
+    for leaf in found:
+        if changes(leaf.g):
+            leaf.g = np.array(leaf.g)
+
+
 def advance(
     found: Sequence[Leaf],
     states: Sequence[Slots],

@@ -243,6 +243,7 @@ class Optimizer:
 
     def _advance_all(self, found: list[Leaf], states: list[Slots], due: Due) -> Plan | None:
         """Advance all leaves, each by `apply_single`."""
+        leaves.keep_gradients(found, [slots[slot] for slots in states for slot in self._declared.slots])
         with Counted(self._rates, due) as counted:
             rule = partial(leaves.advance, found, states, self.apply_single, in_place=bool(self.slots))
             counted.run(rule, [leaf.path for leaf in found])
