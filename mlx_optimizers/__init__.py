@@ -10,6 +10,7 @@ from mlx_optimizers.adam import Adam  # isort: skip
 from mlx_optimizers.adamw import AdamW  # isort: skip
 from mlx_optimizers.adamax import Adamax  # isort: skip
 from mlx_optimizers.lion import Lion  # isort: skip
+from mlx_optimizers.multi import MultiOptimizer  # isort: skip
 
 __version__ = "0.2.0"
 
@@ -25,6 +26,7 @@ __all__ = [  # noqa: RUF022 - in the order of the table
     "Adamax",
     "Lion",
     "OPTIMIZERS",
+    "MultiOptimizer",
 ]
 
 OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)

@@ -21,12 +21,14 @@ class Leaf:
         given: The leaf of the caller's tree.
         w: The array that is advanced.
         g: Its gradient.
+        gradient: The leaf of the caller's tree of gradients.
     """
 
     path: Path
     given: Tree
     w: FloatArray
     g: FloatArray
+    gradient: Tree = None
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
         w = trees.to_numpy(given, trees.label("parameter", path))
         if g.shape != w.shape:
             raise ValueError(f"{called} has shape {g.shape}, its parameter {w.shape}")
-        out.append(Leaf(path, given, w, g.astype(w.dtype, copy=False)))
+        out.append(Leaf(path, given, w, g.astype(w.dtype, copy=False), gradient))
     return out
 
 
@@ -73,7 +75,7 @@ def unpaired(parameters: Tree) -> list[Leaf]:
     arrays = [
         (path, given, trees.to_numpy(given, trees.label("parameter", path))) for path, given in trees.leaves(parameters)
     ]
-    return [Leaf(path, given, w, w) for path, given, w in arrays]
+    return [Leaf(path, given, w, w, given) for path, given, w in arrays]
 
 
 def keep_gradients(found: Sequence[Leaf], slots: Sequence[FloatArray]) -> None:

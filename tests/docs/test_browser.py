@@ -196,7 +196,7 @@ def test_the_ten_links_of_the_table_lead_to_their_pages(visit):
     expected = ["OptimizerState", "Optimizer", *EIGHT]
     for index, name in enumerate(expected):
         page = visit("optimizers.html")
-        links = page.locator("table.autosummary a")
+        links = page.locator("table.autosummary").first.locator("a")
         assert links.all_inner_texts() == expected
         with page.expect_navigation(wait_until="load"):
             links.nth(index).click()
