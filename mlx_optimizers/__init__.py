@@ -11,6 +11,7 @@ from mlx_optimizers.adamw import AdamW  # isort: skip
 from mlx_optimizers.adamax import Adamax  # isort: skip
 from mlx_optimizers.lion import Lion  # isort: skip
 from mlx_optimizers.multi import MultiOptimizer  # isort: skip
+from mlx_optimizers.clip import clip_grad_norm  # isort: skip
 
 __version__ = "0.2.0"
 
@@ -27,6 +28,7 @@ __all__ = [  # noqa: RUF022 - in the order of the table
     "Lion",
     "OPTIMIZERS",
     "MultiOptimizer",
+    "clip_grad_norm",
 ]
 
 OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)

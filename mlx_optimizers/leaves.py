@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,19 @@ class Leaf:
         return array.astype(self.w.dtype, copy=False)
 
 
+def given_gradients(tree: Tree) -> Iterator[tuple[Path, Tree, str]]:
+    """Yield every gradient with its path, and what it is called in a message.
+
+    Raises:
+        TypeError: for None.
+    """
+    for path, gradient in trees.leaves(tree):
+        called = trees.label("gradient", path)
+        if gradient is None:
+            raise TypeError(f"{called} is None, a NoneType, not an array; leave it out of the tree")
+        yield path, gradient, called
+
+
 def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
     """Pair every gradient with its parameter.
 
@@ -57,10 +70,7 @@ def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
         ValueError: for a gradient of another shape than its parameter's.
     """
     out = []
-    for path, gradient in trees.leaves(gradients):
-        called = trees.label("gradient", path)
-        if gradient is None:
-            raise TypeError(f"{called} is None, a NoneType, not an array; leave it out of the tree")
+    for path, gradient, called in given_gradients(gradients):
         g = trees.to_numpy(gradient, called)
         given = trees.at(parameters, path)
         w = trees.to_numpy(given, trees.label("parameter", path))
