@@ -12,6 +12,8 @@ from mlx_optimizers.adamax import Adamax  # isort: skip
 from mlx_optimizers.lion import Lion  # isort: skip
 from mlx_optimizers.biascorrectedadam import BiasCorrectedAdam  # isort: skip
 from mlx_optimizers.biascorrectedadamw import BiasCorrectedAdamW  # isort: skip
+from mlx_optimizers.multi import MultiOptimizer  # isort: skip
+from mlx_optimizers.clip import clip_grad_norm  # isort: skip
 
 __version__ = "0.2.0"
 
@@ -30,6 +32,8 @@ __all__ = [  # noqa: RUF022 - in the order of the table
     "BiasCorrectedAdam",
     "BiasCorrectedAdamW",
     "LATER",
+    "MultiOptimizer",
+    "clip_grad_norm",
 ]
 
 OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from mlx_optimizers.interrupts import Stopped
 from mlx_optimizers.kinds import Columns, Constants, Dtype, FloatArray, Real, Slots, Tree, Value
 from mlx_optimizers.leaves import Leaf
 from mlx_optimizers.optimizer import Optimizer
-from mlx_optimizers.rates import Counted, Due
+from mlx_optimizers.rates import Counted
 
 __all__ = ["Elementwise"]
 
@@ -91,19 +92,13 @@ class Elementwise(Optimizer):
         if plan is None or arrays is None:
             self._plan = None
             return False
-        with Counted(self._rates, self._rates.due()) as counted:
-            self._run(plan, arrays, counted)
+        with Counted([(self._rates, self._rates.due())]) as counted:
+            counted.run(partial(plan.run, arrays, self._coefficients(plan.dtypes)), plan.paths)
         return True
 
-    def _advance_all(self, found: list[Leaf], states: list[Slots], due: Due) -> Plan | None:
+    def _step_of(self, found: list[Leaf], states: list[Slots]) -> tuple[Plan | None, Callable[[], None]]:
         """One step of all leaves; its plan serves the next step of the same arrays."""
         if self._by_array:
-            return super()._advance_all(found, states, due)
-        with Counted(self._rates, due) as counted:
-            plan, arrays = self._plan_of(found, states)
-            self._run(plan, arrays, counted)
-        return plan
-
-    def _run(self, plan: Plan, arrays: Columns, counted: Counted) -> None:
-        coefficients = self._coefficients(plan.dtypes)
-        counted.run(lambda: plan.run(arrays, coefficients), plan.paths)
+            return super()._step_of(found, states)
+        plan, arrays = self._plan_of(found, states)
+        return plan, partial(plan.run, arrays, self._coefficients(plan.dtypes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +21,14 @@ class Leaf:
         given: The leaf of the caller's tree.
         w: The array that is advanced.
         g: Its gradient.
+        gradient: The leaf of the caller's tree of gradients.
     """
 
     path: Path
     given: Tree
     w: FloatArray
     g: FloatArray
+    gradient: Tree = None
 
     @property
     def name(self) -> str:
@@ -46,6 +48,19 @@ class Leaf:
         return array.astype(self.w.dtype, copy=False)
 
 
+def given_gradients(tree: Tree) -> Iterator[tuple[Path, Tree, str]]:
+    """Yield every gradient with its path, and what it is called in a message.
+
+    Raises:
+        TypeError: for None.
+    """
+    for path, gradient in trees.leaves(tree):
+        called = trees.label("gradient", path)
+        if gradient is None:
+            raise TypeError(f"{called} is None, a NoneType, not an array; leave it out of the tree")
+        yield path, gradient, called
+
+
 def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
     """Pair every gradient with its parameter.
 
@@ -55,16 +70,13 @@ def paired(gradients: Tree, parameters: Tree) -> list[Leaf]:
         ValueError: for a gradient of another shape than its parameter's.
     """
     out = []
-    for path, gradient in trees.leaves(gradients):
-        called = trees.label("gradient", path)
-        if gradient is None:
-            raise TypeError(f"{called} is None, a NoneType, not an array; leave it out of the tree")
+    for path, gradient, called in given_gradients(gradients):
         g = trees.to_numpy(gradient, called)
         given = trees.at(parameters, path)
         w = trees.to_numpy(given, trees.label("parameter", path))
         if g.shape != w.shape:
             raise ValueError(f"{called} has shape {g.shape}, its parameter {w.shape}")
-        out.append(Leaf(path, given, w, g.astype(w.dtype, copy=False)))
+        out.append(Leaf(path, given, w, g.astype(w.dtype, copy=False), gradient))
     return out
 
 
@@ -73,7 +85,15 @@ def unpaired(parameters: Tree) -> list[Leaf]:
     arrays = [
         (path, given, trees.to_numpy(given, trees.label("parameter", path))) for path, given in trees.leaves(parameters)
     ]
-    return [Leaf(path, given, w, w) for path, given, w in arrays]
+    return [Leaf(path, given, w, w, given) for path, given, w in arrays]
+
+
+def keep_gradients(found: Sequence[Leaf], slots: Sequence[FloatArray]) -> None:
+    """Copy the gradients that share memory with what a step changes: a parameter, or an array of a slot."""
+    changes = memory.shares([*(leaf.w for leaf in found), *slots])
+    for leaf in found:
+        if changes(leaf.g):
+            leaf.g = np.array(leaf.g)
 
 
 def advance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,10 +15,10 @@ import numpy.typing as npt
 from mlx_optimizers import leaves, settings, state, trees
 from mlx_optimizers.execution.plan import Plan
 from mlx_optimizers.hyperparameters import explained
-from mlx_optimizers.interrupts import Held
+from mlx_optimizers.interrupts import Held, Stopped
 from mlx_optimizers.kinds import FloatArray, Path, Slots, Step, Tree
 from mlx_optimizers.leaves import Leaf
-from mlx_optimizers.rates import Counted, Due, LearningRate, Rates
+from mlx_optimizers.rates import Counted, LearningRate, Rates
 from mlx_optimizers.state import Declared, OptimizerState, Slot
 
 __all__ = ["LearningRate", "Optimizer", "Slot", "Whole"]
@@ -94,6 +95,10 @@ class Optimizer:
         self._rates.replace(state)
         self._plan = None
 
+    def _require_state(self, state: Tree) -> None:
+        """Raise what assigning a state does."""
+        copy.copy(self._rates).replace(state)
+
     @property
     def step(self) -> npt.NDArray[np.uint64]:
         """The number of updates done, a 0-d array. Raises TypeError or ValueError for another thing in the state."""
@@ -143,9 +148,10 @@ class Optimizer:
     def init(self, parameters: Tree) -> None:
         """Make the state of a tree of parameters, as the first :meth:`update` does otherwise; refuse what that does."""
         found = leaves.unpaired(parameters)
-        with self._in_numpy(found, parameters, adding=True):
-            for leaf in found:
-                state.slots_of(self.state, leaf, self.init_single)
+        with self._in_numpy(found, parameters, adding=True) as parts:
+            for optimizer, part in parts:
+                for leaf in part:
+                    state.slots_of(optimizer.state, leaf, optimizer.init_single)
 
     def update(self, model: Tree, gradients: Tree) -> None:
         """Apply gradients to the parameters of a model.
@@ -188,13 +194,13 @@ class Optimizer:
             found = leaves.paired(gradients, model)
             if all(isinstance(leaf.given, np.ndarray) for leaf in found):
                 leaves.require_writable(found)
-                with self._in_numpy(found, model):
-                    self._plan = self._advance(found)
+                with self._in_numpy(found, model) as parts:
+                    self._plan = _advance(parts)
                 return
             replace = leaves.replacement(found, model, gradients)
             with self._told("the model may not have its new parameters"):
-                with self._in_numpy(found, model):
-                    new = self._applied(found)
+                with self._in_numpy(found, model) as parts:
+                    new = _applied(parts)
                 replace(new)
 
     def apply_gradients(self, gradients: Tree, parameters: Tree) -> Tree:
@@ -218,47 +224,35 @@ class Optimizer:
         """
         with self._told("its new parameters are lost"), Held():
             found = leaves.paired(gradients, parameters)
-            with self._in_numpy(found, parameters):
-                new = self._applied(found)
+            with self._in_numpy(found, parameters) as parts:
+                new = _applied(parts)
             return trees.rebuilt(gradients, new.__getitem__)
 
     def _planned(self, gradients: Tree, model: Tree) -> bool:
         """Advance by the plan of the last step where it serves this one, and tell whether it does."""
         return False
 
-    def _applied(self, found: list[Leaf]) -> dict[Path, Tree]:
-        """Advance copies of all leaves; return them as what came in, by their paths."""
-        for leaf in found:
-            leaf.w = np.array(leaf.w)
-        self._advance(found)
-        return {leaf.path: trees.like(leaf.given, leaf.w) for leaf in found}
-
-    def _advance(self, found: list[Leaf]) -> Plan | None:
-        """Advance all leaves; what can fail beforehand does, before anything moves."""
-        settings.chosen()  # an invalid setting raises before anything moves
-        due = self._rates.due()
-        states = [state.slots_of(self.state, leaf, self.init_single) for leaf in found]
-        state.separate(states, [leaf.w for leaf in found], self._declared.slots)
-        return self._advance_all(found, states, due)
-
-    def _advance_all(self, found: list[Leaf], states: list[Slots], due: Due) -> Plan | None:
-        """Advance all leaves, each by `apply_single`."""
-        with Counted(self._rates, due) as counted:
-            rule = partial(leaves.advance, found, states, self.apply_single, in_place=bool(self.slots))
-            counted.run(rule, [leaf.path for leaf in found])
-        return None
+    def _step_of(self, found: list[Leaf], states: list[Slots]) -> tuple[Plan | None, Callable[[], None]]:
+        """Return what advances all leaves, each by `apply_single`, and may raise `Stopped`."""
+        leaves.keep_gradients(found, [slots[slot] for slots in states for slot in self._declared.slots])
+        return None, partial(leaves.advance, found, states, self.apply_single, in_place=bool(self.slots))
 
     @contextlib.contextmanager
-    def _in_numpy(self, found: Sequence[Leaf], parameters: Tree, *, adding: bool = False) -> Iterator[None]:
-        """Have a state that fits, of NumPy's arrays, while parameters advance; then MLX's, where they are MLX's."""
+    def _in_numpy(
+        self, found: list[Leaf], parameters: Tree, *, adding: bool = False, among: Sequence[Leaf] = ()
+    ) -> Iterator[list[Part]]:
+        """Have a state that fits, of NumPy's arrays, while parameters advance; then MLX's, where they are MLX's.
+
+        It yields each optimizer that takes part with its leaves. Where there is none, those that it is among decide.
+        """
         step, _ = self._rates.step(), self._rates.rate()
         mlx = [leaf.path for leaf in found if trees.is_mlx(leaf.given)]
-        afterwards = bool(mlx) if found else self._rates.mlx
+        afterwards = any(trees.is_mlx(leaf.given) for leaf in found or among) if found or among else self._rates.mlx
         self._rates.convert([leaf.path for leaf in found], mlx=False)
         try:
             required = found, parameters, self._declared, self._cold
             self._cold |= state.require(self.state, step, *required, adding=adding)
-            yield
+            yield [(self, found)]
         finally:
             if afterwards:
                 self._rates.convert(mlx, mlx=True)
@@ -286,6 +280,59 @@ class Optimizer:
                 value = self._rates.schedules.get(name) or float(value)
             values.append(f"{name}={'…' if value is ... else repr(value)}")
         return f"{type(self).__name__}({', '.join(values)})"
+
+
+Part = tuple[Optimizer, list[Leaf]]
+"""An optimizer, and the leaves that it advances."""
+
+
+def _applied(parts: list[Part]) -> dict[Path, Tree]:
+    """Advance copies of all leaves; return them as what came in, by their paths."""
+    found = [leaf for _, part in parts for leaf in part]
+    for leaf in found:
+        leaf.w = np.array(leaf.w)
+    _advance(parts)
+    return {leaf.path: trees.like(leaf.given, leaf.w) for leaf in found}
+
+
+def _advance(parts: list[Part]) -> Plan | None:
+    """Advance all leaves; what can fail beforehand does, before anything moves. Return the plan of an only part."""
+    settings.chosen()  # an invalid setting raises before anything moves
+    due = [(optimizer._rates, optimizer._rates.due()) for optimizer, _ in parts]
+    states = [[state.slots_of(by.state, leaf, by.init_single) for leaf in part] for by, part in parts]
+    places = [
+        (slots, slot)
+        for (by, _), each in zip(parts, states, strict=True)
+        for slots in each
+        for slot in by._declared.slots
+    ]
+    found = [leaf for _, part in parts for leaf in part]
+    state.separate(places, [leaf.w for leaf in found])
+    if len(parts) > 1:
+        leaves.keep_gradients(found, [slots[slot] for slots, slot in places])
+
+    with Counted(due) as counted:
+        planned = [by._step_of(part, each) for (by, part), each in zip(parts, states, strict=True)]
+        steps = [(step, len(part)) for (_, step), (_, part) in zip(planned, parts, strict=True)]
+        counted.run(partial(_in_turn, steps), [leaf.path for leaf in found])
+    return planned[0][0] if len(parts) == 1 else None
+
+
+def _in_turn(steps: Sequence[tuple[Callable[[], None], int]]) -> None:
+    """Run steps, each of a number of leaves.
+
+    Raises:
+        Stopped: from the exception that ends it, with places in the leaves of all.
+    """
+    done, total = 0, sum(size for _, size in steps)
+    for step, size in steps:
+        try:
+            step()
+        except Stopped as error:
+            begun, left = ([done + place for place in places] for places in (error.begun, error.left))
+            stopped = Stopped([*range(done), *begun], [*left, *range(done + size, total)])
+            raise stopped from (error.__cause__ or error)
+        done += size
 
 
 class Whole(Optimizer):

@@ -161,23 +161,23 @@ class Counted:
     A class, as a generator would be ended at any time, and undo what came later, where an interrupt leaves it open.
 
     Args:
-        rates: The counters.
-        due: What the schedules gave.
+        counters: Those of each optimizer that takes the step, with what its schedules gave.
     """
 
     ANY = "the step was interrupted, and any parameter may have moved in part"
 
-    def __init__(self, rates: Rates, due: Due) -> None:
+    def __init__(self, counters: Sequence[tuple[Rates, Due]]) -> None:
         self.text = ""  # what an exception has to say; nothing as long as nothing has moved
-        self._rates, self._due = rates, due
-        self._before = rates.step(), rates._rate, rates._single, rates._image
-        self._others = {name: rates.state[name] for name in due if name != "learning_rate"}
+        self._counters = counters
+        self._before = [(rates.step(), rates._rate, rates._single, rates._image) for rates, _ in counters]
+        self._others = [{name: rates.state[name] for name in due if name != "learning_rate"} for rates, due in counters]
 
     def __enter__(self) -> Self:
         try:
-            for name, value in self._due.items():
-                self._rates.set(name, value)
-            self._rates.set_step(self._rates.count + 1)
+            for rates, due in self._counters:
+                for name, value in due.items():
+                    rates.set(name, value)
+                rates.set_step(rates.count + 1)
         except BaseException:
             self._undo()
             raise
@@ -192,13 +192,13 @@ class Counted:
                 error.add_note(self.text)
 
     def _undo(self) -> None:
-        rates = self._rates
-        rates.state.update(self._others)
-        step, rate, single, image = self._before
-        rates.set_step(step)
-        if image is not None:
-            rates._rate, rates._single, rates._image = rate, single, image
-            rates.state["learning_rate"] = image
+        for (rates, _), before, others in zip(self._counters, self._before, self._others, strict=True):
+            rates.state.update(others)
+            step, rate, single, image = before
+            rates.set_step(step)
+            if image is not None:
+                rates._rate, rates._single, rates._image = rate, single, image
+                rates.state["learning_rate"] = image
 
     def run(self, step: Callable[[], None], paths: Sequence[Path]) -> None:
         """Run a step; where it stops early, raise why, with what has moved: an interrupt as it is, else a RuntimeError.
@@ -221,11 +221,11 @@ class Counted:
             ", ".join(trees.name(path) for n, path in enumerate(paths) if (n in begun, n in left) == which) or "none"
             for which in ((True, True), (True, False), (False, True))
         )
-        at = f"at {at}, which may have moved in part"
+        at = "" if at == "none" else f" at {at}, which may have moved in part"
         rest = f"; moved: {moved}; not moved: {still}"
         if isinstance(cause, Exception):
-            raise RuntimeError(f"the step failed {at} ({type(cause).__name__}: {cause}){rest}") from cause
-        self.text = f"the step was interrupted {at}{rest}"
+            raise RuntimeError(f"the step failed{at} ({type(cause).__name__}: {cause}){rest}") from cause
+        self.text = f"the step was interrupted{at}{rest}"
         raise cause
 
 

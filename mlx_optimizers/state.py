@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -217,14 +218,21 @@ def require(
     late = [leaf for leaf in cold if entries and step and leaf.path not in warned]
     if late:
         text = f"no state at step {step} for {few([leaf.name for leaf in late])}: new slots are made, while other "
-        warnings.warn(text + "parameters go on with theirs", RuntimeWarning, stacklevel=5)  # at the call of the user
+        warnings.warn(text + "parameters go on with theirs", RuntimeWarning, stacklevel=_outside())
     return frozenset(leaf.path for leaf in late)
 
 
-def separate(states: Sequence[Slots], parameters: Sequence[FloatArray], slots: Sequence[Slot]) -> None:
+def _outside() -> int:
+    """Find the call of the user: how many frames above the caller is one that is not of this package."""
+    ours, level, frame = (__package__, "contextlib"), 0, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+        level, frame = level + 1, frame.f_back
+    return level + 1
+
+
+def separate(places: Sequence[tuple[Slots, Slot]], parameters: Sequence[FloatArray]) -> None:
     """Copy the arrays of slots that share memory with a parameter, with another slot, or are not ours to change."""
     in_parameter = memory.shares(parameters)
-    places = [(state, slot) for state in states for slot in slots]
     for state, slot in places:
         array = trees.to_numpy(state[slot], slot)
         ours = array is state[slot] and array.flags.writeable and not trees.views_mlx(array)

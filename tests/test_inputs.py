@@ -326,6 +326,25 @@ def test_a_gradient_that_shares_memory_with_another_parameter(made):
     assert (a.tolist(), b.tolist()) == (expected["a"].tolist(), expected["b"].tolist())
 
 
+@pytest.mark.norm("inputs.shared")
+def test_a_gradient_that_a_rule_for_one_array_changes():
+    """The rule has changed a parameter, or its slot, before it gets to the gradient that lies in the same memory."""
+
+    class InPlace(optim.Optimizer):
+        slots = ("v",)
+
+        def apply_single(self, gradient, parameter, state):
+            state["v"] += gradient
+            parameter -= gradient
+            return parameter
+
+    optimizer, a, b = InPlace(), _f(4), _f(8)
+    optimizer.update({"a": a, "b": b}, {"a": _f(1), "b": a})
+    assert (a.item(), b.item()) == (3, 4)
+    optimizer.update({"a": a, "b": b}, {"a": _f(1), "b": optimizer.state["a"]["v"]})
+    assert (a.item(), b.item()) == (2, 3)
+
+
 @each_class
 @pytest.mark.norm("inputs.slots")
 def test_slots_that_share_memory(made):
