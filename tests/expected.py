@@ -855,7 +855,7 @@ _LATER: Mapping[str, Expected] = {
     "BiasCorrectedAdam": replace(
         _EIGHT["Adam"],
         row="BiasCorrectedAdam(learning_rate[, betas, eps])",
-        examples=(30, 5),
+        examples=(31, 5),
         step=bias_corrected_adam,
         changes={**_SWAPPED, "no ε": ((" + real(h.eps)", ""),), **_OFF_BY_ONE, **_ALONE},
         calls=13,
@@ -874,7 +874,7 @@ _LATER: Mapping[str, Expected] = {
     "BiasCorrectedAdamW": replace(
         _EIGHT["AdamW"],
         row="BiasCorrectedAdamW(learning_rate[, betas, eps, weight_decay])",
-        examples=(30, 5),
+        examples=(33, 5),
         step=bias_corrected_adamw,
         changes={
             **_SWAPPED,

@@ -184,3 +184,43 @@ def test_mlx_state_can_be_taken_over():
             parameters = mlx.apply_gradients({"w": mx.array(gradient)}, parameters)
             ours.update(model, {"w": gradient})
         assert np.array_equal(_bits(model["w"]), _bits(parameters["w"]))
+
+
+@each_of_eight
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_both_recipes_for_gradients_in_16_bits_give_all_bits(name, dtype):
+    """MLX with gradients that are cast, and this package with steps from zero, as in the guide to half precision."""
+    require("ml_dtypes")
+    real = getattr(mx, dtype)
+    w, values = _data(5)
+    settings = [{"weight_decay": 0.0}, {"weight_decay": 0.3}] if name in ("AdamW", "Lion") else [{}]
+    with mx.stream(mx.cpu), np.errstate(all="ignore"):
+        start, gradients = mx.array(w), [mx.array(row).astype(real) for row in values]
+        for given in settings:
+            plain, cast, ours, steps = (
+                getattr(module, name)(0.05, **given) for module in (theirs, theirs, *[mlx_optimizers] * 2)
+            )
+            keep = 1 - mx.array(0.05, real) * given.get("weight_decay", 0.0)
+            mixed, recast, here, added = {"w": start}, {"w": start}, {"w": start}, start
+            for g in gradients:
+                mixed = plain.apply_gradients({"w": g}, mixed)
+                recast = cast.apply_gradients({"w": g.astype(mx.float32)}, recast)
+                here = ours.apply_gradients({"w": g}, here)
+                added = added * keep + steps.apply_gradients({"w": g}, {"w": mx.zeros_like(g)})["w"]
+                mx.eval(mixed, recast, here, added, plain.state, cast.state)
+            assert np.array_equal(_canonical(recast["w"]), _canonical(here["w"]))
+            assert np.array_equal(_canonical(added), _canonical(mixed["w"]))
+            assert not np.array_equal(_canonical(added), _canonical(here["w"]))
+
+
+@pytest.mark.parametrize("given", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}])
+def test_sgd_with_weight_decay_has_float32_gradients_in_both(given):
+    w, values = _data(6)
+    with mx.stream(mx.cpu):
+        optimizers = [module.SGD(0.05, weight_decay=0.1, **given) for module in (theirs, mlx_optimizers)]
+        models = [{"w": mx.array(w)}, {"w": mx.array(w)}]
+        for row in values:
+            g = {"w": mx.array(row).astype(mx.bfloat16)}
+            models = [optimizer.apply_gradients(g, model) for optimizer, model in zip(optimizers, models, strict=True)]
+            mx.eval(models, optimizers[0].state)
+        assert np.array_equal(_bits(models[0]["w"]), _bits(models[1]["w"]))

@@ -26,7 +26,7 @@ EXAMPLES = {
     "docs/guides/first_steps.md": 24,
     "docs/guides/formulas.md": 7,
     "docs/guides/frameworks.md": 11,
-    "docs/guides/half_precision.md": 30,
+    "docs/guides/half_precision.md": 40,
     "docs/guides/inputs.md": 4,
     "docs/guides/interval.md": 16,
     "docs/guides/mlx_history.md": 6,
