@@ -35,6 +35,7 @@ extensions = [
     "optimizer_page",
     "performance",
     "proved",
+    "schedule_plots",
     "site_checks",
     "source_pages",
     "sphinx.ext.autodoc",

@@ -10,6 +10,13 @@ from mlx_optimizers.adam import Adam  # isort: skip
 from mlx_optimizers.adamw import AdamW  # isort: skip
 from mlx_optimizers.adamax import Adamax  # isort: skip
 from mlx_optimizers.lion import Lion  # isort: skip
+from mlx_optimizers.schedulers import (  # isort: skip
+    cosine_decay,
+    exponential_decay,
+    join_schedules,
+    linear_schedule,
+    step_decay,
+)
 
 __version__ = "0.2.0"
 
@@ -25,6 +32,11 @@ __all__ = [  # noqa: RUF022 - in the order of the table
     "Adamax",
     "Lion",
     "OPTIMIZERS",
+    "exponential_decay",
+    "step_decay",
+    "cosine_decay",
+    "linear_schedule",
+    "join_schedules",
 ]
 
 OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)

@@ -32,7 +32,7 @@ class Optimizer:
     new parameters. :doc:`Own optimizers </guides/own_optimizer>` are written as for MLX, or as those of this package.
 
     Args:
-        schedulers: For a class of your own, as in MLX: schedules by the names under which
+        schedulers: For a class of your own, as in MLX: :doc:`schedules </guides/schedules>` by the names under which
             their values stand in the state. Each is called first before the first step; default None.
 
     State:
