@@ -36,6 +36,7 @@ extensions = [
     "optimizer_page",
     "performance",
     "proved",
+    "schedule_plots",
     "site_checks",
     "source_pages",
     "sphinx.ext.autodoc",

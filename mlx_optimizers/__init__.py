@@ -14,6 +14,13 @@ from mlx_optimizers.biascorrectedadam import BiasCorrectedAdam  # isort: skip
 from mlx_optimizers.biascorrectedadamw import BiasCorrectedAdamW  # isort: skip
 from mlx_optimizers.multi import MultiOptimizer  # isort: skip
 from mlx_optimizers.clip import clip_grad_norm  # isort: skip
+from mlx_optimizers.schedulers import (  # isort: skip
+    cosine_decay,
+    exponential_decay,
+    join_schedules,
+    linear_schedule,
+    step_decay,
+)
 
 __version__ = "0.2.0"
 
@@ -34,6 +41,11 @@ __all__ = [  # noqa: RUF022 - in the order of the table
     "LATER",
     "MultiOptimizer",
     "clip_grad_norm",
+    "exponential_decay",
+    "step_decay",
+    "cosine_decay",
+    "linear_schedule",
+    "join_schedules",
 ]
 
 OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)

@@ -13,6 +13,7 @@ from mlx_optimizers import trees
 
 __all__ = [
     "Hyperparameter",
+    "at_least_one",
     "at_least_zero",
     "explained",
     "number",
@@ -51,6 +52,11 @@ def number(name: str, value: Any) -> float:
 def at_least_zero(name: str, value: Any) -> float:
     """Require a finite number ≥ 0."""
     return _within(name, value, "at least 0", lambda x: x >= 0)
+
+
+def at_least_one(name: str, value: Any) -> float:
+    """Require a finite number ≥ 1."""
+    return _within(name, value, "at least 1", lambda x: x >= 1)
 
 
 def positive(name: str, value: Any) -> float:

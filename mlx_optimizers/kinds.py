@@ -35,6 +35,9 @@ Real = Callable[[float], np.floating[Any]]
 Value = Any
 """What a step reads: an array, a scalar, a flag, or what records a step; of a learning rate also an array of MLX."""
 
+Schedule = Callable[[Any], Value]
+"""A function from the number of updates done to a value: a float, or a 0-d array of NumPy or MLX."""
+
 Constants = tuple[Value, ...]
 """The coefficients of a step in one dtype: scalars, and flags."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from mlx_optimizers import leaves, settings, state, trees
 from mlx_optimizers.execution.plan import Plan
 from mlx_optimizers.hyperparameters import explained
 from mlx_optimizers.interrupts import Held, Stopped
-from mlx_optimizers.kinds import FloatArray, Path, Slots, Step, Tree
+from mlx_optimizers.kinds import FloatArray, Path, Schedule, Slots, Step, Tree
 from mlx_optimizers.leaves import Leaf
 from mlx_optimizers.rates import Counted, LearningRate, Rates
 from mlx_optimizers.state import Declared, OptimizerState, Slot
@@ -31,6 +31,10 @@ class Optimizer:
     cover a part of the parameters. The arrays are NumPy's or MLX's, of dtype float32, float64, float16 or bfloat16;
     each is computed in its own dtype, and keeps it. :meth:`update` changes a model, :meth:`apply_gradients` returns
     new parameters. :doc:`Own optimizers </guides/own_optimizer>` are written as for MLX, or as those of this package.
+
+    Args:
+        schedulers: For a class of your own, as in MLX: :doc:`schedules </guides/schedules>` by the names under which
+            their values stand in the state. Each is called first before the first step; default None.
 
     State:
         Its arrays are NumPy's, or MLX's where the parameters are, so that MLX saves and loads it.
@@ -73,8 +77,9 @@ class Optimizer:
             cls._declared = Declared(cls._declared.slots, cls.__name__, complete)
 
     @explained
-    def __init__(self) -> None:
+    def __init__(self, schedulers: Mapping[str, Schedule] | None = None) -> None:
         self._rates = Rates()
+        self._rates.keep(schedulers or {})
         self._cold: frozenset[Path] = frozenset()  # parameters that a warning has named
         self._plan: Plan | None = None
 
@@ -116,7 +121,8 @@ class Optimizer:
         """
         rate = self._rates.rate()
         if rate is None:
-            raise AttributeError(f"{type(self).__name__} has no learning rate")
+            later = ", which its schedule gives before the first step" * ("learning_rate" in self._rates.schedules)
+            raise AttributeError(f"{type(self).__name__} has no learning rate{later}")
         return np.float64(rate)
 
     @learning_rate.setter
@@ -278,6 +284,8 @@ class Optimizer:
             value = getattr(self, name, ...)
             if name == "learning_rate" and value is not ...:
                 value = self._rates.schedules.get(name) or float(value)
+            elif name == "schedulers" and value is ...:
+                value = self._rates.schedules or None
             values.append(f"{name}={'…' if value is ... else repr(value)}")
         return f"{type(self).__name__}({', '.join(values)})"
 

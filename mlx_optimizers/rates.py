@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,10 +12,10 @@ import numpy as np
 from mlx_optimizers import trees
 from mlx_optimizers.hyperparameters import at_least_zero
 from mlx_optimizers.interrupts import Stopped
-from mlx_optimizers.kinds import FloatArray, Path, Tree, Value
+from mlx_optimizers.kinds import FloatArray, Path, Schedule, Tree, Value
 from mlx_optimizers.state import OptimizerState, copied, is_missing, slots_at
 
-LearningRate = float | Callable[[int], Value]
+LearningRate = float | Schedule
 """A learning rate λ: a number, or a schedule from the number of updates done to one."""
 
 Due = dict[str, Value]
@@ -36,7 +36,7 @@ class Rates:
     def __init__(self) -> None:
         self.state = OptimizerState()
         self.mlx = False
-        self.schedules: dict[str, Callable[[int], Value]] = {}
+        self.schedules: dict[str, Schedule] = {}
         self._rate = 0.0
         self._image: Tree = None  # the array that stands for the rate; another in its place is a new rate
         self._single = 0.0  # its value
@@ -133,23 +133,34 @@ class Rates:
         if name == "learning_rate":
             self.set_rate(value)
         else:
-            self.state[name] = np.asarray(value)
+            self.state[name] = trees.from_mlx(value, name) if trees.is_mlx(value) else np.asarray(value)
 
     def schedule(self, name: str, value: LearningRate) -> None:
         """Set the learning rate or another number of the state, by a schedule where the value is callable.
 
         It is called at once, with the number of updates done, as in MLX, and then before each step.
         """
-        self.set(name, value(self.step()) if callable(value) else value)
+        self.set(name, _called(value, self.step()) if callable(value) else value)
         self.schedules.pop(name, None)
         if callable(value):
             self.schedules[name] = value
+
+    def keep(self, schedules: Mapping[str, Schedule]) -> None:
+        """Keep schedules, each of which is called for the first time before the next step, as in MLX."""
+        if not isinstance(schedules, Mapping):
+            raise TypeError(f"schedulers must be a dictionary of callables, not {schedules!r:.60}")
+        if "step" in schedules:
+            raise ValueError("schedulers must not have the step, which counts the updates")
+        for name, schedule in schedules.items():
+            if not callable(schedule):
+                raise TypeError(f"schedulers[{name!r}] must be callable, not {schedule!r:.60}")
+        self.schedules.update(schedules)
 
     def due(self) -> Due:
         """Call the schedules for the next step."""
         count = self.step()
         self.rate()
-        rates = {name: schedule(count) for name, schedule in self.schedules.items()}
+        rates = {name: _called(schedule, count) for name, schedule in self.schedules.items()}
         if "learning_rate" in rates:
             at_least_zero("learning_rate", rates["learning_rate"])
         return rates
@@ -170,7 +181,9 @@ class Counted:
         self.text = ""  # what an exception has to say; nothing as long as nothing has moved
         self._counters = counters
         self._before = [(rates.step(), rates._rate, rates._single, rates._image) for rates, _ in counters]
-        self._others = [{name: rates.state[name] for name in due if name != "learning_rate"} for rates, due in counters]
+        self._others = [
+            {name: dict.get(rates.state, name) for name in due if name != "learning_rate"} for rates, due in counters
+        ]
 
     def __enter__(self) -> Self:
         try:
@@ -193,12 +206,13 @@ class Counted:
 
     def _undo(self) -> None:
         for (rates, _), before, others in zip(self._counters, self._before, self._others, strict=True):
-            rates.state.update(others)
-            step, rate, single, image = before
+            step, rates._rate, rates._single, rates._image = before
             rates.set_step(step)
-            if image is not None:
-                rates._rate, rates._single, rates._image = rate, single, image
-                rates.state["learning_rate"] = image
+            for name, value in (*others.items(), ("learning_rate", rates._image)):
+                if value is not None:
+                    rates.state[name] = value
+                else:  # the first call of a schedule put it there
+                    rates.state.pop(name, None)
 
     def run(self, step: Callable[[], None], paths: Sequence[Path]) -> None:
         """Run a step; where it stops early, raise why, with what has moved: an interrupt as it is, else a RuntimeError.
@@ -227,6 +241,19 @@ class Counted:
             raise RuntimeError(f"the step failed{at} ({type(cause).__name__}: {cause}){rest}") from cause
         self.text = f"the step was interrupted{at}{rest}"
         raise cause
+
+
+def _called(schedule: Schedule, count: int) -> Value:
+    """Call a schedule with the number of updates done.
+
+    One of MLX's own gets it as MLX's optimizers give it: it then returns the same bits, and where a joined one goes
+    below a boundary, the step wraps in uint64 and what comes of it is dropped; with an int it might overflow.
+    """
+    if getattr(schedule, "__module__", None) != "mlx.optimizers.schedulers":
+        return schedule(count)
+    import mlx.core as mx
+
+    return schedule(mx.array(count, mx.uint64))
 
 
 def _single(value: float) -> FloatArray:

@@ -19,8 +19,8 @@ TEXT = PAGE.read_text(encoding="utf-8").partition("### Name by name\n")[2].parti
 
 def rows(number):
     """Read the cells of a table, without the ticks around a name."""
-    table = TEXT.split("|---|")[number].partition("\n\n")[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[1:]]
+    table = re.split(r"^\|[-|]+\|$", TEXT, flags=re.MULTILINE)[number].strip().partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
 NAMES = {cells[0].strip("`").partition("(")[0]: cells for cells in rows(1)}
@@ -35,16 +35,15 @@ def public(module):
 
 
 def signature(function):
-    """Write a signature without types, with lists for tuples: betas are a list in MLX."""
+    """Write a signature without types."""
     found = inspect.signature(function).parameters.values()
     words = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in found if p.name != "self"]
     return f"({', '.join(words)})"
 
 
 def alike(text):
-    return (
-        text.replace("(0.9,", "[0.9,").replace("999))", "999])").replace("999),", "999],").replace("99), w", "99], w")
-    )
+    """Write betas as a list, which they are in MLX."""
+    return re.sub(r"betas=\(([^)]*)\)", r"betas=[\1]", text)
 
 
 def test_the_guide_has_every_public_name_and_no_other():

@@ -44,7 +44,8 @@ def test_signatures_are_those_of_the_table():
 
     plain = {name: re.sub(r": (tuple\[[^\]]*\]|\w+)", "", text).replace(" = ", "=") for name, text in names.items()}
     assert plain == {name: expected.signature for name, expected in EXPECTED.items()}
-    assert str(inspect.signature(optim.Optimizer)).split(" ->")[0] == "()"
+    (later,) = inspect.signature(optim.Optimizer).parameters.values()  # as MLX has it since; its row shows "()"
+    assert (later.name, later.default) == ("schedulers", None)
 
 
 def test_the_names_of_the_table_come_first():

@@ -3,7 +3,8 @@
 Public are the names in ``__all__`` of the modules in the setting ``documented_modules``, and the methods and properties
 that a public class defines under a name without a leading underscore.
 
-The module also has the summary tables, which show each name's signature but a dictionary's.
+The module also has the summary tables, which show each name's signature but a dictionary's, and the base class without
+the argument that MLX gave it later.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.autosummary import Autosummary, import_by_name
 from sphinx.util import logging
+
+from mlx_optimizers import Optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +61,19 @@ class Table(Autosummary):
         return rows
 
 
+def as_in_the_table(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str, str | None] | None:
+    """Show the base class on the page of the optimizers as its table has it; its own page has the argument."""
+    on_the_page = obj is Optimizer and app.env.temp_data.get("docname") == "optimizers"
+    return ("()", returns) if on_the_page else None
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     """Register with Sphinx."""
     app.add_config_value("documented_modules", [], "env")
     app.connect("env-check-consistency", check)
     app.setup_extension("sphinx.ext.autosummary")  # whose directive is replaced
     app.add_directive("autosummary", Table, override=True)
+    app.connect("autodoc-process-signature", as_in_the_table)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -58,6 +58,12 @@ def test_every_row_links_to_a_page_of_its_own(rows, site):
         assert target.find(id=anchor).name == "dt"
 
 
+def test_the_base_class_has_its_later_argument_on_its_own_page_alone(rows, site):
+    assert text(rows[1][0]) == "Optimizer()"
+    signature = parse(site / "generated" / "mlx_optimizers.Optimizer.html").select_one("dt.sig")
+    assert "Optimizer(schedulers=None)" in text(signature)
+
+
 def test_the_papers_behind_a_summary_are_given_in_full_on_its_page(rows, site):
     for cells, name in zip(rows, NAMES, strict=True):
         if "[1]" in text(cells[1]):
