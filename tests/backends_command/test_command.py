@@ -200,6 +200,15 @@ def test_an_adapter_claims_formulas_under_their_canonical_names(program):
         assert backend.claim("Lion") == "Lion"
 
 
+@pytest.mark.norm("check_your_port.two-names")
+def test_adam_with_bias_correction_is_claimed_under_the_name_of_a_class(program):
+    claims = '{"Adam": "Adam[bias_correction=true]", "BiasCorrectedAdam": "Adam[bias_correction=true,eps=inside_sqrt]"}'
+    with Command(program(f"start(formulas={claims}); receive()")) as backend:
+        assert backend.claim("Adam") == "Adam[bias_correction=true]"
+        assert backend.claim("BiasCorrectedAdam") == "Adam[bias_correction=true,eps=inside_sqrt]"
+        assert backend.claim("BiasCorrectedAdamW") == "BiasCorrectedAdamW"
+
+
 @pytest.mark.norm("check_your_port.unsupported")
 def test_what_an_adapter_does_not_support_is_unsupported_for_its_reason(program):
     body = (
@@ -337,6 +346,18 @@ AT_START = {
         "start(formulas={'Adam': 'Lion'})",
         "'Lion' is no formula of Adam",
         "Lion",
+        "formulas by optimizer",
+    ),
+    "a formula for an optimizer": (
+        "start(formulas={'Adam[bias_correction=true]': 'Adam'})",
+        "'Adam[bias_correction=true]' is no optimizer",
+        "",
+        "formulas by optimizer",
+    ),
+    "another optimizer's formula for a corrected one": (
+        "start(formulas={'BiasCorrectedAdam': 'AdamW'})",
+        "'AdamW' is no formula of BiasCorrectedAdam",
+        "",
         "formulas by optimizer",
     ),
     "a formula that is no text": ("start(formulas={'Adam': 1})", "1 is no formula of Adam", "", "formulas by"),
