@@ -21,6 +21,7 @@ from mlx_optimizers.schedulers import (  # isort: skip
     linear_schedule,
     step_decay,
 )
+from mlx_optimizers import checkpoint as checkpoint  # isort: skip
 
 __version__ = "0.2.0"
 

@@ -24,13 +24,13 @@ from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, re
 from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance import Report, check, matching, vectors
 from mlx_optimizers.conformance.cases import Case, default_rate, defaults_of
-from mlx_optimizers.conformance.files import replacing
 from mlx_optimizers.conformance.formats import FORMATS
 from mlx_optimizers.conformance.formats.text import text
 from mlx_optimizers.conformance.report import printable
 from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.conformance.trace import trace
 from mlx_optimizers.conformance.verdict import decidable
+from mlx_optimizers.files import replacing
 from mlx_optimizers.interrupts import ENDING
 from mlx_optimizers.oracle import Exact, Formula
 

@@ -14,7 +14,7 @@ import pytest
 
 import mlx_optimizers as optim
 from mlx_optimizers.optimizer import Optimizer
-from tests.expected import EXPECTED, each_class, each_name
+from tests.expected import EIGHT, each_class, each_of_eight
 from tests.support import require
 
 
@@ -172,7 +172,7 @@ def test_arguments_and_defaults_are_those_of_mlx(mlx):
     assert [(one.name, one.kind, one.default) for one in ours] == [(one.name, one.kind, one.default) for one in theirs]
 
 
-@each_name
+@each_of_eight
 def test_parameters_and_state_have_the_bits_and_the_layout_of_mlx(name, mlx):
     mx, theirs = mlx
     optimizer, reference = _nested(optim, name), _nested(theirs, name)
@@ -497,4 +497,4 @@ def test_it_shows_what_it_is_made_of():
 def test_it_is_an_optimizer_and_none_of_the_eight():
     assert isinstance(_two(), optim.Optimizer)
     assert optim.MultiOptimizer not in optim.OPTIMIZERS
-    assert len(optim.OPTIMIZERS) == len(EXPECTED)
+    assert len(optim.OPTIMIZERS) == len(EIGHT)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import mlx_optimizers as optim
 from mlx_optimizers import schedulers
 from mlx_optimizers.oracle import schedules as exact
-from tests.expected import each_class
+from tests.expected import each_class, each_class_of_eight
 from tests.support import require
 
 U = 2.0**-53
@@ -324,7 +324,7 @@ def test_how_often_a_line_of_mlx_misses_its_end(init, end, missed, negative):
 # In optimizers
 
 
-@each_class
+@each_class_of_eight
 @each_schedule
 def test_mlxs_schedules_give_the_same_bits_here(made, name):
     mx, theirs = require("mlx.core"), require("mlx.optimizers")
@@ -339,7 +339,7 @@ def test_mlxs_schedules_give_the_same_bits_here(made, name):
             assert w.tobytes() == np.array(parameters["w"]).tobytes(), step
 
 
-@each_class
+@each_class_of_eight
 @each_schedule
 def test_ours_drive_mlxs_optimizers_with_the_nearest_float32(made, name):
     mx, theirs = require("mlx.core"), require("mlx.optimizers")
@@ -392,7 +392,7 @@ def test_a_rate_of_any_kind_gives_the_same_bits(made, kind):
     assert optimizers[1].learning_rate == 0.75
 
 
-@each_class
+@each_class_of_eight
 def test_a_schedule_that_returns_no_array_of_mlx_fails_there_and_works_here(made):
     mx, theirs = require("mlx.core"), require("mlx.optimizers")
     for value, error in ((0.1, AttributeError), (np.float64(0.1), TypeError)):

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance.cases import Case, cases_of, make_case, recast
-from mlx_optimizers.conformance.files import replacing
+from mlx_optimizers.files import replacing
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded
 from mlx_optimizers.oracle.exact import Library, Values

@@ -1,0 +1,558 @@
+"""Optimizers that are saved and go on: in this package, in MLX, and from one to the other."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlx_optimizers as optim
+from mlx_optimizers import checkpoint
+from tests.expected import each_class, each_class_of_eight
+from tests.support import require
+
+require("safetensors")
+
+
+def _f(*values):
+    return np.float32(values)
+
+
+def model():
+    return {"layers": [{"w": _f(1, -2), "b": np.float32(0.5)}, {}, {"w": np.ones((2, 3), np.float32)}], "s": _f(0.25)}
+
+
+def gradients(seed):
+    rng = np.random.default_rng(seed)
+
+    def like(tree):
+        if isinstance(tree, dict):
+            return {key: like(child) for key, child in tree.items()}
+        if isinstance(tree, list):
+            return [like(child) for child in tree]
+        return np.asarray(rng.normal(size=np.shape(tree)), np.float32)
+
+    return like(model())
+
+
+def bits(tree):
+    if isinstance(tree, dict):
+        return {key: bits(child) for key, child in tree.items()}
+    if isinstance(tree, list):
+        return [bits(child) for child in tree]
+    return np.array(tree).dtype.name, np.shape(tree), np.array(tree).tobytes()
+
+
+def trained(optimizer, steps, w=None):
+    w = copy.deepcopy(model() if w is None else w)
+    for step in steps:
+        w = {**w, **optimizer.apply_gradients(gradients(step), w)}
+    return w
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "optimizer.safetensors"
+
+
+# There and back
+
+
+@each_class
+@pytest.mark.parametrize("given", [False, True])
+def test_a_run_that_is_saved_and_resumed_ends_with_the_same_bits(made, given, path):
+    whole, first, second = made(0.01), made(0.01), made(0.01)
+    straight = trained(whole, range(6))
+    w = trained(first, range(3))
+    assert checkpoint.save(path, first) is None
+    checkpoint.load(path, second, parameters=w if given else None)
+    assert bits(second.state) == bits(first.state) and second.step == 3
+    w = trained(second, range(3, 6), w)
+    assert bits(w) == bits(straight) and bits(second.state) == bits(whole.state)
+
+
+@each_class
+def test_the_double_of_a_learning_rate_comes_back_and_a_schedule_stays(made, path):
+    first = made(0.1)
+    trained(first, range(2))
+    first.learning_rate = 0.3
+    checkpoint.save(path, first)
+    second = made(0.1)
+    checkpoint.load(path, second)
+    assert second.learning_rate == 0.3 != float(np.float32(0.3))
+    scheduled = made(lambda step: 0.5 / (1 + step))
+    checkpoint.load(path, scheduled)
+    assert scheduled.learning_rate == 0.3 and scheduled.step == 2
+    trained(scheduled, [0], model())
+    assert scheduled.learning_rate == 0.5 / 3
+
+
+def test_the_file_has_mlxs_keys_and_the_class_with_its_hyperparameters(path):
+    optimizer = optim.AdamW(0.1, betas=(0.5, 0.25), weight_decay=0.125)
+    trained(optimizer, [0])
+    checkpoint.save(path, optimizer)
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    record = header.pop("__metadata__")
+    names = [f"{name}.{slot}" for name in ("layers.0.w", "layers.0.b", "layers.2.w", "s") for slot in "mv"]
+    assert sorted(header) == sorted([*names, "step", "learning_rate"])
+    assert (header["step"]["dtype"], header["step"]["shape"]) == ("U64", [])
+    assert (header["learning_rate"]["dtype"], header["learning_rate"]["shape"]) == ("F32", [])
+    assert record.pop("format") == "mlx-optimizers-checkpoint/1" and record.pop("optimizer") == "AdamW"
+    assert json.loads(record.pop("hyperparameters")) == {"betas": [0.5, 0.25], "eps": 1e-8, "weight_decay": 0.125}
+    assert json.loads(record.pop("learning_rate")) == 0.1 and not record
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_every_dtype_of_a_state(dtype, path):
+    real = np.dtype(dtype if dtype != "bfloat16" else require("ml_dtypes").bfloat16)
+    optimizer, w = optim.Adam(0.01), {"w": np.ones(3, real)}
+    optimizer.update(w, {"w": np.ones(3, real)})
+    checkpoint.save(path, optimizer)
+    again = optim.Adam(0.01)
+    checkpoint.load(path, again, parameters=w)
+    assert bits(again.state) == bits(optimizer.state) and again.state["w"]["m"].dtype == real
+
+
+@pytest.mark.parametrize(
+    "w",
+    [
+        _f(1, 2),
+        {"0": _f(1), "1": _f(2)},
+        {"step": _f(1), "learning_rate": _f(2)},
+        [_f(1), [_f(2), ()], {"a": _f(3)}],
+        {"w": np.zeros((0, 3), np.float32)},
+        {"a.b": _f(1), "a": {"c": _f(2)}},
+    ],
+    ids=["bare", "digits", "counters", "lists", "empty", "dots"],
+)
+def test_trees_of_every_kind(w, path):
+    optimizer, again = optim.Adam(0.01), optim.Adam(0.01)
+    optimizer.apply_gradients(w, w)
+    checkpoint.save(path, optimizer)
+    checkpoint.load(path, again, parameters=w)
+    assert bits(again.state) == bits(optimizer.state)
+    new = [each.apply_gradients(w, w) for each in (optimizer, again)]
+    assert bits(new[0]) == bits(new[1])
+    checkpoint.load(path, again)  # by the state that it has
+    assert again.step == 1
+
+
+def test_two_parameters_with_one_key_are_not_saved(path):
+    optimizer, w = optim.Adam(0.01), {"a.b": _f(1), "a": {"b": _f(2)}}
+    optimizer.apply_gradients(w, w)
+    with pytest.raises(ValueError, match=r"two arrays under the key a\.b\.m"):
+        checkpoint.save(path, optimizer)
+    assert not path.exists()
+
+
+def test_several_optimizers_are_one_file(path):
+    def made():
+        inner = optim.MultiOptimizer([optim.Lion(0.01), optim.Adam(0.02)], [lambda name, g: name == "s"])
+        return optim.MultiOptimizer([optim.SGD(0.1, momentum=0.5), inner], [lambda name, g: name.endswith("b")])
+
+    whole, first, second = made(), made(), made()
+    straight, w = trained(whole, range(4)), trained(first, range(2))
+    checkpoint.save(path, first)
+    for parameters in (w, None):
+        checkpoint.load(path, second, parameters=parameters)
+        assert bits(second.state) == bits(first.state)
+    assert bits(trained(second, [2, 3], w)) == bits(straight)
+    other = optim.MultiOptimizer([optim.SGD(0.1, momentum=0.5), optim.SGD(0.1)], [lambda name, g: name.endswith("b")])
+    with pytest.raises(ValueError, match="is of MultiOptimizer, and the optimizer is SGD"):
+        checkpoint.load(path, other)
+    other = made()
+    other.optimizers[1].optimizers[1].betas = (0.5, 0.5)
+    with pytest.raises(ValueError, match=r"betas of the Adam in .* is \[0.9, 0.999\], and here \[0.5, 0.5\]"):
+        checkpoint.load(path, other)
+
+
+def test_a_class_of_ones_own(path):
+    class Mine(optim.Optimizer):
+        def __init__(self, learning_rate, kept=None, function=len):
+            super().__init__()
+            self.learning_rate, self.kept, self.function = learning_rate, kept, function
+
+        def init_single(self, parameter, state):
+            state["count"] = np.zeros((), np.float32)
+
+        def apply_single(self, gradient, parameter, state):
+            state["count"] = state["count"] + np.float32(1)
+            return parameter - self.learning_rate.astype(parameter.dtype) * gradient
+
+    optimizer, w = Mine(0.5, kept=[1, 2]), {"w": _f(1)}
+    optimizer.update(w, w)
+    checkpoint.save(path, optimizer)
+    again = Mine(0.5, kept=[1, 2])
+    checkpoint.load(path, again, parameters=w)
+    assert again.state["w"]["count"] == 1
+    with pytest.raises(ValueError, match=r"kept of the Mine in .* is \[1, 2\], and here None"):
+        checkpoint.load(path, Mine(0.5))
+
+
+# MLX
+
+
+def _mlx_run(made, theirs, steps, w, state=None):
+    mx, utils = require("mlx.core"), require("mlx.utils")
+    with mx.stream(mx.cpu):
+        for step in steps:
+            w = theirs.apply_gradients(utils.tree_map(mx.array, gradients(step)), w)
+            mx.eval(w, theirs.state)
+    return w
+
+
+@each_class_of_eight
+@pytest.mark.parametrize("numpy", [False, True])
+def test_from_mlx_to_here_and_back_all_bits_are_those_of_mlx_alone(made, numpy, path, tmp_path):
+    mx, theirs, utils = require("mlx.core"), require("mlx.optimizers"), require("mlx.utils")
+    with mx.stream(mx.cpu):
+        start = utils.tree_map(mx.array, model())
+        whole, first, last = (getattr(theirs, made.__name__)(0.01) for _ in range(3))
+        straight = _mlx_run(made, whole, range(6), start)
+        w = _mlx_run(made, first, range(2), start)
+        mx.save_safetensors(str(path), dict(utils.tree_flatten(first.state)))
+        assert b'"__metadata__":null' in path.read_bytes()[:100]
+        ours = made(0.01)
+        if numpy:
+            w = utils.tree_map(np.array, w)
+        checkpoint.load(path, ours, parameters=w)
+        for step in (2, 3):
+            w = ours.apply_gradients(utils.tree_map(np.array if numpy else mx.array, gradients(step)), w)
+        second = tmp_path / "ours.safetensors"
+        checkpoint.save(second, ours)
+        last.state = utils.tree_unflatten(list(mx.load(str(second)).items()))
+        w = _mlx_run(made, last, (4, 5), utils.tree_map(mx.array, w))
+        assert bits(w) == bits(straight) and bits(last.state) == bits(whole.state)
+
+
+@each_class
+def test_arrays_are_mlxs_where_the_parameters_are(made, path):
+    mx, utils = require("mlx.core"), require("mlx.utils")
+    w = utils.tree_map(mx.array, model())
+    optimizer = made(0.01)
+    optimizer.apply_gradients(w, w)
+    checkpoint.save(path, optimizer)
+    for parameters, kind in ((w, mx.array), (model(), np.ndarray), (None, np.ndarray)):
+        again = made(0.01)
+        checkpoint.load(path, again, parameters=parameters)
+        slots = [leaf for name, leaf in utils.tree_flatten(again.state) if "." in name]
+        assert slots and {type(leaf) for leaf in slots} == {kind}
+    checkpoint.load(path, optimizer)
+    assert isinstance(optimizer.state["s"][made.slots[0]], mx.array)
+
+
+def test_the_script_that_goes_both_ways_finds_all_bits_or_an_error_within_rounding(tmp_path):
+    require("mlx.core")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    try:
+        import resume_with_mlx as script
+    finally:
+        del sys.path[0]
+    for made in (*optim.OPTIMIZERS, *optim.LATER):
+        same, ratio = script.there_and_back(made, tmp_path)
+        assert same == (made in optim.OPTIMIZERS) and ratio < 1
+
+
+# What is refused
+
+
+@pytest.fixture
+def saved(path):
+    optimizer = optim.Adam(0.01)
+    trained(optimizer, range(2))
+    checkpoint.save(path, optimizer)
+    return path
+
+
+def refused(path, optimizer, words, error=ValueError, **given):
+    before = bits(optimizer.state), optimizer.learning_rate, int(optimizer.step)
+    with pytest.raises(error, match=words):
+        checkpoint.load(path, optimizer, **given)
+    assert (bits(optimizer.state), optimizer.learning_rate, int(optimizer.step)) == before
+
+
+def started():
+    optimizer = optim.Adam(0.5)
+    trained(optimizer, range(1))
+    return optimizer
+
+
+def parts(path):
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+def written(path, header, data):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_file_that_is_cut_anywhere_or_goes_on_is_refused(saved, fresh):
+    data, words = saved.read_bytes(), "is no whole safetensors file"
+    optimizer = optim.Adam(0.5) if fresh else started()
+    for end in (*range(12), *range(12, len(data), 37), len(data) - 1):
+        saved.write_bytes(data[:end])
+        refused(saved, optimizer, words)
+    for more in (b"\0", b" ", data):
+        saved.write_bytes(data + more)
+        refused(saved, optimizer, words)
+
+
+def test_holes_overlaps_and_sizes_that_do_not_fit_are_refused(saved):
+    header, data = parts(saved)
+    begin, end = header["s.m"]["data_offsets"]
+    for changed in (
+        {"data_offsets": [begin + 4, end + 4]},
+        {"data_offsets": [begin, end + 4]},
+        {"data_offsets": [end, begin]},
+        {"data_offsets": [begin, 2**63]},
+        {"shape": [2]},
+        {"shape": [2**62, 4]},
+        {"shape": [-1]},
+        {"dtype": "F64"},
+        {"dtype": "F99"},
+        {"shape": "x"},
+    ):
+        written(saved, {**header, "s.m": {**header["s.m"], **changed}}, data)
+        refused(saved, started(), "is no whole safetensors file")
+    header["s.m"]["data_offsets"] = header["s.v"]["data_offsets"]
+    written(saved, header, data)
+    refused(saved, started(), "is no whole safetensors file")
+
+
+def test_duplicate_keys_are_refused(saved):
+    header, data = parts(saved)
+    text = json.dumps(header)
+    same = text.replace('"s.m"', '"s.v"')
+    twice = text.replace('"format"', '"optimizer": "Adam", "format"')
+    again = f'{text[:-1]}, "s.m": {json.dumps(header["s.m"])}}}'
+    for changed in (same, again):
+        written(saved, changed.encode(), data)
+        refused(saved, started(), r"no whole safetensors file: .*")
+    written(saved, again.encode(), data)
+    refused(saved, started(), r"the key s\.m stands twice in its header")
+    written(saved, twice.encode(), data)
+    refused(saved, started(), "the key optimizer stands twice in its header")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 10**9) + b"{}",
+        struct.pack("<Q", 0),
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 200_000) + b'{"a":' + b"[" * 199_995,
+        struct.pack("<Q", 7) + b'{"\xff":1}',
+        b"\x80\x04K\x01.",
+        b"PK\x03\x04" + b"\0" * 100,
+    ],
+    ids=["beyond the file", "a gigabyte", "nothing", "a list", "deep", "no text", "a pickle", "a zip"],
+)
+def test_an_absurd_header_is_refused(head, path):
+    path.write_bytes(head)
+    refused(path, started(), "is no whole safetensors file")
+
+
+def test_a_pipe_a_device_and_a_folder_are_not_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, Path("/dev/zero")):
+        refused(place, started(), "is no regular file", OSError)
+    refused(tmp_path, started(), "is no regular file|directory", OSError)
+    refused(tmp_path / "none", started(), "none", FileNotFoundError)
+
+
+def test_another_class_and_other_hyperparameters_are_refused_unless_asked_for(saved):
+    for optimizer, words in (
+        (optim.AdamW(0.01), "is of Adam, and the optimizer is AdamW"),
+        (optim.BiasCorrectedAdam(0.01), "is of Adam, and the optimizer is BiasCorrectedAdam"),
+        (
+            optim.Adam(0.01, betas=(0.9, 0.99)),
+            r"betas of the Adam in .* is \[0.9, 0.999\], and here \[0.9, 0.99\]; strict=F",
+        ),
+        (optim.Adam(0.01, eps=1e-6), "eps of the Adam in .* is 1e-08, and here 1e-06"),
+    ):
+        refused(saved, optimizer, words)
+        checkpoint.load(saved, optimizer, strict=False)
+        assert optimizer.step == 2
+    refused(
+        saved, optim.SGD(0.01, momentum=0.9), "lacks .*s.v|has the slots|does not fit", parameters=model(), strict=False
+    )
+
+
+def test_a_state_that_does_not_fit_the_parameters_is_refused_with_both_sides(saved):
+    w = model()
+    refused(
+        saved,
+        started(),
+        "it lacks t.m, t.v, and has s.m, s.v besides",
+        parameters={**w, "s": [], "t": w["s"]} | {"s": {}},
+    )
+    refused(saved, started(), "it lacks nothing, and has s.m, s.v besides", parameters={"layers": w["layers"]})
+    refused(saved, started(), "it lacks more.m, more.v, and has nothing besides", parameters={**w, "more": _f(1)})
+    refused(saved, started(), "it lacks model.layers.0.w.m, .*, and has layers.0.b.m", parameters={"model": w})
+    refused(
+        saved, started(), r"s.m in .* has shape \(1,\) and dtype float32, not \(2,\)", parameters={**w, "s": _f(1, 2)}
+    )
+    refused(saved, started(), "dtype float32, not .* float64", parameters={**w, "s": np.ones(1)})
+    other = optim.Adam(0.01)
+    other.update({"x": _f(1)}, {"x": _f(1)})
+    refused(saved, other, "it lacks x.m, x.v, and has layers.0.b.m")
+
+
+def test_a_missing_slot_and_one_too_many_are_refused(saved):
+    header, data = parts(saved)
+    first = [key for key in header if key != "__metadata__"]
+    last = max(first, key=lambda key: header[key]["data_offsets"])
+    begin, _ = header[last]["data_offsets"]
+    written(saved, {key: value for key, value in header.items() if key != last}, data[:begin])
+    refused(saved, started(), f"it lacks {last}, and has nothing besides", parameters=model())
+    more = {"dtype": "F32", "shape": [1], "data_offsets": [len(data), len(data) + 4]}
+    written(saved, {**header, "s.n": more}, data + b"\0" * 4)
+    refused(saved, started(), "it lacks nothing, and has s.n besides", parameters=model())
+
+
+def test_counters_that_mean_nothing_are_refused(saved):
+    header, data = parts(saved)
+    begin, end = header["step"]["data_offsets"]
+    for value, words in (
+        (struct.pack("<q", -1), "step must be at least 0|below 2"),
+        (b"\xff" * 8, "at least 0|below 2"),
+    ):
+        for dtype in ("U64", "I64"):
+            written(saved, {**header, "step": {**header["step"], "dtype": dtype}}, data[:begin] + value + data[end:])
+            refused(saved, optim.Adam(0.5), words)
+    begin, end = header["learning_rate"]["data_offsets"]
+    for value in (-1.0, float("nan"), float("inf")):
+        written(saved, header, data[:begin] + struct.pack("<f", value) + data[end:])
+        refused(saved, optim.Adam(0.5), "learning_rate must be")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hyperparameters": "{"},
+        {"hyperparameters": "[]"},
+        {"hyperparameters": "[" * 100_000},
+        {"learning_rate": "-1"},
+        {"learning_rate": '"x"'},
+        {"parts": "3"},
+        {"parts": "[3]"},
+        {"optimizer": None},
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be_read_are_refused(change, saved):
+    header, data = parts(saved)
+    record = {**header["__metadata__"], **change}
+    written(saved, {**header, "__metadata__": {key: x for key, x in record.items() if x is not None}}, data)
+    for strict in (True, False):
+        refused(saved, started(), "the metadata of .* cannot be read", strict=strict)
+    written(saved, {**header, "__metadata__": {"format": "mlx-optimizers-checkpoint/2"}}, data)
+    refused(saved, started(), "has the format mlx-optimizers-checkpoint/2, and this version reads mlx-opt")
+
+
+def test_keys_that_make_no_tree_are_refused_without_parameters(path):
+    def of(*names):
+        spec = {"dtype": "F32", "shape": [], "data_offsets": [0, 0]}
+        rows = {name: {**spec, "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
+        written(path, rows, b"\0" * (4 * len(names)))
+
+    for names, words in (
+        (("a", "a.b"), "a key has an array, and other keys go on from it"),
+        ((f"l.{2**40}.w.m",), "a list of 1099511627777 entries; give parameters"),
+        (("a." * 100_000 + "m",), "make no tree"),
+    ):
+        of(*names)
+        refused(path, optim.Adam(0.5), words)
+    of("i.w.m")
+    with path.open("r+b") as file:
+        data = file.read().replace(b"F32", b"I16", 1)
+    path.write_bytes(data)
+    refused(path, optim.Adam(0.5), "I16, which no state|no whole safetensors")
+
+
+def test_what_is_no_optimizer_is_refused(saved):
+    for given in (None, {}, optim.Adam):
+        with pytest.raises(TypeError, match="not an optimizer of this package"):
+            checkpoint.save(saved, given)
+        with pytest.raises(TypeError, match="not an optimizer of this package"):
+            checkpoint.load(saved, given)
+    optimizer = optim.Adam(0.1)
+    optimizer.state["note"] = "text"
+    with pytest.raises(TypeError, match="state note is 'text', a str, not an array"):
+        checkpoint.save(saved, optimizer)
+
+
+# Writing
+
+
+def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_beside_it(saved):
+    before, optimizer = saved.read_bytes(), optim.SGD(0.1, momentum=0.5)
+    optimizer.init({"w": np.ones(100_000, np.float32)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(saved, optimizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_file_is_whole_at_any_time_for_whoever_reads_it(path):
+    optimizer, seen, done = optim.SGD(0.1, momentum=0.5), [], threading.Event()
+    optimizer.init({"w": np.ones(20_000, np.float32)})
+    checkpoint.save(path, optimizer)
+
+    def read():
+        while not done.is_set():
+            other = optim.SGD(0.1, momentum=0.5)
+            checkpoint.load(path, other)
+            seen.append(int(other.step))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for step in range(20):
+            optimizer.state["step"] = np.uint64(step)
+            checkpoint.save(path, optimizer)
+    finally:
+        done.set()
+        reader.join()
+    assert seen == sorted(seen) and seen
+
+
+WITHOUT = """
+import sys
+sys.modules["safetensors"] = None
+import mlx_optimizers as optim
+from mlx_optimizers import checkpoint
+for call in (lambda: checkpoint.save("x", optim.SGD(0.1)), lambda: checkpoint.load("x", optim.SGD(0.1))):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_without_safetensors_the_error_says_what_to_install():
+    run = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
+    words = (
+        "checkpoints need the package safetensors: pip install safetensors, or in a checkout of this project "
+        "pip install '.[checkpoint]'"
+    )
+    assert run.stdout.splitlines() == [words] * 2
