@@ -69,7 +69,7 @@ def save(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
         >>> print(again.step, again.state["w"]["m"] == optimizer.state["w"]["m"])
         1 [ True]
     """
-    numpy = _safetensors("numpy")
+    library = _safetensors()
     _require_optimizer(optimizer)
     arrays: dict[str, FloatArray] = {}
     for name, value in _flat(_state(optimizer)):
@@ -82,7 +82,7 @@ def save(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
         arrays[name] = np.array(value, order="C")
     metadata = {"format": FORMAT, **{key: _text(value) for key, value in _record(optimizer).items()}}
     with replacing(Path(path)) as file:
-        file.write(numpy.save(arrays, metadata))
+        file.write(library.numpy.save(arrays, metadata))
 
 
 def load(path: str | os.PathLike[str], optimizer: Optimizer, *, parameters: Tree = None, strict: bool = True) -> None:
@@ -118,15 +118,19 @@ def load(path: str | os.PathLike[str], optimizer: Optimizer, *, parameters: Tree
     if template is None:
         state = _tree_of(path, arrays)
     else:
-        _require_fit(path, arrays, template)
+        # What a schedule gives is in the state from the first step on; it is no matter where it is not.
+        scheduled = {key for key in (*template, *arrays) if key.rpartition(".")[2] in set(_scheduled(optimizer))}
+        _require_fit(path, arrays, template, scheduled)
         mlx = any(trees.is_mlx(value) for value in template.values())
         state = _filled(_state(optimizer if parameters is None else _started(optimizer, parameters)), arrays, mlx=mlx)
+        for key in scheduled:
+            _place(state, key.split("."), arrays.get(key))
     doubles = list(_doubles(optimizer, record))
 
     def put() -> None:
         optimizer.state = state
         for each, rate in doubles:
-            if each.state["learning_rate"].item() == np.float32(rate):
+            if "learning_rate" in each.state and each.state["learning_rate"].item() == np.float32(rate):
                 each._rates.set_rate(rate)
 
     held(put, ENDING)
@@ -141,8 +145,8 @@ def _require_optimizer(optimizer: Any) -> None:
         raise TypeError(f"optimizer is a {kind.__module__}.{kind.__qualname__}, not an optimizer of this package")
 
 
-def _safetensors(module: str) -> Any:
-    """Import a module of safetensors."""
+def _safetensors() -> Any:
+    """Import the library."""
     try:
         import safetensors
         import safetensors.numpy
@@ -151,12 +155,19 @@ def _safetensors(module: str) -> Any:
             "checkpoints need the package safetensors: pip install safetensors, or in a checkout of this project "
             "pip install '.[checkpoint]'"
         ) from error
-    return safetensors.numpy if module == "numpy" else safetensors
+    return safetensors
 
 
 def _parts(optimizer: Optimizer) -> tuple[Optimizer, ...]:
     """List the optimizers within one of several; none for any other."""
     return optimizer.optimizers if isinstance(optimizer, MultiOptimizer) else ()
+
+
+def _scheduled(optimizer: Optimizer) -> Iterator[str]:
+    """Yield the names of the numbers that schedules give."""
+    for each in _parts(optimizer):
+        yield from _scheduled(each)
+    yield from optimizer._rates.schedules
 
 
 def _state(optimizer: Optimizer) -> Tree:
@@ -173,7 +184,7 @@ def _flat(state: Tree) -> Iterator[tuple[str, Tree]]:
 
 
 def _record(optimizer: Optimizer) -> dict[str, Any]:
-    """Describe an optimizer: class, hyperparameters, and the learning rate as a double, or that it is scheduled."""
+    """Describe an optimizer: class, hyperparameters, and the learning rate as a double."""
     if parts := _parts(optimizer):
         return {"optimizer": type(optimizer).__name__, "parts": [_record(part) for part in parts]}
     values = {name: getattr(optimizer, name, ...) for name in inspect.signature(type(optimizer)).parameters}
@@ -204,7 +215,7 @@ def _damaged(path: str | os.PathLike[str], why: object) -> NoReturn:
 
 def _read(path: Path) -> tuple[dict[str, FloatArray], Mapping[str, str]]:
     """Read the arrays and the metadata of a file, which is copied first: a file that is cut while mapped kills us."""
-    library = _safetensors("")
+    library = _safetensors()
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(f"{path} is no regular file")
@@ -321,16 +332,23 @@ def _template(optimizer: Optimizer, parameters: Tree) -> dict[str, Tree] | None:
     return present if any(name.rpartition(".")[2] not in _COUNTERS for name in present) else None
 
 
-def _require_fit(path: str | os.PathLike[str], arrays: Mapping[str, FloatArray], wanted: Mapping[str, Tree]) -> None:
+def _require_fit(
+    path: str | os.PathLike[str], arrays: Mapping[str, FloatArray], wanted: Mapping[str, Tree], scheduled: set[str]
+) -> None:
     """Refuse missing and further keys, and other shapes and dtypes."""
     name = os.fspath(path)
-    lacking, further = [key for key in wanted if key not in arrays], [key for key in arrays if key not in wanted]
+    lacking, further = (
+        [key for key in left if key not in right and key not in scheduled]
+        for left, right in ((wanted, arrays), (arrays, wanted))
+    )
     if lacking or further:
         raise ValueError(
             f"{name} does not fit the parameters: it lacks {few(lacking) or 'nothing'}, and has "
             f"{few(further) or 'nothing'} besides"
         )
     for key, value in wanted.items():
+        if key in scheduled:
+            continue
         array, expected = arrays[key], trees.from_mlx(value, key) if trees.is_mlx(value) else np.asarray(value)
         if key.rpartition(".")[2] in _COUNTERS and not array.shape:
             continue  # what they may be, the state says
@@ -345,10 +363,21 @@ def _filled(tree: Tree, arrays: Mapping[str, FloatArray], *, mlx: bool) -> Tree:
     """Build a state of the structure of another with the arrays of a file."""
 
     def value(path: Place) -> Tree:
-        array = arrays[trees.name(path)]
-        return trees.to_mlx(array) if mlx else array
+        array = arrays.get(trees.name(path))  # None for a scheduled number
+        return trees.to_mlx(array) if mlx and array is not None else array
 
     return trees.rebuilt(tree, value)
+
+
+def _place(state: Tree, path: list[str], array: FloatArray | None) -> None:
+    """Put a scheduled number into a state, or take it out where the file has none."""
+    *above, last = path
+    for key in above:
+        state = state[int(key) if isinstance(state, list) else key]
+    if array is None:
+        state.pop(last, None)
+    else:
+        state[last] = array
 
 
 def _tree_of(path: str | os.PathLike[str], arrays: Mapping[str, FloatArray]) -> Tree:

@@ -199,6 +199,40 @@ def test_a_class_of_ones_own(path):
         checkpoint.load(path, Mine(0.5))
 
 
+class Decaying(optim.Optimizer):
+    def __init__(self, learning_rate):
+        super().__init__(schedulers={"learning_rate": lambda step: learning_rate, "decay": lambda step: 1 / (2 + step)})
+
+    def init_single(self, parameter, state):
+        state["v"] = np.zeros_like(parameter)
+
+    def apply_single(self, gradient, parameter, state):
+        state["v"] = state["v"] * np.float32(self.state["decay"]) + gradient
+        return parameter - self.learning_rate.astype(parameter.dtype) * state["v"]
+
+
+def _decaying(several):
+    return (
+        optim.MultiOptimizer([Decaying(0.5), Decaying(0.25)], [lambda name, g: name == "s"])
+        if several
+        else Decaying(0.5)
+    )
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_number_that_a_schedule_gives_comes_back_or_is_made_at_the_first_step(several, before, path):
+    whole, first = _decaying(several), _decaying(several)
+    straight = trained(whole, range(before + 2))
+    first.init(model())
+    w = trained(first, range(before)) if before else model()
+    checkpoint.save(path, first)
+    for other in (_decaying(several), whole):
+        checkpoint.load(path, other, parameters=w)
+        assert bits(other.state) == bits(first.state)
+        assert bits(trained(other, range(before, before + 2), w)) == bits(straight)
+
+
 # MLX
 
 
