@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import math
 
-import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
@@ -27,7 +26,8 @@ each_dtype = pytest.mark.parametrize("dtype", UNITS)
 
 
 def _array(values, dtype):
-    return np.asarray(values, np.float64).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    real = require("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
+    return np.asarray(values, np.float64).astype(real)
 
 
 def _f(*values):
