@@ -547,6 +547,18 @@ def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_beside_it(saved):
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_beside_it(name, saved, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    before, optimizer = saved.read_bytes(), optim.SGD(0.1)
+    monkeypatch.setattr(os if name == "fsync" else Path, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(saved, optimizer)
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+
+
 def test_a_file_is_whole_at_any_time_for_whoever_reads_it(path):
     optimizer, seen, done = optim.SGD(0.1, momentum=0.5), [], threading.Event()
     optimizer.init({"w": np.ones(20_000, np.float32)})

@@ -17,7 +17,7 @@ PACKAGE = Path(mlx_optimizers.__file__).parent
 LAYERS = ["catalog", "oracle", "conformance", "backends", "audit", "testing", "cli", "__main__"]
 """From the bottom up; the optimizers and their parts lie below."""
 
-OPTIONAL = ["gmpy2", "jax", "keras", "ml_dtypes", "mlx", "numba", "optax", "rich", "torch"]
+OPTIONAL = ["gmpy2", "jax", "keras", "ml_dtypes", "mlx", "numba", "optax", "rich", "safetensors", "torch"]
 
 
 def name_of(path: Path) -> str:
