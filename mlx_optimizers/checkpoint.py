@@ -125,13 +125,11 @@ def load(path: str | os.PathLike[str], optimizer: Optimizer, *, parameters: Tree
         state = _filled(_state(optimizer if parameters is None else _started(optimizer, parameters)), arrays, mlx=mlx)
         for key in scheduled:
             _place(state, key.split("."), arrays.get(key))
-    doubles = list(_doubles(optimizer, record))
+    if record is not None:
+        _put_doubles(state, record)
 
     def put() -> None:
         optimizer.state = state
-        for each, rate in doubles:
-            if "learning_rate" in each.state and each.state["learning_rate"].item() == np.float32(rate):
-                each._rates.set_rate(rate)
 
     held(put, ENDING)
 
@@ -277,13 +275,18 @@ def _require_record(record: Any) -> None:
         _require_record(part)
 
 
-def _doubles(optimizer: Optimizer, record: Mapping[str, Any] | None) -> Iterator[tuple[Optimizer, float]]:
-    """Yield each optimizer with the double that was its learning rate, where one was recorded."""
-    if record is not None:
-        for part, of_part in zip(_parts(optimizer), record.get("parts", []), strict=False):
-            yield from _doubles(part, of_part)
-        if "learning_rate" in record and optimizer._rates.rate() is not None and not _parts(optimizer):
-            yield optimizer, float(record["learning_rate"])
+def _put_doubles(state: Tree, record: Mapping[str, Any]) -> None:
+    """Put each learning rate that was recorded in the place of its float32 image, so that one assignment takes it."""
+    states = state.get("states") if isinstance(state, dict) else None
+    if isinstance(states, list):
+        for part, of_part in zip(states, record.get("parts", []), strict=False):
+            _put_doubles(part, of_part)
+    image: Tree = state.get("learning_rate") if isinstance(state, dict) else None
+    if "learning_rate" in record and (trees.is_mlx(image) or isinstance(image, np.ndarray)) and image.shape == ():
+        rate = np.array(record["learning_rate"], np.float64)
+        with np.errstate(over="ignore"):
+            if image.item() == rate.astype(np.float32):
+                state["learning_rate"] = rate
 
 
 def _require_same(path: str | os.PathLike[str], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

@@ -459,6 +459,15 @@ def test_a_missing_slot_and_one_too_many_are_refused(saved):
     refused(saved, started(), "it lacks nothing, and has s.n besides", parameters=model())
 
 
+def test_a_recorded_rate_that_is_not_that_of_the_state_counts_for_nothing(saved):
+    header, data = parts(saved)
+    for text in ("0.5", "1e300", "1e39"):
+        written(saved, {**header, "__metadata__": {**header["__metadata__"], "learning_rate": text}}, data)
+        optimizer = optim.Adam(0.5)
+        checkpoint.load(saved, optimizer)
+        assert optimizer.learning_rate == np.float64(np.float32(0.01))
+
+
 def test_counters_that_mean_nothing_are_refused(saved):
     header, data = parts(saved)
     begin, end = header["step"]["data_offsets"]
