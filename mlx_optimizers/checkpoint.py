@@ -35,7 +35,7 @@ _COUNTERS = ("step", "learning_rate")
 _RECORDED = ("hyperparameters", "learning_rate", "parts")  # as JSON, in the metadata
 
 _MOST = 2**20
-"""An index of a list beyond this is taken for damage where nothing says what the lists are."""
+"""Lists of more entries than this, all together, are taken for damage where nothing says what the lists are."""
 
 
 def save(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
@@ -131,7 +131,10 @@ def load(path: str | os.PathLike[str], optimizer: Optimizer, *, parameters: Tree
     def put() -> None:
         optimizer.state = state
 
-    held(put, ENDING)
+    try:
+        held(put, ENDING)
+    except RecursionError as error:
+        _no_tree(path, error)
 
 
 # What is saved
@@ -384,26 +387,33 @@ def _place(state: Tree, path: list[str], array: FloatArray | None) -> None:
 
 
 def _tree_of(path: str | os.PathLike[str], arrays: Mapping[str, FloatArray]) -> Tree:
-    """Build a tree from the keys alone."""
-    try:
-        return _unflattened(arrays)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the keys of {os.fspath(path)} make no tree: {error}") from error
-
-
-def _unflattened(arrays: Mapping[str, FloatArray]) -> Tree:
     """Build a tree from keys with dots as MLX does: where all below one are whole numbers, they make a list."""
-    if len(arrays) == 1 and "" in arrays:
-        return arrays[""]
-    below: dict[str, dict[str, FloatArray]] = {}
-    for key, array in arrays.items():
-        first, _, rest = key.partition(".")
-        if not first:
-            raise ValueError(f"a key has an array, and other keys go on from it: {few(list(arrays))}")
-        below.setdefault(first, {})[rest] = array
-    children = {key: _unflattened(inner) for key, inner in below.items()}
-    if not children or not all(key.isascii() and key.isdigit() for key in children):
-        return children
-    if (highest := max(map(int, children))) > _MOST:
-        raise ValueError(f"a list of {highest + 1} entries; give parameters, whose structure is then taken")
-    return [children.get(str(index), {}) for index in range(highest + 1)]
+    entries = 0
+
+    def built(arrays: Mapping[str, FloatArray]) -> Tree:
+        nonlocal entries
+        if len(arrays) == 1 and "" in arrays:
+            return arrays[""]
+        below: dict[str, dict[str, FloatArray]] = {}
+        for key, array in arrays.items():
+            first, _, rest = key.partition(".")
+            if not first:
+                raise ValueError(f"a key has an array, and other keys go on from it: {few(list(arrays))}")
+            below.setdefault(first, {})[rest] = array
+        children = {key: built(inner) for key, inner in below.items()}
+        positions = {int(key): child for key, child in children.items() if key.isascii() and key.isdigit()}
+        if not children or len(positions) < len(children):  # as with 1 and 01, which MLX takes for no list
+            return children
+        entries += max(positions) + 1
+        if entries > _MOST:
+            raise ValueError(f"lists of {entries} entries; give parameters, whose structure is then taken")
+        return [positions.get(index, {}) for index in range(max(positions) + 1)]
+
+    try:
+        return built(arrays)
+    except (ValueError, RecursionError) as error:
+        _no_tree(path, error)
+
+
+def _no_tree(path: str | os.PathLike[str], error: Exception) -> NoReturn:
+    raise ValueError(f"the keys of {os.fspath(path)} make no tree: {error}") from error
