@@ -28,8 +28,16 @@ __all__ = ["load", "save"]
 
 FORMAT = "mlx-optimizers-checkpoint/1"
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U64": "<u8", "I64": "<i8", "U32": "<u4", "I32": "<i4"}
-"""The dtypes of a state by safetensors' names; BF16 needs ml_dtypes."""
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+}
+"""The dtypes that an array of a state may have, by safetensors' names."""
 
 _COUNTERS = ("step", "learning_rate")
 _RECORDED = ("hyperparameters", "learning_rate", "parts")  # as JSON, in the metadata
@@ -45,12 +53,15 @@ def save(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
     ``optimizer.state = tree_unflatten(list(mx.load(path).items()))``. A file that is there is replaced at once, when
     the new one is whole and synced, or stays as it was.
 
+    Hyperparameters are recorded as JSON where they are numbers, strings, booleans, None, or lists of these. What is a
+    function is not; of what schedules give, the names are.
+
     Args:
         path: The file.
         optimizer: An optimizer of this package, a class of your own or a `MultiOptimizer` too.
 
     Raises:
-        TypeError: for what is no optimizer of this package, or a state that has more than arrays.
+        TypeError: for what is no optimizer of this package, or a state that has more than arrays of numbers.
         ValueError: for two arrays of the state whose paths give one key, as ``{"a.b": …}`` and ``{"a": {"b": …}}``.
         OSError: where the file cannot be written.
         ImportError: without the package safetensors; says how to install it.
@@ -79,7 +90,9 @@ def save(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
             value = trees.from_mlx(value, f"state {name}")
         elif not isinstance(value, np.ndarray | np.generic):
             raise TypeError(f"state {name} is {value!r:.60}, a {type(value).__name__}, not an array")
-        arrays[name] = np.array(value, order="C")
+        if value.dtype.name not in _DTYPES.values():
+            raise TypeError(f"state {name} has dtype {value.dtype}, which a checkpoint cannot have")
+        arrays[name] = np.asarray(value, order="C")
     metadata = {"format": FORMAT, **{key: _text(value) for key, value in _record(optimizer).items()}}
     with replacing(Path(path)) as file:
         file.write(library.numpy.save(arrays, metadata))
@@ -95,9 +108,9 @@ def load(path: str | os.PathLike[str], optimizer: Optimizer, *, parameters: Tree
     Args:
         path: The file.
         optimizer: Changes in place.
-        parameters: The parameters that the state is for, as a tree or as what ``model.parameters()`` returns. Their
-            paths, shapes and dtypes are compared with the file's at once. Without them, they are compared with the
-            optimizer's state where it has one, and otherwise at the next step.
+        parameters: The parameters that the state is for, as a tree or as what ``model.trainable_parameters()``
+            returns. Their paths, shapes and dtypes are compared with the file's at once. Without them, they are
+            compared with the optimizer's state where it has one, and otherwise at the next step.
         strict: Whether the file must be of the optimizer's class and hyperparameters; those of a file that records
             none are not compared.
 
@@ -105,9 +118,9 @@ def load(path: str | os.PathLike[str], optimizer: Optimizer, *, parameters: Tree
         ValueError: for a damaged file: cut, with holes, overlaps, sizes that do not fit, duplicate keys, an absurd
             header or trailing bytes; for keys, shapes or dtypes that do not fit the parameters, with the names of both
             sides; for another class or other hyperparameters, with both.
-        TypeError: for what is no optimizer of this package.
+        TypeError: for what is no optimizer of this package, or a step or a learning rate that is no number.
         OSError: for a file that cannot be read, or is no regular file.
-        ImportError: without the package safetensors; says how to install it.
+        ImportError: without the package safetensors, or ml_dtypes for bfloat16; says how to install it.
     """
     _require_optimizer(optimizer)
     arrays, metadata = _read(Path(path))
@@ -191,6 +204,8 @@ def _record(optimizer: Optimizer) -> dict[str, Any]:
     values = {name: getattr(optimizer, name, ...) for name in inspect.signature(type(optimizer)).parameters}
     known = {name: value for name, value in values.items() if name != "learning_rate" and _plain(value)}
     record: dict[str, Any] = {"optimizer": type(optimizer).__name__, "hyperparameters": known}
+    if scheduled := list(_scheduled(optimizer)):
+        record["scheduled"] = scheduled
     if optimizer._rates.rate() is not None:
         record["learning_rate"] = float(optimizer.learning_rate)
     return record
@@ -200,11 +215,11 @@ def _plain(value: Any) -> bool:
     """Tell whether JSON keeps a hyperparameter."""
     if isinstance(value, tuple | list):
         return all(map(_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    return value is None or isinstance(value, bool | int | float | str | np.bool | np.integer | np.floating)
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=np.generic.item)
 
 
 # What is read
@@ -240,14 +255,20 @@ def _read(path: Path) -> tuple[dict[str, FloatArray], Mapping[str, str]]:
 
 def _array(path: Path, name: str, spec: Mapping[str, Any]) -> FloatArray:
     """Make an array of the bytes of one."""
-    dtype: Any = _DTYPES.get(spec["dtype"])
-    if spec["dtype"] == "BF16":
-        import ml_dtypes
-
-        dtype = ml_dtypes.bfloat16
-    if dtype is None:
+    kind = _DTYPES.get(spec["dtype"])
+    if kind is None:
         raise ValueError(f"{name} in {path} has dtype {spec['dtype']}, which no state of an optimizer has")
-    return np.frombuffer(bytes(spec["data"]), dtype).reshape(spec["shape"]).copy()
+    if kind == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise ImportError(
+                f"{name} in {path} is bfloat16, which needs the package ml_dtypes: pip install ml_dtypes"
+            ) from error
+        dtype = np.dtype(ml_dtypes.bfloat16)
+    else:
+        dtype = np.dtype(kind).newbyteorder("<")
+    return np.frombuffer(spec["data"], dtype).reshape(spec["shape"])
 
 
 def _recorded(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[str, Any] | None:
@@ -304,12 +325,17 @@ def _require_same(path: str | os.PathLike[str], theirs: Mapping[str, Any], ours:
         _require_same(path, part, mine)
     was, now = theirs.get("hyperparameters", {}), json.loads(_text(ours.get("hyperparameters", {})))
     for key in sorted({*was, *now}):
-        if was.get(key, ...) != now.get(key, ...):
+        if key not in was or key not in now or not _equal(was[key], now[key]):
             here, there = (repr(x[key]) if key in x else "not there" for x in (now, was))
             raise ValueError(
                 f"{key} of the {ours['optimizer']} in {name} is {there}, and here {here}; strict=False takes the state "
                 "all the same"
             )
+
+
+def _equal(was: Any, now: Any) -> bool:
+    """Compare hyperparameters that JSON has; NaN equals itself."""
+    return bool(was == now) or json.dumps(was) == json.dumps(now)
 
 
 # Where it goes

@@ -96,6 +96,26 @@ def test_the_double_of_a_learning_rate_comes_back_and_a_schedule_stays(made, pat
     assert scheduled.learning_rate == 0.5 / 3
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_learning_rate_beyond_float32_comes_back(several, path):
+    def made(rate):
+        return optim.MultiOptimizer([optim.SGD(rate)]) if several else optim.SGD(rate)
+
+    checkpoint.save(path, made(1e39))
+    again = made(0.1)
+    checkpoint.load(path, again)
+    assert again.learning_rate == 1e39
+
+
+def test_the_names_of_what_schedules_give_are_recorded(path):
+    for optimizer, names in (
+        (optim.Adam(lambda step: 0.1), ["learning_rate"]),
+        (Decaying(0.1), ["learning_rate", "decay"]),
+    ):
+        checkpoint.save(path, optimizer)
+        assert json.loads(parts(path)[0]["__metadata__"]["scheduled"]) == names
+
+
 def test_the_file_has_mlxs_keys_and_the_class_with_its_hyperparameters(path):
     optimizer = optim.AdamW(0.1, betas=(0.5, 0.25), weight_decay=0.125)
     trained(optimizer, [0])
@@ -197,6 +217,46 @@ def test_a_class_of_ones_own(path):
     assert again.state["w"]["count"] == 1
     with pytest.raises(ValueError, match=r"kept of the Mine in .* is \[1, 2\], and here None"):
         checkpoint.load(path, Mine(0.5))
+
+
+class Counting(optim.Optimizer):
+    def __init__(self, dtype, kept=None):
+        super().__init__()
+        self.dtype, self.kept = dtype, kept
+
+    def init_single(self, parameter, state):
+        state["n"] = np.ones(parameter.shape, self.dtype)
+
+    def apply_single(self, gradient, parameter, state):
+        return parameter
+
+
+@pytest.mark.parametrize("dtype", ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))])
+def test_a_class_of_ones_own_may_keep_numbers_that_are_no_floats(dtype, path):
+    optimizer, again = Counting(dtype), Counting(dtype)
+    optimizer.init(model())
+    checkpoint.save(path, optimizer)
+    for parameters in (model(), None):
+        checkpoint.load(path, again, parameters=parameters)
+        assert bits(again.state) == bits(optimizer.state)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "longdouble", "U3", "object", "M8[s]"])
+def test_what_a_file_cannot_have_is_not_saved(dtype, path):
+    optimizer = Counting(dtype)
+    optimizer.state = {"w": {"n": np.zeros(2, np.float32)}}
+    optimizer.state["w"]["n"] = np.zeros(2).astype(dtype)
+    with pytest.raises(TypeError, match=r"state w\.n has dtype .*, which a checkpoint cannot have"):
+        checkpoint.save(path, optimizer)
+    assert not path.exists()
+
+
+def test_nan_and_numbers_of_numpy_are_hyperparameters_too(path):
+    kept = [float("nan"), np.float32(0.5), np.int64(3), np.True_]
+    checkpoint.save(path, Counting("int8", kept))
+    checkpoint.load(path, Counting("int8", [float("nan"), 0.5, 3, True]))
+    with pytest.raises(ValueError, match=r"kept of the Counting in .* and here"):
+        checkpoint.load(path, Counting("int8", [*kept[:2], np.int64(4), np.True_]))
 
 
 class Decaying(optim.Optimizer):
@@ -638,3 +698,9 @@ def test_without_safetensors_the_error_says_what_to_install():
         "pip install '.[checkpoint]'"
     )
     assert run.stdout.splitlines() == [words] * 2
+
+
+def test_without_ml_dtypes_the_error_says_what_to_install(path, monkeypatch):
+    written(path, {"w.m": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"\0\0")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    refused(path, optim.Adam(0.1), "w.m in .* is bfloat16, which needs the package ml_dtypes: pip install", ImportError)
