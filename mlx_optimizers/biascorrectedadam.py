@@ -13,7 +13,7 @@ __all__ = ["BiasCorrectedAdam"]
 
 
 class BiasCorrectedAdam(Adam):
-    r"""Adam with bias correction [1], as of the paper; MLX's Adam with ``bias_correction=True``.
+    r"""Adam with bias correction [1], as in the paper; MLX's Adam with ``bias_correction=True``.
 
     .. math::
         \begin{aligned}

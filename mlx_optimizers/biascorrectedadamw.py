@@ -12,7 +12,7 @@ __all__ = ["BiasCorrectedAdamW"]
 
 
 class BiasCorrectedAdamW(BiasCorrectedAdam, AdamW):
-    r"""AdamW with bias correction [1], as of the paper; MLX's AdamW with ``bias_correction=True``.
+    r"""AdamW with bias correction [1], as in the paper; MLX's AdamW with ``bias_correction=True``.
 
     .. math::
         \begin{aligned}
