@@ -15,8 +15,11 @@ __all__ = [
     "Hyperparameter",
     "at_least_one",
     "at_least_zero",
+    "at_most_zero",
+    "below_one_or_none",
     "explained",
     "number",
+    "pair_at_least_zero",
     "pair_below_one",
     "positive",
     "switch",
@@ -59,6 +62,11 @@ def at_least_one(name: str, value: Any) -> float:
     return _within(name, value, "at least 1", lambda x: x >= 1)
 
 
+def at_most_zero(name: str, value: Any) -> float:
+    """Require a finite number ≤ 0."""
+    return _within(name, value, "at most 0", lambda x: x <= 0)
+
+
 def positive(name: str, value: Any) -> float:
     """Require a finite number > 0."""
     return _within(name, value, ">0", lambda x: x > 0)
@@ -69,16 +77,32 @@ def unit(name: str, value: Any) -> float:
     return _within(name, value, "in [0, 1]", lambda x: 0 <= x <= 1)
 
 
+def below_one_or_none(name: str, value: Any) -> float | None:
+    """Require a number in [0, 1), or None."""
+    return None if value is None else _within(name, value, "in [0, 1)", _below_one)
+
+
 def pair_below_one(name: str, value: Any) -> tuple[float, float]:
     """Require two numbers in [0, 1)."""
+    return _pair(name, value, "in [0, 1)", _below_one)
+
+
+def pair_at_least_zero(name: str, value: Any) -> tuple[float, float]:
+    """Require two finite numbers ≥ 0."""
+    return _pair(name, value, "at least 0", lambda x: x >= 0)
+
+
+def _below_one(x: float) -> bool:
+    return 0 <= x < 1
+
+
+def _pair(name: str, value: Any, words: str, allowed: Callable[[float], bool]) -> tuple[float, float]:
     if isinstance(value, str | bytes | dict | set | frozenset) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} must be two numbers, not {value!r}")
     items = list(value)
     if len(items) != 2:
         raise ValueError(f"{name} must be two numbers, not {value!r}")
-    first, second = (
-        _within(f"{name}[{index}]", item, "in [0, 1)", lambda x: 0 <= x < 1) for index, item in enumerate(items)
-    )
+    first, second = (_within(f"{name}[{index}]", item, words, allowed) for index, item in enumerate(items))
     return first, second
 
 

@@ -87,11 +87,29 @@ class Numbers(Protocol):
     def sqrt(self, x: Number, /) -> Number:
         """Take the root."""
 
+    def cast(self, x: Number, /) -> Number:
+        """Convert a coefficient to the arrays' own format where coefficients are float32."""
+
+    def power(self, base: int, exponent: Number, /) -> Number:
+        """Raise a positive integer to the power of a coefficient."""
+
+    def min(self, x: Number, y: Number, /) -> Number:
+        """Take the smaller of two coefficients."""
+
     def abs(self, x: Number, /) -> Number:
         """Take the absolute value."""
 
-    def max(self, x: Number, y: Number, /) -> Number:
-        """Take the larger of two."""
+    def max(self, x: Operand, y: Operand, /) -> Number:
+        """Take the larger of two, one of which is an array."""
+
+    def total(self, x: Number, axis: int | None = None, /, *, keep: bool = False) -> Number:
+        """Add the elements of an array along an axis, or all of them; ``keep`` leaves an axis of length 1."""
+
+    def mean(self, x: Number, axis: int | None = None, /, *, keep: bool = False) -> Number:
+        """Take the mean along an axis, or of all elements."""
+
+    def expand(self, x: Number, axis: int, /) -> Number:
+        """Insert an axis of length 1."""
 
     def sign(self, x: Number, /) -> Number:
         """Take the sign, which is 0 for 0."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from mlx_optimizers import leaves, settings, state, trees
 from mlx_optimizers.execution.plan import Plan
 from mlx_optimizers.hyperparameters import explained
 from mlx_optimizers.interrupts import Held, Stopped
-from mlx_optimizers.kinds import FloatArray, Path, Schedule, Slots, Step, Tree
+from mlx_optimizers.kinds import FloatArray, Path, Schedule, Shape, Slots, Step, Tree
 from mlx_optimizers.leaves import Leaf
 from mlx_optimizers.rates import Counted, LearningRate, Rates
 from mlx_optimizers.state import Declared, OptimizerState, Slot
@@ -136,10 +136,20 @@ class Optimizer:
     def check_together(self) -> None:
         """Raise ValueError where hyperparameters that are each allowed are not so together; to be extended."""
 
+    @classmethod
+    def slot_shapes(cls, hyperparameters: Any, shape: Shape) -> dict[str, Shape]:
+        """Name the slots of a parameter with their shapes; to be extended where not every parameter has all.
+
+        Args:
+            hyperparameters: What has them as attributes: an optimizer, or a namespace.
+            shape: The shape of the parameter.
+        """
+        return {str(slot): slot.shape(shape) for slot in cls._declared.slots}
+
     def init_single(self, parameter: FloatArray, state: Slots) -> None:
         """Put the slots of one parameter into its state, which is an empty dictionary."""
-        for slot in self._declared.slots:
-            state[str(slot)] = np.zeros(slot.shape(parameter.shape), parameter.dtype)
+        for name, shape in self.slot_shapes(self, parameter.shape).items():
+            state[name] = np.zeros(shape, parameter.dtype)
 
     def apply_single(self, gradient: FloatArray, parameter: FloatArray, state: Slots) -> FloatArray:
         """Advance one parameter by one step, and return it: the same array or a new one.
@@ -238,9 +248,14 @@ class Optimizer:
         """Advance by the plan of the last step where it serves this one, and tell whether it does."""
         return False
 
+    def _names(self, leaf: Leaf) -> Iterable[str]:
+        """Name the slots of a parameter that the class declares."""
+        return self.slot_shapes(self, leaf.w.shape)
+
     def _step_of(self, found: list[Leaf], states: list[Slots]) -> tuple[Plan | None, Callable[[], None]]:
         """Return what advances all leaves, each by `apply_single`, and may raise `Stopped`."""
-        leaves.keep_gradients(found, [slots[slot] for slots in states for slot in self._declared.slots])
+        kept = [slots[name] for leaf, slots in zip(found, states, strict=True) for name in self._names(leaf)]
+        leaves.keep_gradients(found, kept)
         return None, partial(leaves.advance, found, states, self.apply_single, in_place=bool(self.slots))
 
     @contextlib.contextmanager
@@ -256,7 +271,8 @@ class Optimizer:
         afterwards = any(trees.is_mlx(leaf.given) for leaf in found or among) if found or among else self._rates.mlx
         self._rates.convert([leaf.path for leaf in found], mlx=False)
         try:
-            required = found, parameters, self._declared, self._cold
+            of = partial(self.slot_shapes, self)
+            required = found, parameters, self._declared, of, self._cold
             self._cold |= state.require(self.state, step, *required, adding=adding)
             yield [(self, found)]
         finally:
@@ -280,10 +296,12 @@ class Optimizer:
 
     def __repr__(self) -> str:
         values = []
-        for name in inspect.signature(type(self)).parameters:
-            value = getattr(self, name, ...)
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            default, value = parameter.default, getattr(self, name, ...)
             if name == "learning_rate" and value is not ...:
                 value = self._rates.schedules.get(name) or float(value)
+            elif name == "learning_rate" and default is None:
+                value = None
             elif name == "schedulers" and value is ...:
                 value = self._rates.schedules or None
             values.append(f"{name}={'…' if value is ... else repr(value)}")
@@ -309,10 +327,10 @@ def _advance(parts: list[Part]) -> Plan | None:
     due = [(optimizer._rates, optimizer._rates.due()) for optimizer, _ in parts]
     states = [[state.slots_of(by.state, leaf, by.init_single) for leaf in part] for by, part in parts]
     places = [
-        (slots, slot)
-        for (by, _), each in zip(parts, states, strict=True)
-        for slots in each
-        for slot in by._declared.slots
+        (slots, name)
+        for (by, part), each in zip(parts, states, strict=True)
+        for leaf, slots in zip(part, each, strict=True)
+        for name in by._names(leaf)
     ]
     found = [leaf for _, part in parts for leaf in part]
     state.separate(places, [leaf.w for leaf in found])

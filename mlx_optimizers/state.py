@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -184,6 +184,7 @@ def require(
     found: Sequence[Leaf],
     parameters: Tree,
     declared: Declared,
+    shapes: Callable[[Shape], Mapping[str, Shape]],
     warned: Collection[Path],
     *,
     adding: bool = False,
@@ -195,7 +196,8 @@ def require(
         step: The number of updates done.
         found: The parameters.
         parameters: Their tree.
-        declared: The slots that they should have.
+        declared: The slots that the class declares.
+        shapes: Gets a parameter's shape, and names the slots that it should have with theirs.
         warned: The paths of those that a warning has named.
         adding: Whether this may add parameters while all of the state is new.
     """
@@ -203,7 +205,7 @@ def require(
     for leaf in found:
         there = slots_at(state, leaf.path)
         if there:
-            _require_slots(leaf, there, declared)
+            _require_slots(leaf, there, declared, shapes(leaf.w.shape))
         else:
             cold.append(leaf)
     if not cold:
@@ -230,7 +232,7 @@ def _outside() -> int:
     return level + 1
 
 
-def separate(places: Sequence[tuple[Slots, Slot]], parameters: Sequence[FloatArray]) -> None:
+def separate(places: Sequence[tuple[Slots, str]], parameters: Sequence[FloatArray]) -> None:
     """Copy the arrays of slots that share memory with a parameter, with another slot, or are not ours to change."""
     in_parameter = memory.shares(parameters)
     for state, slot in places:
@@ -248,14 +250,14 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _require_slots(leaf: Leaf, there: Slots, declared: Declared) -> None:
+def _require_slots(leaf: Leaf, there: Slots, declared: Declared, slots: Mapping[str, Shape]) -> None:
     """Refuse slots of another optimizer, or of another parameter."""
-    slots, of, complete = declared
+    _, of, complete = declared
     if set(slots) - set(there) or (len(there) > len(slots) and complete):
         has, should = (", ".join(map(str, names)) or "none" for names in (there, slots))
         raise ValueError(f"the state of {leaf.name} has the slots {has}; those of {of} are {should}")
-    for slot in slots:
-        array, shape = trees.to_numpy(there[slot], f"state {slot} of {leaf.name}"), slot.shape(leaf.w.shape)
+    for slot, shape in slots.items():
+        array = trees.to_numpy(there[slot], f"state {slot} of {leaf.name}")
         if array.shape != shape:
             raise ValueError(f"state {slot} of {leaf.name} has shape {array.shape}, not {shape}")
         if array.dtype != leaf.w.dtype:

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mlx_optimizers.catalog import Elsewhere, entry_of
 from mlx_optimizers.conformance import Backend, Case, Unsupported
@@ -59,6 +60,29 @@ def counterpart(library: str, optimizer: str) -> Elsewhere:
     if record is None:
         raise Unsupported(f"{MODULES[library]} has no {optimizer}")
     return record
+
+
+def relative(case: Case, called: str, **lacking: Any) -> dict[str, Any]:
+    """Translate Adafactor for a library whose learning rate is the most that a relative step may be.
+
+    Args:
+        case: A case of Adafactor.
+        called: What a message calls the library's optimizer.
+        **lacking: Hyperparameters that it does not have, with the value that does without.
+
+    Returns:
+        Those that it has, all but relative_step, with the learning rate of the first step.
+
+    Raises:
+        Unsupported: where one that it lacks has another value.
+    """
+    h = case.at_step(0)
+    if h["learning_rate"] is None:
+        h["learning_rate"] = 1e-2
+    for name, value in lacking.items():
+        if h.pop(name) != value:
+            raise Unsupported(f"{called} has no {name}")
+    return h
 
 
 class Claims:

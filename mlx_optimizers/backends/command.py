@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import shlex
@@ -32,7 +33,7 @@ from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance import Broken, Case, Run, Unsupported, parse
 from mlx_optimizers.conformance.report import printable
 from mlx_optimizers.conformance.verdict import decidable
-from mlx_optimizers.kinds import FloatArray
+from mlx_optimizers.kinds import FloatArray, Shape
 
 __all__ = ["LIMIT", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
 
@@ -368,17 +369,18 @@ def _answer(reply: dict[str, Any], case: Case) -> Run | Unsupported | Failed:
         return Unsupported(_word(reply, "unsupported"))
     if "error" in reply:
         return Failed(_word(reply, "error"))
-    slots, state = entry_of(case.optimizer).optimizer.slots, reply.get("state", {})
+    slots, state = case.slots, reply.get("state", {})
     alone = f"state is an object with {', '.join(slots)} alone"
     _require(isinstance(state, dict), f"state is {_cut(state)}", alone)
     _require(set(state) <= set(slots), f"the slots of state are {_cut(', '.join(state))}", alone)
-    parameters = _floats("parameters", reply["parameters"], case)
-    return Run(case, parameters, {name: _floats(f"state {name}", rows, case) for name, rows in state.items()})
+    parameters = _floats("parameters", reply["parameters"], case, case.parameter.shape)
+    found = {name: _floats(f"state {name}", rows, case, slots[name]) for name, rows in state.items()}
+    return Run(case, parameters, found)
 
 
-def _floats(what: str, rows: Any, case: Case) -> FloatArray:
-    """The array of shape (steps, n) that lists of bit patterns stand for."""
-    (steps, count), digits = case.gradients.shape, case.form.width // 4
+def _floats(what: str, rows: Any, case: Case, shape: Shape) -> FloatArray:
+    """The array that lists of bit patterns stand for, one list a step."""
+    steps, count, digits = len(case.gradients), math.prod(shape), case.form.width // 4
     expected = f"{steps} lists of {count} strings of {digits} digits 0-9a-f"
     _require(isinstance(rows, list) and len(rows) == steps, f"{what}: {_cut(rows)}", expected)
     for step, row in enumerate(rows, 1):
@@ -389,7 +391,7 @@ def _floats(what: str, rows: Any, case: Case) -> FloatArray:
         step, element = divmod(wrong, count)
         raise _Breach(f"{what} after step {step + 1}, element {element}: {_cut(patterns[wrong])}", expected)
     unsigned = np.frombuffer(bytes.fromhex("".join(patterns)), f">u{digits // 2}").astype(f"u{digits // 2}")
-    return unsigned.view(case.form.dtype).reshape(case.gradients.shape)
+    return unsigned.view(case.form.dtype).reshape(steps, *shape)
 
 
 def _are_patterns(values: list[Any], digits: int) -> bool:

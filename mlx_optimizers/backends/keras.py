@@ -13,7 +13,7 @@ if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is importe
 import keras
 import numpy as np
 
-from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative
 from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.kinds import FloatArray
 
@@ -51,13 +51,21 @@ def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
     optimizer = getattr(keras.optimizers, counterpart("keras", case.optimizer).name)(**_arguments(case))
     w = keras.Variable(case.parameter, dtype=case.dtype)
     for rate, gradient in zip(case.rates(), case.gradients, strict=True):
-        optimizer.learning_rate = rate
+        if rate is not None:
+            optimizer.learning_rate = rate
         optimizer.apply([keras.ops.convert_to_tensor(gradient, dtype=case.dtype)], [w])
         yield _to_numpy(w), _state(case, optimizer)
 
 
 def _arguments(case: Case) -> dict[str, Any]:
     """Rename all hyperparameters to the names that Keras has for them."""
+    if case.optimizer == "Adafactor":
+        h = relative(case, "keras.optimizers.Adafactor", beta_1=None, scale_parameter=True, warmup_init=False)
+        first = np.atleast_2d(case.gradients[0])
+        if not (first.any(-1).all() or first.any(-2).all()):
+            raise Unsupported("keras.optimizers.Adafactor multiplies two means of ε₁, which is 0: 0/0 for a 0 gradient")
+        (h["epsilon_1"], h["epsilon_2"]), h["beta_2_decay"] = h.pop("eps"), h.pop("decay_rate")
+        return h
     h = case.at_step(0)
     if h.pop("dampening", 0):
         raise Unsupported("keras.optimizers.SGD has no dampening")

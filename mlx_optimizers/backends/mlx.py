@@ -46,7 +46,8 @@ def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
     optimizer = _made(case)
     parameter = {"w": to_mlx(case.parameter)}
     for rate, gradient in zip(case.rates(), case.gradients, strict=True):
-        optimizer.learning_rate = rate
+        if rate is not None:
+            optimizer.learning_rate = rate
         parameter = optimizer.apply_gradients({"w": to_mlx(gradient)}, parameter)
         mx.eval(parameter, optimizer.state)
         slots = {name: from_mlx(values, name) for name, values in optimizer.state["w"].items()}

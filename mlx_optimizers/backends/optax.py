@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative
 from mlx_optimizers.conformance import Case, Run, Unsupported
 
 __all__ = ["Optax", "OptaxFunction"]
@@ -85,6 +85,8 @@ class Optax(OptaxFunction):
             decay = optax.add_decayed_weights(h["weight_decay"])
             # Without momentum there is no buffer; 0 would keep one that is the gradient.
             return optax.chain(decay, optax.sgd(_rate(case), momentum=h["momentum"] or None, nesterov=h["nesterov"]))
+        if case.optimizer == "Adafactor":
+            return optax.adafactor(**_adafactor(case))
         return _called(getattr(optax, counterpart("optax", case.optimizer).name), case)
 
 
@@ -95,6 +97,24 @@ def _rate(case: Case) -> Any:
         return rate
     rates = jnp.asarray(rate, jnp.float32)
     return lambda count: rates[count]
+
+
+def _adafactor(case: Case) -> dict[str, Any]:
+    """Rename the hyperparameters of Adafactor; a case of few elements is factored all the same."""
+    h = relative(case, "optax.adafactor", relative_step=False, warmup_init=False)
+    eps, least = h["eps"]
+    if h["scale_parameter"] and least != 1e-3:
+        raise Unsupported("optax.adafactor has an ε₂ of 1e-3 alone")
+    return {
+        "learning_rate": _rate(case),
+        "min_dim_size_to_factor": 1,
+        "decay_rate": -h["decay_rate"],
+        "multiply_by_parameter_scale": h["scale_parameter"],
+        "clipping_threshold": h["clip_threshold"],
+        "momentum": h["beta_1"],
+        "weight_decay_rate": h["weight_decay"] or None,
+        "eps": eps,
+    }
 
 
 def _called(function: Callable[..., Any], case: Case) -> Any:

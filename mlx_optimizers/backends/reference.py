@@ -35,9 +35,10 @@ class Reference(Claims):
 def _steps(case: Case) -> Iterator[tuple[FloatArray, Mapping[str, FloatArray]]]:
     rates = case.rates()
     # A schedule is asked once more than there are steps: at construction, for step 0.
-    hyperparameters = {**case.hyperparameters, "learning_rate": lambda step: rates[step]}
+    schedule = None if rates[0] is None else lambda step: rates[step]
+    hyperparameters = {**case.hyperparameters, "learning_rate": schedule}
     optimizer = entry_of(case.optimizer).optimizer(**hyperparameters)
     model = {"w": case.parameter.copy()}
     for gradient in case.gradients:
         optimizer.update(model, {"w": gradient})
-        yield model["w"], {name: optimizer.state["w"][name] for name in optimizer.slots}
+        yield model["w"], {name: optimizer.state["w"][name] for name in case.slots}

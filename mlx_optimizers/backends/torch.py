@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
-from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative
 from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.kinds import FloatArray
 
@@ -62,7 +63,7 @@ class TorchClass(Claims):
         optimizer = optimizer_class([w], **self.arguments(case, optimizer_class))
         for rate, gradient in zip(case.rates(), case.gradients, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = group["lr"] if rate is None else rate
             w.grad = _to_torch(gradient).to(device)
             optimizer.step()
             state = optimizer.state.get(w, {})
@@ -85,6 +86,20 @@ class Torch(TorchClass):
         switches = {"foreach": implementation == "foreach"} if implementation != "fused" else {"fused": True}
         super().__init__(torch.optim.SGD, f"torch-{implementation}".rstrip("-"), device, **switches)
         self._implementation = implementation
+
+    def arguments(self, case: Case, optimizer_class: Callable[..., Any]) -> dict[str, Any]:
+        """Collect all hyperparameters under torch's names, and the switches."""
+        if case.optimizer != "Adafactor":
+            return super().arguments(case, optimizer_class)
+        h = relative(case, "torch.optim.Adafactor", beta_1=None, scale_parameter=True, warmup_init=False)
+        del h["relative_step"]
+        if h["clip_threshold"] < 1:
+            raise Unsupported("torch.optim.Adafactor takes no clip_threshold below 1")
+        least = max(h["eps"][0], float(np.abs(case.gradients).min()) ** 2)
+        if least**2 < case.form.tiny:
+            raise Unsupported("torch.optim.Adafactor squares ε₁ and the mean squares, which are 0 then: 0/0")
+        named = {"lr": h.pop("learning_rate"), "beta2_decay": h.pop("decay_rate"), "d": h.pop("clip_threshold")}
+        return {**h, **named, **self._switches}
 
     def class_for(self, case: Case) -> Callable[..., Any]:
         """Choose the class of the optimizer's name.

@@ -2,6 +2,7 @@
 
 from mlx_optimizers.catalog import (
     adadelta,
+    adafactor,
     adagrad,
     adam,
     adamax,
@@ -27,6 +28,7 @@ CATALOG: tuple[Entry, ...] = (
     lion.ENTRY,
     biascorrectedadam.ENTRY,
     biascorrectedadamw.ENTRY,
+    adafactor.ENTRY,
 )
 """The entries, in the order of the tables."""
 

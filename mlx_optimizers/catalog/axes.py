@@ -64,6 +64,8 @@ _MEANING: dict[str, dict[str, Value]] = {
         "denominator_only": Value(
             "ε in the denominator alone", "ports of AdaDelta with one ε; from a zero state nothing ever moves"
         ),
+        "clamped": Value("ε₁ as the least mean square", "torch, Adafactor"),
+        "ignored": Value("no ε", "ports without it"),
     },
     "ignored": {
         "NAME:VALUE": Value("NAME left at VALUE", "ports that leave a hyperparameter at a framework's own default")
@@ -84,6 +86,8 @@ _MEANING: dict[str, dict[str, Value]] = {
         "decoupled": Value("decoupled weight decay", "Keras SGD"),
         "after": Value("weight decay after the step", "ports that shrink the updated parameter"),
         "unscaled": Value("weight decay without the learning rate", "ports that shrink by κ instead of λκ"),
+        "learning_rate": Value("weight decay by the learning rate", "torch, Adafactor"),
+        "first": Value("weight decay by the learning rate before all else", "Keras, Adafactor"),
         "ignored": Value("no weight decay", "ports without it"),
         "momentum_only": Value("weight decay with momentum alone", "MLX before 0.1.0"),
     },

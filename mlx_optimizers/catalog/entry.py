@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_optimizers.kinds import Step
+from mlx_optimizers.kinds import Shape, Step
 from mlx_optimizers.optimizer import Optimizer
 
 Choice = Mapping[str, str]
@@ -80,11 +80,11 @@ class Plot:
     """How the optimizer is drawn on a test function.
 
     Args:
-        rate: A learning rate under which it moves about as far as the others.
+        rate: A learning rate under which it moves about as far as the others, or None.
         label: Where its name stands, in points from the end of its path.
     """
 
-    rate: float
+    rate: float | None
     label: tuple[int, int]
 
 
@@ -95,7 +95,7 @@ class Entry:
     Args:
         optimizer: The class.
         formula: The formula that the class computes: its own name, or another's with what differs in brackets.
-        rate: The usual learning rate, which cases and examples have by default.
+        rate: The usual learning rate, which cases and examples have by default; None where it may be left out.
         settings: The hyperparameters of its cases, besides the defaults.
         regimes: The regimes of data of its cases, by name.
         tiny: The least and the greatest gradient of the regime ``tiny``, where ε decides, for an ε.
@@ -106,14 +106,15 @@ class Entry:
         elsewhere: What torch, optax and Keras have, by the library's name; a library that has none is left out.
         history: What MLX computed or documented otherwise.
         plot: How it is drawn.
+        shape: The shape of the parameter of its cases, but where a regime has one of its own; 24 elements.
     """
 
     optimizer: type[Optimizer]
     formula: str
-    rate: float
+    rate: float | None
     settings: tuple[Mapping[str, Any], ...]
     regimes: tuple[str, ...]
-    tiny: Callable[[float], tuple[float, float]]
+    tiny: Callable[[Any], tuple[float, float]]
     axes: tuple[Axis, ...]
     step: Callable[..., Step]
     depth: int
@@ -121,6 +122,7 @@ class Entry:
     elsewhere: Mapping[str, Elsewhere]
     history: tuple[Event, ...]
     plot: Plot
+    shape: Shape = (24,)
 
     @property
     def name(self) -> str:

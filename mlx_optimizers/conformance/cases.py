@@ -18,6 +18,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import numpy.typing as npt
 
 from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.catalog.axes import CHANGING
+from mlx_optimizers.kinds import Shape
 from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.oracle import Format, format_of
 
@@ -44,6 +46,9 @@ __all__ = [
 ELEMENTS = 24
 """Elements of a case's parameter."""
 
+SHAPES: dict[str, Shape] = {"vector": (ELEMENTS,), "batch": (2, 3, 4)}
+"""The shapes of the parameter in the regimes that have their own; the others have the optimizer's."""
+
 STEPS = 8
 """Steps of a case."""
 
@@ -62,8 +67,8 @@ class Case:
         label: What differs from the defaults.
         dtype: Name of the dtype of all arrays.
         hyperparameters: Every hyperparameter by name; ``learning_rate`` is a list where it changes, one number a step.
-        parameter: w before the first step, shape (n,).
-        gradients: g of each step, shape (steps, n).
+        parameter: w before the first step; one axis, but for an optimizer to which shapes matter.
+        gradients: g of each step, with an axis for the steps before the parameter's.
     """
 
     id: str
@@ -80,8 +85,16 @@ class Case:
         """The float format of the arrays."""
         return format_of(self.dtype)
 
-    def rates(self) -> list[float]:
-        """List the learning rate of each step."""
+    @property
+    def slots(self) -> dict[str, Shape]:
+        """The state slots of the optimizer with their shapes, in order."""
+        of: dict[str, Shape] = entry_of(self.optimizer).optimizer.slot_shapes(
+            SimpleNamespace(**self.hyperparameters), self.parameter.shape
+        )
+        return of
+
+    def rates(self) -> list[float | None]:
+        """List the learning rate of each step; None where it is not given."""
         rate = self.hyperparameters["learning_rate"]
         return list(rate) if isinstance(rate, list) else [rate] * len(self.gradients)
 
@@ -169,12 +182,14 @@ def _edge(draw: _Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
 
 REGIMES: dict[str, Callable[[_Draw, str, Mapping[str, Any]], Data]] = {
     "plain": _plain,
+    "vector": _plain,
+    "batch": _plain,
     "tiny": _tiny,
     "wide": _wide,
     "zeros": _zeros,
     "edge": _edge,
 }
-"""The regimes of data by name; ``edge`` is Lion's alone."""
+"""The regimes of data by name; ``edge`` is Lion's alone, ``vector`` and ``batch`` are of other shapes."""
 
 
 def _text(value: Any) -> str:
@@ -183,8 +198,8 @@ def _text(value: Any) -> str:
     return "changing" if value == CHANGING else ",".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
 
 
-def default_rate(optimizer: str) -> float:
-    """Look up the default learning rate of an optimizer's cases."""
+def default_rate(optimizer: str) -> float | None:
+    """Look up the default learning rate of an optimizer's cases; None where they give none."""
     return entry_of(optimizer).rate
 
 
@@ -225,9 +240,12 @@ def make_case(
     identifier = f"{name.lower()}/{regime}/{label}" + (f"/{form.name}" if form.name != "float32" else "")
     data = REGIMES[regime](_Draw(identifier, form), name, values)
     parameter, gradients = map(form.rounded, data) if wide else (x.astype(form.dtype) for x in data)
+    shape = SHAPES.get(regime, entry_of(name).shape)
+    parameter, gradients = parameter.reshape(shape), gradients.reshape(STEPS, *shape)
     rates = values["learning_rate"]
-    _require_domain(identifier, parameter, gradients, rates, values.get("eps", 0.0))
-    if max(np.atleast_1d(rates)) * values.get("weight_decay", 0.0) > 0.2:
+    eps = np.atleast_1d(values.get("eps", 0.0))[-1]  # Adafactor's first one only keeps a root from 0
+    _require_domain(identifier, parameter, gradients, 0.0 if rates is None else rates, eps)
+    if rates is not None and max(np.atleast_1d(rates)) * values.get("weight_decay", 0.0) > 0.2:
         raise ValueError(f"{identifier}: learning_rate times weight_decay is above 0.2")
     values["learning_rate"] = list(rates) if isinstance(rates, tuple) else rates
     return Case(identifier, name, regime, label, form.name, values, parameter, gradients)

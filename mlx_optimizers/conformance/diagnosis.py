@@ -123,8 +123,8 @@ class _Search:
             with self._exact.active():
                 for (name, n, ball, got), radius in zip(self._balls(formula, run), radii, strict=True):
                     decided |= name == "parameter" and bool(np.isfinite(ball.radius).any())
-                    own.append(_excess(n, ball, got))
-                    common.append(_excess(n, Ball(n, ball.centre, radius), got))
+                    own.append(_excess(n, ball, got).reshape(-1))
+                    common.append(_excess(n, Ball(n, ball.centre, radius), got).reshape(-1))
             strayed += int(not decided or (np.concatenate(own) > _SLACK).any())
             bits.append(np.log2(np.clip(np.concatenate(common), 1.0, 2.0**64)).mean())
         return strayed, float(np.mean(bits))
@@ -133,7 +133,7 @@ class _Search:
         """Yield each step's quantities with the backend's numbers; the caller holds the exact context active."""
         case, n = run.case, self._model[run.case.dtype]
         arrays = {"parameter": run.parameters, **run.state}
-        names = ("parameter", *formula.slots)
+        names = ("parameter", *case.slots)
         steps = walk(formula, n, case.parameter, list(case.gradients), case.hyperparameters)
         for step, balls in enumerate(steps):
             for name, ball in zip(names, balls, strict=True):

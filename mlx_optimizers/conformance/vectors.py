@@ -166,9 +166,9 @@ def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
         for numbers, balls in zip(values, walk(formula, Rounded(case.form, n), *data), strict=True):
             parameter, *state = (
                 _quantity(n, case.form, x, _special_ball(case, name, x, ball) if special else ball)
-                for name, x, ball in zip(("parameter", *formula.slots), numbers, balls, strict=True)
+                for name, x, ball in zip(("parameter", *case.slots), numbers, balls, strict=True)
             )
-            steps.append({"parameter": parameter, "state": dict(zip(formula.slots, state, strict=True))})
+            steps.append({"parameter": parameter, "state": dict(zip(case.slots, state, strict=True))})
     return steps
 
 
@@ -184,10 +184,10 @@ def _special_ball(case: Case, name: str, x: Array, ball: Ball) -> Ball:
 def _quantity(n: Exact, form: Format, x: Array, ball: Ball) -> dict[str, list[str]]:
     low, high = ends(n, form, ball.centre.values, ball.radius)
     return {
-        "exact": [n.text(value) for value in x.values],
+        "exact": [n.text(value) for value in x.values.reshape(-1)],
         "high": form.bits(high),
         "low": form.bits(low),
-        "nearest": form.bits([n.round(value, form) for value in x.values]),
+        "nearest": form.bits([n.round(value, form) for value in x.values.reshape(-1)]),
     }
 
 

@@ -33,8 +33,8 @@ class Run:
 
     Args:
         case: The case.
-        parameters: The parameter after each step, shape (steps, n).
-        state: Slots after each step, those that the backend shows; each of shape (steps, n).
+        parameters: The parameter after each step, with an axis for the steps before its own.
+        state: Slots after each step, those that the backend shows, likewise.
 
     Example:
         >>> from mlx_optimizers.conformance import Run, matching
@@ -160,7 +160,8 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
             if name not in got:
                 continue
             with exact.active():
-                excess, known = _excess(exact, got[name][step], quantity), np.isfinite(quantity.radius)
+                excess = _excess(exact, got[name][step], quantity).reshape(-1)
+            known = np.isfinite(quantity.radius).reshape(-1)
             tested += int(known.sum())
             untested += int((~known).sum())
             index = int(np.argmax(excess))
@@ -171,9 +172,10 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
     def element(excess: float, name: str, step: int, index: int) -> Element:
         quantity = dict(entries[step].quantities())[name]
         arrays = {"got": got[name][step], "low": quantity.low, "nearest": quantity.nearest, "high": quantity.high}
-        bits = {key: case.form.bits(array[index : index + 1])[0] for key, array in arrays.items()}
+        bits = {key: case.form.bits(array.reshape(-1)[index : index + 1])[0] for key, array in arrays.items()}
         with exact.active():
-            return Element(name, step + 1, index, exact=exact.text(quantity.exact[index]), excess=excess, **bits)
+            text = exact.text(quantity.exact.reshape(-1)[index])
+        return Element(name, step + 1, index, exact=text, excess=excess, **bits)
 
     worst = element(*max(greatest, key=itemgetter(0))) if greatest else None
     first = next((element(*place) for place in greatest if place[0] > 1), None)
@@ -242,13 +244,15 @@ def decidable(formula: str | type[mlx_optimizers.Optimizer] | Formula) -> Formul
 def _checked(run: Run, formula: Formula) -> dict[str, FloatArray]:
     """Collect the arrays of a run by name; refuse another shape or dtype than the case asks for."""
     case = run.case
+    shapes = {"parameter": case.parameter.shape, **case.slots}
     for name in run.state:
-        if name not in formula.slots:
+        if name not in case.slots:
             raise ValueError(f"{name!r} is no state slot of {formula.name}")
     arrays = {name: np.asarray(values) for name, values in {"parameter": run.parameters, **run.state}.items()}
     for name, values in arrays.items():
-        if values.shape != case.gradients.shape:
-            raise ValueError(f"{name} has shape {values.shape}, the case asks for {case.gradients.shape}")
+        shape = (len(case.gradients), *shapes[name])
+        if values.shape != shape:
+            raise ValueError(f"{name} has shape {values.shape}, the case asks for {shape}")
         if values.dtype != case.form.dtype:
             raise ValueError(f"{name} has dtype {values.dtype}, the case asks for {case.dtype}")
     return arrays

@@ -100,7 +100,7 @@ class Array(Arithmetic):
 
     def _combine(self, operation: Operation, left: Operand, right: Operand) -> Array:
         apply = self.context.quotient if operation is operator.truediv else operation
-        return self.context.wrap(apply(*(x.values if isinstance(x, Array) else x for x in (left, right))))
+        return self.context.wrap(apply(_values(left), _values(right)))
 
 
 class Context:
@@ -136,13 +136,49 @@ class Context:
         """Take ``|x|``, elementwise."""
         return self.wrap(abs(x.values))
 
-    def max(self, x: Array, y: Array) -> Array:
-        """Take the larger of two, elementwise; NaN where either is."""
-        return self.wrap(self._maximum(x.values, y.values))
+    def max(self, x: Scalar, y: Scalar) -> Array:
+        """Take the larger of two, elementwise, one of which is an array; NaN where either is."""
+        left, right = (self.number(z) if isinstance(z, int) else _values(z) for z in (x, y))
+        return self.wrap(self._maximum(left, right))
+
+    def min(self, x: Scalar, y: Scalar) -> Scalar:
+        """Take the smaller of two coefficients."""
+        return min(x, y)
+
+    def total(self, x: Array, axis: int | None = None, *, keep: bool = False) -> Array:
+        """Add the elements of an array along an axis, or all of them; ``keep`` leaves an axis of length 1."""
+        return self.wrap(reduced(x.values, axis, keep))
+
+    def mean(self, x: Array, axis: int | None = None, *, keep: bool = False) -> Array:
+        """Take the mean along an axis, or of all elements."""
+        mean: Array = self.total(x, axis, keep=keep) / self.number(terms(x.values, axis))
+        return mean
+
+    def expand(self, x: Array, axis: int) -> Array:
+        """Insert an axis of length 1."""
+        return self.wrap(np.expand_dims(x.values, axis))
 
     def lift(self, x: Scalar) -> Scalar:
         """Make a coefficient a number of the arrays' own format; exactly the same number here."""
         return x
+
+    def cast(self, x: Scalar) -> Scalar:
+        """Convert a coefficient to the arrays' format where coefficients are float32; the same number here."""
+        return x
+
+
+def terms(values: Values, axis: int | None) -> int:
+    """Count the elements that a sum along an axis adds."""
+    return values.size if axis is None else values.shape[axis]
+
+
+def _values(x: Scalar) -> Scalar:
+    return x.values if isinstance(x, Array) else x
+
+
+def reduced(values: Values, axis: int | None, keep: bool) -> Values:
+    """Add along an axis, or all; what has no axis left becomes an array of one number."""
+    return np.atleast_1d(np.sum(values, axis=axis, keepdims=keep))
 
 
 _FASTEST: Library = "gmpy2" if importlib.util.find_spec("gmpy2") else "mpmath"
@@ -239,9 +275,17 @@ class Exact(Context):
         return contextlib.nullcontext()
 
     def array(self, values: npt.ArrayLike) -> Array:
-        """Convert an array of floats exactly; ±inf and NaN stay what they are."""
-        flat = np.asarray(values).reshape(-1).astype(np.float64).tolist()
-        return self.wrap(self.objects([self.number(value) for value in flat]))
+        """Convert an array of floats exactly, one number to one axis; ±inf and NaN stay what they are."""
+        array = np.atleast_1d(values)
+        numbers = self.objects([self.number(value) for value in array.reshape(-1).astype(np.float64).tolist()])
+        return self.wrap(numbers.reshape(array.shape))
+
+    def power(self, base: int, exponent: Scalar) -> Scalar:
+        """Raise a positive integer to the power of a coefficient, by mpmath with 64 bits more, and round once."""
+        wide = mpmath.MPContext()
+        wide.prec = self.bits + 64
+        _, mantissa, scale, _ = (wide.mpf(base) ** wide.ldexp(*self._parts(exponent)))._mpf_
+        return self.number(int(mantissa) * Fraction(2) ** int(scale))
 
     @staticmethod
     def objects(numbers: list[Scalar]) -> Values:
@@ -292,8 +336,8 @@ class Double(Context):
         return np.sqrt(x)
 
     def array(self, values: npt.ArrayLike) -> Array:
-        """Convert an array of floats to float64."""
-        return Array(self, np.asarray(values).reshape(-1).astype(np.float64))
+        """Convert an array of floats to float64, one number to one axis."""
+        return Array(self, np.atleast_1d(values).astype(np.float64))
 
     def magnitude(self, values: Values) -> Radius:
         """Take ``|values|``."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import mlx_optimizers
-from mlx_optimizers.kinds import Step
+from mlx_optimizers.kinds import Shape, Step
 
 __all__ = ["Formula"]
 
@@ -29,5 +31,9 @@ class Formula:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state slots, in the order that ``exact`` takes them."""
+        """Names of all state slots that there may be."""
         return self.optimizer.slots
+
+    def slot_shapes(self, hyperparameters: Mapping[str, Any], shape: Shape) -> dict[str, Shape]:
+        """Name the state slots of a parameter with their shapes, in the order that ``exact`` takes them."""
+        return self.optimizer.slot_shapes(SimpleNamespace(**hyperparameters), shape)

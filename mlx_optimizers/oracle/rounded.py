@@ -6,6 +6,7 @@ the guide on the interval proves:
 
 * an operation + − × ÷ √ carries its operands' radii on and adds u·(\|result\| + radius) + η;
 * a hyperparameter is exact until it meets an array, where it is rounded into the array's format once;
+* a sum of n terms in any order adds n·(u·Σ(\|x\| + r) + η)/(1 − nu), exact zeros not counted;
 * an exact zero adds nothing, \|x\| and max round nothing, a subnormal input may be taken for zero;
 * what cannot be bounded has an infinite radius, and keeps it: such an element is not tested.
 """
@@ -21,7 +22,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers.kinds import FloatArray, Operand
-from mlx_optimizers.oracle.exact import Arithmetic, Array, Double, Exact, Operation, Radius, Scalar, Values
+from mlx_optimizers.oracle.exact import (
+    Arithmetic,
+    Array,
+    Double,
+    Exact,
+    Operation,
+    Radius,
+    Scalar,
+    Values,
+    reduced,
+    terms,
+)
 from mlx_optimizers.oracle.formats import FORMATS, Format
 
 __all__ = ["Ball", "Coefficient", "Rounded", "Scalars", "error_ratio"]
@@ -178,6 +190,21 @@ class Rounded:
         """Make a coefficient one number of the arrays' format, so that arithmetic with it rounds as theirs does."""
         return self.ball(coefficient)
 
+    def cast(self, coefficient: Coefficient) -> Coefficient | Ball:
+        """Make a coefficient a number of the arrays' format where coefficients are float32, as MLX does."""
+        return coefficient if self._number_roundoff == 0 else self.ball(coefficient)
+
+    def min(self, x: Coefficient, y: Coefficient) -> Coefficient:
+        """Take the smaller of two coefficients."""
+        return Coefficient(self, self.exact.min(x.value, y.value), max(x.radius, y.radius))
+
+    def power(self, base: int, exponent: Coefficient) -> Coefficient:
+        """Raise a positive integer to the power of a coefficient; the library's own function may be off by an ulp."""
+        value = self.exact.power(base, exponent.value)
+        off = exponent.radius * math.log(base)  # |bᵉ⁺ᵈ − bᵉ| is at most bᵉ·x·exp x, where x is |d|·ln b
+        radius = float(value) * (off * math.exp(off) + self.scalar_roundoff) * (1 + _OWN)
+        return exponent._result(value, radius)
+
     def ball(self, x: Operand) -> Ball:
         """Make an operand of an array a ball: a ball, an integer (exact), or a coefficient, rounded here."""
         if isinstance(x, Ball):
@@ -236,9 +263,10 @@ class Rounded:
         """Take ``|x|``."""
         return Ball(self, self.centre.abs(x.centre), x.radius)
 
-    def max(self, x: Ball, y: Ball) -> Ball:
+    def max(self, x: Operand, y: Operand) -> Ball:
         """Take the larger of two."""
-        return Ball(self, self.centre.max(x.centre, y.centre), np.maximum(x.radius, y.radius))
+        a, b = self.ball(x), self.ball(y)
+        return Ball(self, self.centre.max(a.centre, b.centre), np.maximum(a.radius, b.radius))
 
     def sign(self, x: Ball) -> Ball:
         """Take the sign; the ball [−1, 1] where x may be of either sign."""
@@ -248,6 +276,28 @@ class Rounded:
         centre = np.where(unsure, self._single(self.exact.number(0)).values, self.centre.sign(x.centre).values)
         radius = np.where(np.isfinite(x.radius), np.where(unsure, 1.0, 0.0), np.inf)
         return Ball(self, Array(self.centre, centre), radius)
+
+    def total(self, x: Ball, axis: int | None = None, *, keep: bool = False) -> Ball:
+        """Add the elements of a ball along an axis, or all of them, in any order."""
+        size, radius = np.broadcast_arrays(x.size, x.radius)
+        own = 1 + terms(size, axis) * _OWN  # what the sums of radii may lose
+        with np.errstate(all="ignore"):
+            count = reduced(np.where((size == 0) & (radius == 0), 0.0, 1.0), axis, keep)
+            carried, reach = reduced(radius, axis, keep) * own, reduced(size + radius, axis, keep) * own
+            loss = count * (self.form.roundoff + self._own_centre)
+            grown = (carried + (loss * reach + count * self.form.underflow) / (1 - loss)) * (1 + _OWN)
+            known = (loss < 1) & (reach < self.form.limit)  # False for NaN too
+        radius = np.where(count > 1, np.where(known, grown, np.inf), carried)  # one term alone is not rounded
+        return Ball(self, self.centre.total(x.centre, axis, keep=keep), radius)
+
+    def mean(self, x: Ball, axis: int | None = None, *, keep: bool = False) -> Ball:
+        """Take the mean along an axis, or of all elements; a program may divide, or multiply by the reciprocal."""
+        count = self.exact.number(terms(x.size, axis))
+        return self.total(x, axis, keep=keep) * Coefficient(self, self.exact.quotient_or_nan(1, count), 0.0)
+
+    def expand(self, x: Ball, axis: int) -> Ball:
+        """Insert an axis of length 1."""
+        return Ball(self, self.centre.expand(x.centre, axis), np.expand_dims(x.radius, axis))
 
     @staticmethod
     def _least(x: Ball) -> Radius:

@@ -83,7 +83,7 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], values: Mapping[str, Any
     for step in range(steps):
         wanted = {**values, "learning_rate": rates[step]} if changing else dict(values)
         instance = optimizer(**{name: _plain(name, value) for name, value in wanted.items()})
-        out.append({name: wanted.get(name, getattr(instance, name)) for name in names})
+        out.append({name: wanted[name] if name in wanted else getattr(instance, name, None) for name in names})
     return out
 
 
@@ -100,12 +100,12 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _coefficients(n: Any, values: Mapping[str, Any]) -> Hyperparameters:
-    """Convert hyperparameters to numbers of a context; switches stay booleans."""
+    """Convert hyperparameters to numbers of a context; switches stay booleans, and what is not given None."""
 
     def number(value: Any) -> Any:
         if isinstance(value, tuple | list):
             return tuple(map(number, value))
-        return value if isinstance(value, bool) else n.number(value)
+        return value if isinstance(value, bool | None) else n.number(value)
 
     return Hyperparameters(**{name: number(value) for name, value in values.items()})
 
@@ -117,9 +117,9 @@ def walk(
 
     The caller holds the context active (``with n.active():``) while it iterates.
     """
-    w = n.array(parameter)
-    state = [n.array(np.zeros(np.size(parameter))) for _ in formula.slots]
-    chosen = settings(formula.optimizer, hyperparameters, len(gradients))
+    w, chosen = n.array(parameter), settings(formula.optimizer, hyperparameters, len(gradients))
+    shapes = formula.slot_shapes(chosen[0], np.shape(parameter)) if chosen else {}
+    state = [n.array(np.zeros(shape)) for shape in shapes.values()]
     for t, (gradient, values) in enumerate(zip(gradients, chosen, strict=True), start=1):
         h, g = _coefficients(n, values), n.array(gradient)
         if t == 1 and formula.initial is not None:
@@ -153,7 +153,7 @@ def trajectory(
             `fractions.Fraction` the exact decimal or ratio; ``learning_rate`` may be a list, one entry a step.
 
     Returns:
-        One `Entry` a step; ``entry.parameter`` and ``entry.state["m"]`` hold arrays of the parameter's shape.
+        One `Entry` a step; ``entry.parameter`` and ``entry.state["m"]`` hold arrays of their own shapes.
 
     Raises:
         ValueError: for an unknown formula, a gradient of another shape, a hyperparameter out of range.
@@ -175,6 +175,7 @@ def trajectory(
         if gradient.shape != w.shape:
             raise ValueError(f"the gradient of step {t} has shape {gradient.shape}, the parameter {w.shape}")
     n = Rounded(form, centre, scalars)
+    shapes = parsed.slot_shapes(settings(parsed.optimizer, hyperparameters, len(steps))[0], w.shape) if steps else {}
     with n.active():
         balls = list(walk(parsed, n, w, steps, hyperparameters))
         exact = [tuple(ball.centre for ball in row) for row in balls]
@@ -183,8 +184,9 @@ def trajectory(
                 exact = list(walk(parsed, centre, w, steps, hyperparameters))
         entries = []
         for row in zip(exact, balls, strict=True):
-            quantity, *state = (_quantity(n, value, ball, w.shape) for value, ball in zip(*row, strict=True))
-            entries.append(Entry(quantity, dict(zip(parsed.slots, state, strict=True))))
+            each = zip(*row, (w.shape, *shapes.values()), strict=True)
+            quantity, *state = (_quantity(n, value, ball, shape) for value, ball, shape in each)
+            entries.append(Entry(quantity, dict(zip(shapes, state, strict=True))))
         return entries
 
 
@@ -196,7 +198,7 @@ def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Q
     def rounded(numbers: Sequence[float]) -> FloatArray:
         return np.array(numbers, np.float64).astype(form.dtype).reshape(shape)
 
-    nearest = [exact.round(value, form) for value in values]
+    nearest = [exact.round(value, form) for value in values.reshape(-1)]
     low, high = ends(exact, form, centres, radius)
     apart = exact.magnitude(values - centres) if n.unsure else 0.0
     reach = np.where(np.isfinite(radius), radius + apart, np.inf)
