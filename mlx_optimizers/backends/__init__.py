@@ -95,8 +95,9 @@ class Claims:
         return claim_of(self.library, optimizer)
 
     def slots(self, case: Case) -> Mapping[str, str]:
-        """Map the library's names of the state arrays to ours; without a library none is known."""
-        return counterpart(self.library, case.optimizer).slots if self.library else {}
+        """Map the library's names of the state arrays to ours, of a case; without a library none is known."""
+        known = counterpart(self.library, case.optimizer).slots if self.library else {}
+        return {theirs: ours for theirs, ours in known.items() if ours in case.slots}
 
 
 def require_known(name: str) -> None:

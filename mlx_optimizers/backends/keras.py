@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is imported
@@ -44,17 +44,17 @@ class Keras(Claims):
         if case.dtype == "float64":
             raise Unsupported("Keras keeps the learning rate in float32")
         with keras.device(self._where):
-            return Run.from_steps(case, _steps(case))
+            return Run.from_steps(case, _steps(case, self.slots(case)))
 
 
-def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
+def _steps(case: Case, slots: Mapping[str, str]) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
     optimizer = getattr(keras.optimizers, counterpart("keras", case.optimizer).name)(**_arguments(case))
     w = keras.Variable(case.parameter, dtype=case.dtype)
     for rate, gradient in zip(case.rates(), case.gradients, strict=True):
         if rate is not None:
             optimizer.learning_rate = rate
         optimizer.apply([keras.ops.convert_to_tensor(gradient, dtype=case.dtype)], [w])
-        yield _to_numpy(w), _state(case, optimizer)
+        yield _to_numpy(w), _state(case, optimizer, slots)
 
 
 def _arguments(case: Case) -> dict[str, Any]:
@@ -74,11 +74,10 @@ def _arguments(case: Case) -> dict[str, Any]:
     return {_HYPERPARAMETERS.get(name, name): value for name, value in h.items()}
 
 
-def _state(case: Case, optimizer: keras.optimizers.Optimizer) -> dict[str, FloatArray]:
+def _state(case: Case, optimizer: keras.optimizers.Optimizer, slots: Mapping[str, str]) -> dict[str, FloatArray]:
     if case.optimizer == "SGD":
         # The buffer is there with momentum alone, and holds what is added to the parameter.
         return {"v": -_to_numpy(optimizer.momentums[0])} if case.hyperparameters["momentum"] else {}
-    slots = counterpart("keras", case.optimizer).slots
     return {ours: _to_numpy(getattr(optimizer, theirs)[0]) for theirs, ours in slots.items()}
 
 

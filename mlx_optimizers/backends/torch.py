@@ -68,7 +68,8 @@ class TorchClass(Claims):
             optimizer.step()
             state = optimizer.state.get(w, {})
             slots = {ours: state[theirs] for theirs, ours in self.slots(case).items() if state.get(theirs) is not None}
-            yield _to_numpy(w, case), {name: _to_numpy(value, case) for name, value in slots.items()}
+            found = {name: _to_numpy(value, case).reshape(case.slots[name]) for name, value in slots.items()}
+            yield _to_numpy(w, case), found
 
 
 class Torch(TorchClass):

@@ -60,4 +60,5 @@ ENTRY = Entry(
         Event("the documentation gave an ε of 1e-8; the code has 1e-6", "before 0.32.0", (3712,)),
     ),
     plot=Plot(5.0, (4, -12)),
+    shape=axes.FLAT,
 )

@@ -64,6 +64,11 @@ def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number
     return (w if a["weight_decay"] in ("ignored", "first") else w - decay * w) - x, *kept
 
 
+def _slots(row: str, column: str, square: str) -> dict[str, str]:
+    """Name the mean squares in a library."""
+    return {row: "exp_avg_sq_row", column: "exp_avg_sq_col", square: "exp_avg_sq"}
+
+
 ENTRY = Entry(
     optimizer=Adafactor,
     formula="Adafactor",
@@ -126,9 +131,15 @@ ENTRY = Entry(
     depth=2,
     undecided=frozenset(),
     elsewhere={
-        "torch": Elsewhere("Adafactor", "Adafactor[eps=clamped,learning_rate=capped,weight_decay=learning_rate]", {}),
-        "optax": Elsewhere("adafactor", "Adafactor[weight_decay=unscaled]", {}),
-        "keras": Elsewhere("Adafactor", "Adafactor[learning_rate=capped,weight_decay=first]", {}),
+        "torch": Elsewhere(
+            "Adafactor",
+            "Adafactor[eps=clamped,learning_rate=capped,weight_decay=learning_rate]",
+            _slots("row_var", "col_var", "variance"),
+        ),
+        "optax": Elsewhere(
+            "adafactor", "Adafactor[weight_decay=unscaled]", {**_slots("v_row", "v_col", "v"), "ema": "exp_avg"}
+        ),
+        "keras": Elsewhere("Adafactor", "Adafactor[learning_rate=capped,weight_decay=first]", _slots("_r", "_c", "_v")),
     },
     history=(
         Event("weight decay changed the caller's array", "before 0.32.4", (4426,)),

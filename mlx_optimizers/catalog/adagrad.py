@@ -40,4 +40,5 @@ ENTRY = Entry(
     },
     history=(axes.RESET,),
     plot=Plot(0.3, (6, -12)),
+    shape=axes.FLAT,
 )

@@ -53,4 +53,5 @@ ENTRY = Entry(
     elsewhere=axes.adam_elsewhere("Adam"),
     history=(axes.FIRST_GRADIENT, axes.RESET, axes.INSIDE_ROOT, axes.CORRECTION),
     plot=Plot(1e-2, (-2, 10)),
+    shape=axes.FLAT,
 )

@@ -37,4 +37,5 @@ ENTRY = Entry(
         axes.CORRECTION,
     ),
     plot=Plot(1e-2, (-38, -10)),
+    shape=axes.FLAT,
 )

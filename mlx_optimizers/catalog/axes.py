@@ -13,6 +13,9 @@ CHANGING = (0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01)
 
 SCHEDULED: Mapping[str, Any] = {"learning_rate": CHANGING}
 BETAS: Mapping[str, Any] = {**SCHEDULED, "betas": (0.6, 0.7)}
+FLAT = (24,)
+"""The shape of the parameter in the cases of an optimizer to which shapes do not matter."""
+
 REGIMES = ("plain", "tiny", "wide", "zeros")
 
 FIRST_GRADIENT = Event("the state started from the first gradient: m = g, v = g²", "before 0.2.0", (629,))

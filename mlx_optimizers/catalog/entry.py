@@ -122,7 +122,7 @@ class Entry:
     elsewhere: Mapping[str, Elsewhere]
     history: tuple[Event, ...]
     plot: Plot
-    shape: Shape = (24,)
+    shape: Shape
 
     @property
     def name(self) -> str:

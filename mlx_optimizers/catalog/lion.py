@@ -57,4 +57,5 @@ ENTRY = Entry(
         Event("the documented formula says sign(cₜ) where the code has cₜ₊₁", "still in 0.32.4", ()),
     ),
     plot=Plot(5e-3, (4, -12)),
+    shape=axes.FLAT,
 )

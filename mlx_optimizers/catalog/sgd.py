@@ -84,4 +84,5 @@ ENTRY = Entry(
         Event("the documented formula leaves out weight decay, Nesterov momentum and μ = 0", "still in 0.32.4", ()),
     ),
     plot=Plot(1e-3, (8, -2)),
+    shape=axes.FLAT,
 )
