@@ -69,7 +69,7 @@ def _iterated(d: FloatArray, steps: int) -> FloatArray:
     a, b, c = map(real, COEFFICIENTS)
     flat = np.ravel(d, order="K")
     norm = np.sqrt(np.dot(flat, flat))
-    x = np.divide(d, norm + real(EPS), out=np.empty(d.shape, d.dtype))
+    x: FloatArray = np.divide(d, norm + real(EPS), out=np.empty(d.shape, d.dtype))
     other, gram, square = np.empty_like(x), np.empty((rows, rows), d.dtype), np.empty((rows, rows), d.dtype)
     for _ in range(steps):
         np.matmul(x, x.T, out=gram)  # BLAS forms one half of a product with the transpose, and copies it
