@@ -96,8 +96,8 @@ def certified(
         eps: ε, added to the norm; default ``1e-7``.
 
     Returns:
-        The matrix and its radius. That is infinite where the squares of d may overflow, or where a radius of d is
-        infinite. A zero that is exact stays so, with the radius 0.
+        The matrix and its radius. That is infinite where the squares of d may overflow, where a radius of d is
+        infinite, and instead of one above 1024, which says nothing. A zero that is exact stays so, with the radius 0.
 
     Raises:
         ValueError: for an array that does not have two axes.
@@ -249,7 +249,8 @@ class _View:
         in_result += eta * (m + 1) * (1 + a) * math.sqrt(m * n)
         slope = 2 * c * reach**2 + max(b, abs(self.coefficients[1] + 4 * self.coefficients[2] * reach**2))
         through = self.through + slope * (error + self.largest * _OWN)
-        return (in_result + reach * in_square + through * in_gram + c * in_gram**2 * reach) * (1 + _OWN)
+        total: float = in_result + reach * in_square + through * in_gram + c * in_gram**2 * reach
+        return total * (1 + _OWN)
 
 
 def _spectral(matrix: Matrix) -> float:
