@@ -13,7 +13,7 @@ import pytest
 
 from mlx_optimizers.newton_schulz import COEFFICIENTS, EPS, newton_schulz
 from mlx_optimizers.oracle import Double, Exact, format_of
-from mlx_optimizers.oracle.newton_schulz import CONSISTENT, Orthogonalized, _View, certified, distance
+from mlx_optimizers.oracle.newton_schulz import CONSISTENT, Orthogonalized, _Arithmetic, _View, certified, distance
 from tests.support import require
 
 SINGLE = format_of("float32")
@@ -239,7 +239,7 @@ def test_right_programs_in_16_bits_stay_inside_where_the_bound_is_finite(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (1, 16), (2, 2), (2, 3), (3, 16), (4, 6), (6, 4), (8, 8), (16, 16)])
 def test_right_programs_stay_inside_by_the_thousand(shape):
-    assert max(shares(SINGLE, shape, range(2, 10), PROGRAMS))[0] <= 1
+    assert max(shares(SINGLE, shape, range(2, 4 if shape == (16, 16) else 10), PROGRAMS))[0] <= 1
 
 
 def test_a_program_that_starts_anywhere_in_the_radius_stays_inside():
@@ -293,6 +293,44 @@ def test_the_growth_is_the_norm_of_the_derivative(shape):
             columns.append((a * e + square @ x + (b * gram + c * gram @ gram) @ e).reshape(-1))
         derivative = np.linalg.norm(np.array(columns), 2)
         assert _View(x, COEFFICIENTS).growth(0.0) == pytest.approx(derivative, rel=1e-6)
+
+
+def _conspired(x, u, signs):
+    """Apply the polynomial once, with the greatest errors that sums of so many roundings may have, of given signs."""
+    (m, n), (in_gram, in_square) = x.shape, signs
+
+    def gamma(roundings):
+        return roundings * u / (1 - roundings * u)
+
+    gram, size = x @ x.T, np.abs(x)
+    gram = gram + gamma(n) * (size @ size.T) * in_gram
+    square, terms = B * gram + C * gram @ gram, abs(B) * np.abs(gram) + C * np.abs(gram) @ np.abs(gram)
+    square = square + (gamma(m + 2) + u * (1 + gamma(m + 2))) * terms * in_square
+    off = A * x + square @ x - (A * x + (B * x @ x.T + C * x @ x.T @ x @ x.T) @ x)
+    terms = A * size + np.abs(square) @ size
+    return off + (gamma(m + 1) + u * (1 + gamma(m + 1))) * terms * np.where(off < 0, -1, 1)
+
+
+@pytest.mark.parametrize("u", [1e-7, 1e-5, 3e-3])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (2, 2), (2, 3), (4, 6), (8, 8)])
+def test_the_bound_on_rounding_holds_where_all_errors_conspire(shape, u):
+    """Real errors have signs of their own, and are far from the bound; these are the greatest, all to one side."""
+    rng, greatest = np.random.default_rng(8), 0.0
+    for name, error in itertools.product(MATRICES, (0.0, 1e-6, 1e-3, 1e-1)):
+        x = MATRICES[name](rng, shape)
+        x = x / max(np.linalg.norm(x, 2), 1e-300) * rng.choice([0.1, 0.5, 1.0, 1.2])
+        left = np.linalg.svd(x)[0]
+        within = _View(x, COEFFICIENTS).rounding(error, _Arithmetic(u, 0.0, u))
+        for place in (0, -1, 0, -1):
+            move = rng.normal(size=shape)
+            start = x + error * move / np.linalg.norm(move)
+            pattern = np.where(np.outer(left[:, place], left[:, place]) < 0, -1, 1)
+            drawn = rng.choice([-1, 1], pattern.shape)
+            for signs in itertools.product((pattern, -pattern, drawn), repeat=2):
+                got = np.linalg.norm(_conspired(start, u, signs))
+                assert got <= within + 1e-14, (name, error)  # float64's own rounding of what is near 1
+                greatest = max(greatest, got / within if within else 0.0)
+    assert greatest > 0.98
 
 
 def test_the_polynomial_is_steepest_at_0_until_it_overshoots():
