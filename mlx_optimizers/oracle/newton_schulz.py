@@ -247,10 +247,15 @@ class _View:
         gamma = by.gamma(m + 1) + by.coefficient * (1 + by.gamma(m + 1))
         in_result = gamma * (self.terms + (a + self.square) * error + off_square * (self.size + error))
         in_result += eta * (m + 1) * (1 + a) * math.sqrt(m * n)
-        slope = 2 * c * reach**2 + max(b, abs(self.coefficients[1] + 4 * self.coefficients[2] * reach**2))
-        through = self.through + slope * (error + self.largest * _OWN)
-        total: float = in_result + reach * in_square + through * in_gram + c * in_gram**2 * reach
+        total: float = in_result + reach * in_square + self.carried(error) * in_gram + c * in_gram**2 * reach
         return total * (1 + _OWN)
+
+    def carried(self, error: float) -> float:
+        """Bound how much of an error of A a matrix at this distance carries into the result, in first order."""
+        _, b, c = self.coefficients
+        reach = self.largest + error
+        slope = 2 * abs(c) * reach**2 + max(abs(b), abs(b + 4 * c * reach**2))
+        return self.through + slope * (error + self.largest * _OWN)
 
 
 def _spectral(matrix: Matrix) -> float:
