@@ -1,4 +1,4 @@
-"""A program in any language as a backend: adapter protocol 1, one JSON object a line on standard input and output.
+"""A program in any language as a backend: the adapter protocol, one JSON object a line on standard input and output.
 
 Nothing that the program does is trusted. Every reply has a limit of time and of size, everything in it is checked, and
 the program's process group is killed at the end: with `Command.close`, after a broken protocol, on any exception that
@@ -35,7 +35,10 @@ from mlx_optimizers.conformance.report import printable
 from mlx_optimizers.conformance.verdict import decidable
 from mlx_optimizers.kinds import FloatArray, Shape
 
-__all__ = ["LIMIT", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
+__all__ = ["LIMIT", "NEWEST", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
+
+NEWEST = 2
+"""The newest protocol that the checker speaks; it has asked for nothing yet that 1 does not have."""
 
 LIMIT = 2**24
 """Bytes that a reply may have."""
@@ -90,6 +93,7 @@ class Command(contextlib.AbstractContextManager["Command"]):
         Unavailable: when the program cannot be started.
 
     Attributes:
+        protocol: The protocol that the program speaks, from 1 to `NEWEST`.
         error: The `AdapterError` after which nothing more is asked, or None.
     """
 
@@ -97,13 +101,15 @@ class Command(contextlib.AbstractContextManager["Command"]):
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0 seconds, not {timeout!r}")
         self.name, self.version, self.device = f"cmd:{printable(command)}", "unknown", device
+        self.protocol = 1
         self.error: AdapterError | None = None
         self._command, self._timeout = command, timeout
         self._claims: dict[str, str] = {}
         self._process = _Process(command)
         self._finalizer = weakref.finalize(self, self._process.end)
         with contextlib.suppress(AdapterError):
-            self.name, self.version, self._claims = self._ask("start", {"op": "start", "protocol": 1}, _introduction)
+            start = {"op": "start", "protocol": 1, "newest": NEWEST}
+            self.name, self.version, self.protocol, self._claims = self._ask("start", start, _introduction)
 
     def claim(self, optimizer: str) -> str:
         """What the adapter said in answer to ``start``, otherwise the formula of the page."""
@@ -344,11 +350,12 @@ def _word(value: dict[str, Any], key: str) -> str:
     return printable(text[:_SHOWN])
 
 
-def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
-    """Name, version and claims in the reply to ``start``."""
+def _introduction(reply: dict[str, Any]) -> tuple[str, str, int, dict[str, str]]:
+    """Name, version, protocol and claims in the reply to ``start``."""
     _require_keys(reply, ({"protocol", "name", "version"}, {"formulas"}))
     protocol, claims = reply["protocol"], reply.get("formulas", {})
-    _require(type(protocol) is int and protocol == 1, f"protocol is {_cut(protocol)}", '"protocol": 1')
+    known = type(protocol) is int and 1 <= protocol <= NEWEST
+    _require(known, f"protocol is {_cut(protocol)}", f'"protocol": 1, or as much as {NEWEST}')
     _require(isinstance(claims, dict), f"formulas is {_cut(claims)}", "formulas is an object")
     for optimizer, formula in claims.items():
         try:
@@ -358,7 +365,8 @@ def _introduction(reply: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
                 raise ValueError(f"{formula!r} is no formula of {optimizer}")
         except ValueError as error:
             raise _Breach(_cut(str(error)), "formulas by optimizer") from None
-    return _word(reply, "name"), _word(reply, "version"), {key: parse(name).name for key, name in claims.items()}
+    claimed = {key: parse(name).name for key, name in claims.items()}
+    return _word(reply, "name"), _word(reply, "version"), protocol, claimed
 
 
 def _answer(reply: dict[str, Any], case: Case) -> Run | Unsupported | Failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import shlex
 import signal
@@ -39,7 +40,7 @@ def send(text):
     sys.stdout.flush()
 
 def start(**more):
-    assert receive() == {"op": "start", "protocol": 1}
+    assert receive() == {"op": "start", "protocol": 1, "newest": 2}
     send(json.dumps({"protocol": 1, "name": "program", "version": "7", **more}) + "\\n")
 
 def reply(request, **changed):
@@ -331,7 +332,8 @@ AT_START = {
         "the keys name, protocol, version, formulas (optional)",
     ),
     "an unknown key": ("start(author='me')", "the keys are protocol, name, version, author", "me", "the keys name"),
-    "another protocol": ("start(protocol=2)", "protocol is 2", '"protocol": 2', '"protocol": 1'),
+    "another protocol": ("start(protocol=3)", "protocol is 3", '"protocol": 3', '"protocol": 1, or as much as 2'),
+    "protocol 0": ("start(protocol=0)", "protocol is 0", '"protocol": 0', '"protocol": 1'),
     "true for 1": ("start(protocol=True)", "protocol is True", "true", '"protocol": 1'),
     "a name that is no text": ("start(name=3)", "name is 3", '"name": 3', "name is a string"),
     "formulas that are no object": ("start(formulas=[])", "formulas is a list of 0", "[]", "formulas is an object"),
@@ -489,6 +491,33 @@ def test_a_broken_protocol_at_the_start_is_told(what, program):
         backend.run(CASE)
     assert str(raised.value) == str(backend.error)
     assert program.running() == []
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+@pytest.mark.norm("check_your_port.start")
+def test_an_adapter_says_which_protocol_it_speaks(program, protocol):
+    with Command(program(f"start(protocol={protocol}); serve()")) as backend:
+        assert backend.protocol == protocol
+        assert backend.run(CASE).parameters.shape == CASE.gradients.shape
+
+
+@pytest.mark.norm("check_your_port.slots", "check_your_port.arrays")
+@pytest.mark.parametrize("shape", ["plain", "batch", "vector"])
+def test_a_slot_of_another_shape_is_flat_in_row_major_order(program, shape):
+    """The program answers with the first elements of the gradients, as many as the slot has."""
+    (case,) = matching(["Adafactor"], f"*/{shape}/beta_1=0.6,*")
+    sizes = {name: math.prod(shape) for name, shape in case.slots.items()}
+    body = (
+        f"start(); r = receive(); sizes = {sizes}\n"
+        "state = {name: [row[:size] for row in r['gradients']] for name, size in sizes.items()}\n"
+        "send(reply(r, state=state)); serve()"
+    )
+    run = Command(program(body)).run(case)
+    flat = case.gradients.reshape(len(case.gradients), -1)
+    assert {name: found.shape[1:] for name, found in run.state.items()} == case.slots
+    for name, size in sizes.items():
+        assert np.array_equal(run.state[name].reshape(len(flat), -1), flat[:, :size])
+    assert run.parameters.shape == case.gradients.shape
 
 
 @pytest.mark.parametrize("what", AT_RUN)

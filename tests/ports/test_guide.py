@@ -44,7 +44,7 @@ def test_the_request_shown_is_what_the_checker_sends():
 @pytest.mark.norm("check_your_port.run", "check_your_port.zero", "check_your_port.streams")
 def test_the_reply_shown_is_what_each_adapter_answers(adapter):
     asked, shown = map(json.loads, fences("json"))
-    lines = [{"op": "start", "protocol": 1}, asked, {"op": "stop"}]
+    lines = [{"op": "start", "protocol": 1, "newest": 2}, asked, {"op": "stop"}]
     run = subprocess.run(
         shlex.split(adapter),
         input="".join(json.dumps(line) + "\n" for line in lines),

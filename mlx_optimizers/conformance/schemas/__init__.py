@@ -8,7 +8,15 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from mlx_optimizers.catalog import CATALOG
-from mlx_optimizers.hyperparameters import at_least_zero, pair_below_one, positive, unit
+from mlx_optimizers.hyperparameters import (
+    at_least_zero,
+    at_most_zero,
+    below_one_or_none,
+    pair_at_least_zero,
+    pair_below_one,
+    positive,
+    unit,
+)
 
 __all__ = ["schema"]
 
@@ -16,6 +24,9 @@ _LIMITS: dict[Any, dict[str, float]] = {
     at_least_zero: {"minimum": 0},
     positive: {"minimum": 0},
     unit: {"minimum": 0, "maximum": 1},
+    at_most_zero: {"maximum": 0},
+    below_one_or_none: {"minimum": 0, "exclusiveMaximum": 1},
+    pair_at_least_zero: {"minimum": 0},
     pair_below_one: {"minimum": 0, "exclusiveMaximum": 1},
 }
 """The limits in a schema of a number that passes a check."""
@@ -26,8 +37,8 @@ def schema(of: Literal["report", "vectors"]) -> dict[str, Any]:
 
     Example:
         >>> from mlx_optimizers.conformance.schemas import schema
-        >>> schema("report")["$defs"]["worst"]["properties"]["quantity"]
-        {'enum': ['parameter', 'v', 'u', 'm']}
+        >>> schema("report")["$defs"]["worst"]["properties"]["quantity"]["enum"][:4]
+        ['parameter', 'v', 'u', 'm']
     """
     text = files(__name__).joinpath(f"{of}.schema.json").read_text("utf-8")
     loaded: dict[str, Any] = json.loads(text)
@@ -61,6 +72,8 @@ def _value(default: Any, limits: dict[str, float]) -> dict[str, Any]:
     """Build the schema of values like a default."""
     if isinstance(default, bool):
         return {"type": "boolean"}
+    if default is None:
+        return {"type": ["number", "null"], **limits}
     if isinstance(default, tuple):
         count = len(default)
         return {"type": "array", "minItems": count, "maxItems": count, "items": {"type": "number", **limits}}
