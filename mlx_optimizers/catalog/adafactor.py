@@ -145,6 +145,6 @@ ENTRY = Entry(
         Event("weight decay changed the caller's array", "before 0.32.4", (4426,)),
         Event("its documentation has max(ε₁, rms(w)); the code has ε₂", "still in 0.32.4", ()),
     ),
-    plot=Plot(0.3, (6, -12)),
+    plot=Plot(None, (6, -12)),
     shape=(4, 6),
 )
