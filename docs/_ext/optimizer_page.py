@@ -348,7 +348,10 @@ class PathPlot(Drawn):
         axes.set(xlabel="x", ylabel="y", xlim=(-1.6, 1.4), ylim=(-0.4, 1.8))
         label = f"{name} on Rosenbrock's function after {WALK} steps, beside the other optimizers"
         end = f"({way[-1][0]:.2f}, {way[-1][1]:.2f})"
-        rates = ", ".join(f"{entry.name} {entry.plot.rate or 'its own'}" for entry in CATALOG)
+        rates = ", ".join(
+            f"{entry.name} {'its own' if entry.plot.rate is None else format(entry.plot.rate, 'g')}"
+            for entry in CATALOG
+        )
         caption = (
             f"{name} on Rosenbrock's function (1 − x)² + 100(y − x²)², from (−1, 1.5) to {end} in {WALK} steps, beside "
             f"the others. The cross is the minimum. Learning rates: {rates}; all else at its default."
