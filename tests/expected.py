@@ -899,6 +899,9 @@ EXPECTED: Mapping[str, Expected] = {**_EIGHT, **_LATER}
 EIGHT, LATER, NAMES = tuple(_EIGHT), tuple(_LATER), tuple(EXPECTED)
 """The names of the optimizers of the first table, of those that MLX added later, and of both."""
 
+WHOLE = ("Adafactor",)
+"""The names of those that need whole arrays, which have tests of their own."""
+
 CLASSES = tuple(getattr(mlx_optimizers, name) for name in NAMES)
 """The classes."""
 
