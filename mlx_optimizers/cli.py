@@ -408,21 +408,30 @@ def _add_trace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scalars", choices=("double", "float32"), default="double", help="profile of the interval")
     group = parser.add_argument_group("hyperparameters", "as the optimizer takes them; default: the class's")
     group.add_argument("--learning-rate", type=_numbers, metavar="X", help="one number, or one a step")
-    for name, default in _hyperparameters().items():
-        option = f"--{name.replace('_', '-')}"
-        if isinstance(default, bool):
-            group.add_argument(option, action="store_true", default=None)
-        elif isinstance(default, tuple):
-            group.add_argument(option, type=_numbers, metavar=",".join(f"X{n}" for n in range(1, 1 + len(default))))
+    for name, defaults in _hyperparameters().items():
+        option, pairs = f"--{name.replace('_', '-')}", [isinstance(default, tuple) for default in defaults]
+        if isinstance(defaults[0], bool):
+            action = argparse.BooleanOptionalAction if defaults[0] else "store_true"
+            group.add_argument(option, action=action, default=None)
+        elif any(pairs):
+            group.add_argument(option, type=_numbers if all(pairs) else _number_or_pair, metavar="X1,X2")
         else:
             group.add_argument(option, type=_number, metavar="X")
 
 
-def _hyperparameters() -> dict[str, Any]:
-    """Collect a default of each hyperparameter but the learning rate, of any optimizer."""
-    defaults = {name: default for entry in CATALOG for name, default in defaults_of(entry.optimizer).items()}
+def _hyperparameters() -> dict[str, list[Any]]:
+    """Collect the defaults of each hyperparameter but the learning rate; several optimizers may share a name."""
+    defaults: dict[str, list[Any]] = {}
+    for entry in CATALOG:
+        for name, default in defaults_of(entry.optimizer).items():
+            defaults.setdefault(name, []).append(default)
     del defaults["learning_rate"]
     return defaults
+
+
+def _number_or_pair(text: str) -> float | list[float]:
+    numbers = _numbers(text)
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _number(text: str) -> float:

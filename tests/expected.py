@@ -900,7 +900,21 @@ EIGHT, LATER, NAMES = tuple(_EIGHT), tuple(_LATER), tuple(EXPECTED)
 """The names of the optimizers of the first table, of those that MLX added later, and of both."""
 
 WHOLE = ("Adafactor",)
-"""The names of those that need whole arrays, which have tests of their own."""
+"""The names of those whose rule needs whole arrays, which stand last; each has a file of tests of its own."""
+
+AXES_OF_WHOLE: Mapping[str, Mapping[str, str]] = {
+    "Adafactor": {
+        "clip": "rms norm ignored",
+        "eps": "added clamped ignored",
+        "exp_avg": "scaled direction",
+        "learning_rate": "given capped",
+        "mean": "last all",
+        "scale": "eps_2 eps_1 added",
+        "step": "t t+1",
+        "weight_decay": "scaled learning_rate first unscaled ignored",
+    },
+}
+"""The values of their axes but ``ignored``, the default first."""
 
 CLASSES = tuple(getattr(mlx_optimizers, name) for name in NAMES)
 """The classes."""

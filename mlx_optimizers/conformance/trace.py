@@ -45,7 +45,8 @@ def trace(
     lines = textwrap.wrap(f"{instance!r}, float32, w = {w[0]!s}", 80, subsequent_indent="    ", break_on_hyphens=False)
     model = {"w": w}
     for step, (entry, rate) in enumerate(zip(entries, rates, strict=True), start=1):
-        instance.learning_rate = rate
+        if rate is not None:
+            instance.learning_rate = rate
         with np.errstate(all="ignore"):
             instance.update(model, {"w": steps[step - 1]})
         changed = f", learning rate {rate}" if len(set(rates)) > 1 else ""

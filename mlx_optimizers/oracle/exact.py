@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import mpmath
@@ -280,10 +281,15 @@ class Exact(Context):
         numbers = self.objects([self.number(value) for value in array.reshape(-1).astype(np.float64).tolist()])
         return self.wrap(numbers.reshape(array.shape))
 
-    def power(self, base: int, exponent: Scalar) -> Scalar:
-        """Raise a positive integer to the power of a coefficient, by mpmath with 64 bits more, and round once."""
+    @cached_property
+    def _wide(self) -> mpmath.MPContext:
         wide = mpmath.MPContext()
         wide.prec = self.bits + 64
+        return wide
+
+    def power(self, base: int, exponent: Scalar) -> Scalar:
+        """Raise a positive integer to the power of a coefficient, by mpmath with 64 bits more, and round once."""
+        wide = self._wide
         _, mantissa, scale, _ = (wide.mpf(base) ** wide.ldexp(*self._parts(exponent)))._mpf_
         return self.number(int(mantissa) * Fraction(2) ** int(scale))
 

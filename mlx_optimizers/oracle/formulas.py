@@ -121,9 +121,11 @@ def split(name: str) -> tuple[str, dict[str, str]]:
 def _is_ignorable(optimizer: str, text: str) -> bool:
     name, _, value = text.partition(":")
     known = inspect.signature(entry_of(optimizer).optimizer).parameters
-    if name not in known or isinstance(known[name].default, bool) or name == "beta_1":
+    default = known[name].default if name in known else True
+    if isinstance(default, bool) or name == "beta_1":  # without which there is no slot for it
         return False
-    number = r"-?\d+(\.\d+)?(e[+-]?\d+)?"
+    sign = "-" if isinstance(default, float) and default < 0 else ""
+    number = sign + r"\d+(\.\d+)?(e[+-]?\d+)?"
     pattern = f"{number},{number}" if isinstance(known[name].default, tuple) else number
     return re.fullmatch(pattern, value, re.ASCII) is not None and all(
         math.isfinite(float(item)) for item in value.split(",")

@@ -14,7 +14,7 @@ from mlx_optimizers.conformance import matching, parse
 from mlx_optimizers.oracle import Exact, Formula, Rounded, format_of, trajectory
 from mlx_optimizers.oracle.formulas import AXES, axes_of, in_words, name_of, split, variants, varied
 from mlx_optimizers.oracle.trajectory import walk
-from tests.expected import EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, each_name, each_of_eight
+from tests.expected import AXES_OF_WHOLE, EIGHT, EXPECTED, FLAG, PAIR_BELOW_1, each_name, each_of_eight
 from tests.support import require
 
 
@@ -101,11 +101,12 @@ def test_with_every_axis_at_its_default_a_formula_is_the_documented_one_bit_for_
 @pytest.mark.norm("formulas.axes")
 def test_every_axis_of_the_interface_is_there():
     expected = {}
-    for name in EIGHT:
-        for axis, values in EXPECTED[name].axes.items():
+    axes = {**{name: EXPECTED[name].axes for name in EIGHT}, **AXES_OF_WHOLE}
+    for name, those in axes.items():
+        for axis, values in those.items():
             expected.setdefault(axis, {})[name] = values
     there = {axis.name: {name: " ".join(values) for name, values in axis.values.items()} for axis in AXES}
-    assert {name: set(there["ignored"]) for name in ("ignored",)} == {"ignored": set(EIGHT)}
+    assert {name: set(there["ignored"]) for name in ("ignored",)} == {"ignored": set(axes)}
     assert {key: value for key, value in there.items() if key != "ignored"} == expected
     assert [axis.name for axis in AXES] == sorted(there)
 

@@ -32,4 +32,5 @@ ENTRY = Entry(
     elsewhere={},
     history=(),
     plot=Plot(1e-3, (4, -12)),
+    shape=axes.FLAT,
 )
