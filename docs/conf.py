@@ -17,6 +17,7 @@ from vector_files import vector_files  # noqa: E402  (the same)
 
 import mlx_optimizers  # noqa: E402  (stays below, with the other imports of our own)
 from mlx_optimizers.catalog import CATALOG  # noqa: E402  (the same)
+from mlx_optimizers.optimizer import Whole  # noqa: E402  (the same)
 
 require_every_piece()
 
@@ -73,7 +74,11 @@ autodoc_typehints = "none"
 autosummary_context = {
     "optimizers": [entry.name for entry in CATALOG],
     "bits_of_mlx": [optimizer.__name__ for optimizer in mlx_optimizers.OPTIMIZERS],
-    "developers": ["rule", "coefficients", "exact", "check_together"],  # methods that stand last on such a page
+    "whole": [entry.name for entry in CATALOG if issubclass(entry.optimizer, Whole)],
+    "without_rate": [entry.name for entry in CATALOG if entry.rate is None],
+    "developers": [  # methods that stand last on such a page
+        *("rule", "coefficients", "apply_single", "exact", "check_together", "slot_shapes"),
+    ],
 }
 autosummary_generate = True
 toc_object_entries_show_parents = "hide"  # the page names the class already

@@ -11,8 +11,9 @@ import ast
 import inspect
 import io
 import re
+import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,7 @@ from mlx_optimizers.conformance import all_cases, matching
 from mlx_optimizers.conformance.cases import default_rate, recast
 from mlx_optimizers.conformance.formats.summary import number
 from mlx_optimizers.conformance.verdict import judge
+from mlx_optimizers.optimizer import Whole
 from mlx_optimizers.oracle import Exact, format_of, formulas, trajectory
 
 CLASSES = {entry.name: entry.optimizer for entry in CATALOG}
@@ -62,12 +64,18 @@ class OfOptimizer(Table):
         return CLASSES[self.arguments[0]]
 
 
+def given(rate: float | None) -> dict[str, float]:
+    """A learning rate as an argument; none where it is left out."""
+    return {} if rate is None else {"learning_rate": rate}
+
+
 def run(optimizer: type[mlx_optimizers.Optimizer], w: Any, gradients: Any) -> list[dict[str, Any]]:
     """Parameter and state after each step of the fast path at its defaults."""
-    made, model, out = optimizer(learning_rate=default_rate(optimizer.__name__)), {"w": w.copy()}, []
+    made, model, out = optimizer(**given(default_rate(optimizer.__name__))), {"w": w.copy()}, []
     for g in gradients:
         made.update(model, {"w": g})
-        out.append({"parameter": model["w"].copy(), **{slot: made.state["w"][slot].copy() for slot in made.slots}})
+        slots = {slot: made.state["w"][slot].copy() for slot in made.slot_shapes(made, w.shape)}
+        out.append({"parameter": model["w"].copy(), **slots})
     return out
 
 
@@ -81,7 +89,7 @@ class ThreeSteps(OfOptimizer):
         """One row a quantity, three steps."""
         form, exact = format_of("float32"), Exact()
         w, gradients = np.float32([1]), np.float32(GRADIENTS).reshape(-1, 1)
-        entries = trajectory(self.optimizer, w, gradients, learning_rate=default_rate(self.optimizer.__name__))
+        entries = trajectory(self.optimizer, w, gradients, **given(default_rate(self.optimizer.__name__)))
         for t, (got, entry) in enumerate(zip(run(self.optimizer, w, gradients), entries, strict=True), start=1):
             head = f"{t}, {gradients[t - 1, 0]!s}"
             for name, quantity in entry.quantities():
@@ -94,22 +102,39 @@ class ThreeSteps(OfOptimizer):
 
 
 class RuleSource(SphinxDirective):
-    """The source of an optimizer's rule, without its docstring."""
+    """The source of an optimizer's rule, without docstrings; of `apply_single`, where it needs whole arrays."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """A block of code."""
-        (function,) = ast.parse(textwrap.dedent(inspect.getsource(CLASSES[self.arguments[0]].rule))).body
-        assert isinstance(function, ast.FunctionDef)
-        text = inspect.getsource(CLASSES[self.arguments[0]].rule).splitlines()
-        first = function.body[0 if ast.get_docstring(function) is None else 1].lineno - 1
-        letters = ", ".join(argument.arg for argument in function.args.args)
-        block = nodes.literal_block(
-            text=f"def rule({letters}):\n" + textwrap.indent(textwrap.dedent("\n".join(text[first:])), "    ")
-        )
+        optimizer = CLASSES[self.arguments[0]]
+        rule = optimizer.apply_single if issubclass(optimizer, Whole) else optimizer.rule
+        block = nodes.literal_block(text="\n\n".join(map(without_docstring, [rule, *called(rule)])))
         block["language"] = "python"
         return [block]
+
+
+def without_docstring(function: Callable[..., Any]) -> str:
+    """The source of a function, with the names of its arguments alone."""
+    text = inspect.getsource(function)
+    (tree,) = ast.parse(textwrap.dedent(text)).body
+    assert isinstance(tree, ast.FunctionDef)
+    first = tree.body[0 if ast.get_docstring(tree) is None else 1].lineno - 1
+    body = textwrap.indent(textwrap.dedent("\n".join(text.splitlines()[first:])), "    ")
+    tree.returns = None
+    for argument in (*tree.args.args, *tree.args.kwonlyargs):
+        argument.annotation = None
+    return f"def {tree.name}({ast.unparse(tree.args)}):\n{body}\n"
+
+
+def called(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Find the functions of a function's own module that it calls."""
+    for name in function.__code__.co_names:
+        value = vars(sys.modules[function.__module__]).get(name)
+        if inspect.isfunction(value) and value.__module__ == function.__module__:
+            yield value
+            yield from called(value)
 
 
 class MeasuredError(OfOptimizer):
@@ -143,7 +168,8 @@ def distances(entries: Any, parameters: Any) -> list[list[tuple[float, float]]]:
     with exact.active():
         for entry, values in zip(entries, parameters, strict=True):
             quantity = entry.parameter
-            pairs = zip(values.astype(np.float64), quantity.exact, quantity.radius, strict=True)
+            columns = (values.astype(np.float64), quantity.exact, quantity.radius)
+            pairs = zip(*(column.reshape(-1) for column in columns), strict=True)
             out.append([(float(abs(exact.number(float(x)) - y)), r) for x, y, r in pairs if np.isfinite([x, r]).all()])
     return out
 
@@ -289,7 +315,7 @@ def paths() -> dict[str, Any]:
     """Each optimizer's way on Rosenbrock's function from (−1, 1.5)."""
     out = {}
     for name, optimizer in CLASSES.items():
-        made, w = optimizer(entry_of(name).plot.rate), np.array([-1.0, 1.5])
+        made, w = optimizer(**given(entry_of(name).plot.rate)), np.array([-1.0, 1.5])
         way = [w.copy()]
         for _ in range(WALK):
             x, y = w
@@ -322,7 +348,10 @@ class PathPlot(Drawn):
         axes.set(xlabel="x", ylabel="y", xlim=(-1.6, 1.4), ylim=(-0.4, 1.8))
         label = f"{name} on Rosenbrock's function after {WALK} steps, beside the other optimizers"
         end = f"({way[-1][0]:.2f}, {way[-1][1]:.2f})"
-        rates = ", ".join(f"{entry.name} {entry.plot.rate:g}" for entry in CATALOG)
+        rates = ", ".join(
+            f"{entry.name} {'its own' if entry.plot.rate is None else format(entry.plot.rate, 'g')}"
+            for entry in CATALOG
+        )
         caption = (
             f"{name} on Rosenbrock's function (1 − x)² + 100(y − x²)², from (−1, 1.5) to {end} in {WALK} steps, beside "
             f"the others. The cross is the minimum. Learning rates: {rates}; all else at its default."
@@ -333,14 +362,14 @@ class PathPlot(Drawn):
 class ErrorPlot(Drawn):
     """The greatest float32 error of the parameter against the bound, over a hundred steps."""
 
-    steps, elements = 100, 24
+    steps = 100
 
     def drawn(self, name: str) -> list[nodes.Node]:
         """Draw it."""
         draw = np.random.default_rng(0)
-        w, gradients = (np.float32(draw.normal(size=shape)) for shape in (self.elements, (self.steps, self.elements)))
-        optimizer = CLASSES[name]
-        entries = trajectory(optimizer, w, gradients, learning_rate=default_rate(name))
+        optimizer, shape = CLASSES[name], entry_of(name).shape
+        w, gradients = (np.float32(draw.normal(size=size)) for size in (shape, (self.steps, *shape)))
+        entries = trajectory(optimizer, w, gradients, **given(default_rate(name)))
         got = run(optimizer, w, gradients)
         found = distances(entries, [row["parameter"] for row in got])
         errors = np.array([max(error for error, _ in step) for step in found])
@@ -357,7 +386,7 @@ class ErrorPlot(Drawn):
         axes.yaxis.set_minor_formatter("")
         label = f"{name}: greatest float32 error of the parameter and its bound over {self.steps} steps"
         caption = (
-            f"The greatest error of w among {self.elements} elements after each of {self.steps} steps with normal "
+            f"The greatest error of w among {w.size} elements after each of {self.steps} steps with normal "
             f"gradients, and the greatest bound. After the last: {errors[-1]:.2g} of {bounds[-1]:.2g}."
         )
         return [*svg(figure, f"error-{name}", label), nodes.caption("", caption, classes=["plot-caption"])]

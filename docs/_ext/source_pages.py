@@ -13,8 +13,12 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from mlx_optimizers.catalog import CATALOG
+from mlx_optimizers.optimizer import Whole
+
 ROOT = Path(__file__).parents[2]
 TESTS = (
+    *(f"tests/test_{entry.name.lower()}.py" for entry in CATALOG if issubclass(entry.optimizer, Whole)),
     "tests/test_bias_corrected.py",
     "tests/test_mlx_bitwise.py",
     "tests/test_properties.py",

@@ -142,9 +142,10 @@ ENTRY = Entry(
         "keras": Elsewhere("Adafactor", "Adafactor[learning_rate=capped,weight_decay=first]", _slots("_r", "_c", "_v")),
     },
     history=(
-        Event("weight decay changed the caller's array", "before 0.32.4", (4426,)),
+        Event("most arrays of more than two axes raised an error", "before 0.32.0", (3652,)),
+        Event("weight decay changed the caller's array", "before 0.32.3", (4426,)),
         Event("its documentation has max(ε₁, rms(w)); the code has ε₂", "still in 0.32.4", ()),
     ),
-    plot=Plot(0.3, (6, -12)),
+    plot=Plot(None, (6, -12)),
     shape=(4, 6),
 )

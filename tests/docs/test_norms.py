@@ -29,7 +29,7 @@ NOT_NORMATIVE: dict[str, tuple[str, ...]] = {
         # assumptions and definitions
         "The theorems speak of a program",
         "2. It forms each coefficient",
-        "3. It computes the formula",
+        "3. It adds the terms of a sum",
         "Let $|\\hat x - x| \\le r$",
         "Here $c_i = 1 - \\beta_i^t$",
         # proofs
@@ -40,6 +40,9 @@ NOT_NORMATIVE: dict[str, tuple[str, ...]] = {
         "The program's floats, with radius 0",
         "**Theorem 11, running means.**",
         "**Theorem 13, weight decay.**",
+        "Each float goes through $n - 1$ additions",
+        "as no part has more than",
+        "The proofs have each step of these inductions",
         # a table, for which the sentence before it has the id
         *(f"{name} |" for name in SIZES),
     ),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,12 @@ from bs4 import BeautifulSoup, Tag
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import default_rate
 from tests.docs.copies import ROOT
-from tests.expected import CLASSES, NAMES, record_of
+from tests.expected import CLASSES, NAMES, WHOLE, record_of
 from tests.support import require
 
-OPTIMIZERS = pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
+WHOLE_CLASSES = tuple(getattr(mlx_optimizers, name) for name in WHOLE)
+ELEMENTWISE = pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
+OPTIMIZERS = pytest.mark.parametrize("optimizer", [*CLASSES, *WHOLE_CLASSES], ids=(*NAMES, *WHOLE))
 
 
 def page(site: Path, optimizer: type) -> BeautifulSoup:
@@ -62,11 +66,30 @@ def test_the_table_of_three_steps_has_the_bits_of_mlx_and_a_value_between_its_en
         assert float(below) < float(exact) < float(above)
 
 
-@OPTIMIZERS
-def test_the_order_of_operations_that_is_shown_runs_and_gives_the_bits_of_the_class(site, optimizer):
+def shown_code(site: Path, optimizer: type) -> dict[str, Any]:
     source = page(site, optimizer).select_one("#for-developers #order-of-operations pre").get_text()
-    names = {"np": np}
+    names = {"np": np, "math": math}
     exec(compile(source, "page", "exec"), names)  # noqa: S102 - our own page
+    return names
+
+
+@pytest.mark.parametrize("optimizer", WHOLE_CLASSES, ids=WHOLE)
+@pytest.mark.parametrize("shape", [(), (20,), (4, 5), (2, 3, 4)], ids=str)
+def test_the_step_of_whole_arrays_that_is_shown_runs_and_gives_the_bits_of_the_class(site, optimizer, shape):
+    shown, rng = shown_code(site, optimizer)["apply_single"], np.random.default_rng(0)
+    made, new = optimizer(), np.float32(rng.normal(size=shape))
+    w, slots = new.copy(), {}
+    made.init_single(w, slots)
+    for g in np.float32(rng.normal(size=(3, *shape))):
+        new = made.apply_gradients(g, new)
+        w = shown(made, g, w, slots)
+    assert new.tobytes() == w.tobytes()
+    assert {name: made.state[name].tobytes() for name in slots} == {name: x.tobytes() for name, x in slots.items()}
+
+
+@ELEMENTWISE
+def test_the_order_of_operations_that_is_shown_runs_and_gives_the_bits_of_the_class(site, optimizer):
+    names = shown_code(site, optimizer)
     rng = np.random.default_rng(0)
     made, new = optimizer(0.1, **record_of(optimizer).full), np.float32(rng.normal(size=20))
     w, slots = new, [np.zeros_like(new) for _ in optimizer.slots]
@@ -116,7 +139,11 @@ def test_a_page_has_its_plots_in_the_colours_of_the_theme_and_its_vectors(site, 
     assert (site / "generated" / soup.select_one("#source-tests-and-vectors li a")["href"]).is_file()
     links = soup.select("#source-tests-and-vectors a:has(code)")
     assert [link.get_text() for link in links][1] == f"mlx_optimizers/{optimizer.__name__.lower()}.py"
-    assert len([link for link in links if link.get_text().startswith("tests/")]) == 4
+    tests = [link.get_text() for link in links if link.get_text().startswith("tests/")]
+    if optimizer in WHOLE_CLASSES:
+        assert tests == [f"tests/test_{optimizer.__name__.lower()}.py"]
+    else:
+        assert len(tests) == 4
     for link in links[1:]:
         shown = BeautifulSoup((site / "generated" / link["href"]).read_text("utf-8"), "html.parser").find("pre")
         assert "".join(shown.get_text().split()).replace("[docs]", "") == "".join(

@@ -62,6 +62,7 @@ CHANGED = {
     (1640, 2350): "from 0.21.1, before 0.26.5",
     (2416,): "before 0.27.1",
     (2557,): "before 0.29.1",
+    (3652,): "before 0.32.0",
     (3712,): "before 0.32.0",
     (4426,): "before 0.32.3",
     (): f"still in {CHECKED['mlx']}",
@@ -349,6 +350,79 @@ def test_the_decay_of_adamw_is_scaled_by_the_whole_learning_rate_in_every_librar
     zero = keras.ops.convert_to_tensor(np.float32([0.0]))
     keras.optimizers.AdamW(0.25, weight_decay=0.5).apply([zero], [variable])
     assert [new["w"].item(), w.item(), 1 + float(update[0]), float(np.asarray(variable)[0])] == [0.875] * 4
+
+
+def adafactors(keras):
+    """Each library's first step of Adafactor, as a function of w, g and its own hyperparameters."""
+    mx, torch, optax, jnp = require("mlx.core"), require("torch"), require("optax"), require("jax.numpy")
+
+    def of_mlx(w, g, **given):
+        rule = require("mlx.optimizers").Adafactor(**given)
+        return np.array(rule.apply_gradients({"w": mx.array(g)}, {"w": mx.array(w)})["w"])
+
+    def of_torch(w, g, **given):
+        parameter = torch.tensor(w, requires_grad=True)
+        parameter.grad = torch.tensor(g)
+        torch.optim.Adafactor([parameter], **given).step()
+        return parameter.detach().numpy()
+
+    def of_optax(w, g, **given):
+        rule, w = optax.adafactor(**given), jnp.asarray(w)
+        return np.asarray(w + rule.update(jnp.asarray(g), rule.init(w), w)[0])
+
+    def of_keras(w, g, **given):
+        variable = keras.Variable(w)
+        keras.optimizers.Adafactor(**given).apply([keras.ops.convert_to_tensor(g)], [variable])
+        return np.asarray(variable)
+
+    return of_mlx, of_torch, of_optax, of_keras
+
+
+def test_what_the_page_says_of_the_adafactors_of_others_is_so(keras):
+    of_mlx, of_torch, of_optax, of_keras = adafactors(keras)
+    zero, one = np.float32([0.0]), np.float32([1.0])
+    page = "optimizers/adafactor.md"
+
+    says(page, "torch's ε₁ is no summand but a bound from below: of the mean of R, and squared under the root.")
+    eps = {"lr": 0.5, "eps": (0.25, 1e-3)}
+    assert of_torch(one, one / 8, **eps) == 1 - 0.5 * 0.125 / 0.25  # √max(¼², ⅛²)
+    assert of_torch(one, one / 2, **eps) == 0.5  # and ½ alone
+    square = np.float32([[0.25, 0.25], [0.25, 0.25]])  # the mean of R, 1/16, is less than ε₁ = ¼
+    assert np.allclose(of_torch(square * 4, square, d=2.0, **eps), 1 - 0.5)  # √max(1/16, 1/16²/¼) = ¼
+    says(page, r"λ is capped by $1/\sqrt t$, there is no other relative step, and w decays by λκ before the step.")
+    assert of_torch(one, one, lr=5.0) == 0.0
+    assert of_torch(one, zero, lr=5.0, eps=(1e-3, 1e-3), weight_decay=0.125) == 1 - 5 * 0.125
+    says(page, "It takes no clip_threshold below 1, and has neither `beta_1` nor `scale_parameter`.")
+    with pytest.raises(ValueError, match="d should be >= 1"):
+        of_torch(one, one, d=0.5)
+    names = set(inspect.signature(require("torch").optim.Adafactor).parameters)
+    assert names == {"params", "lr", "beta2_decay", "eps", "d", "weight_decay", "foreach", "maximize"}
+
+    says(page, r"Keras caps λ by $1/\sqrt t$ with `relative_step=False` too, though its documentation has the cap for")
+    assert [of_keras(one, one, learning_rate=5.0, relative_step=on)[0] for on in (True, False)] == [0.0, 0.0]
+    assert "and `relative_step=True`, learning rate will be adjusted" in " ".join(
+        keras.optimizers.Adafactor.__doc__.split()
+    )
+    says(page, "w decays by λκ before all else.")
+    assert of_keras(one, one, learning_rate=0.5, weight_decay=0.5) == 0.75 - 0.5 * 0.75
+    says(page, "where an element in a zero row and a zero column is ε₁², which is 0: NaN.")
+    ones, corner, row = np.ones((2, 2), np.float32), np.float32([[0, 0], [0, 1]]), np.float32([[0, 0], [1, 1]])
+    assert np.isnan(of_keras(ones, corner, learning_rate=0.5)).all()
+    assert np.isfinite(of_keras(ones, row, learning_rate=0.5)).all()
+    assert np.isfinite(of_mlx(ones, corner)).all()
+
+    says(page, "optax has no relative step: without a learning rate it takes α = max(ε₂, rms(w)).")
+    assert (of_optax(one, one), of_optax(2 * one, one)) == (0.0, 0.0)
+    says(page, "ε₂ is 1e-3 alone, κ is not multiplied by a learning rate,")
+    assert of_optax(zero, one, learning_rate=0.5) == np.float32(-0.5e-3)
+    assert of_optax(one, zero, learning_rate=0.5, weight_decay_rate=0.25) == 0.75
+    says(page, "by default arrays are factored only where two axes have 128 elements each.")
+    assert inspect.signature(require("optax").adafactor).parameters["min_dim_size_to_factor"].default == 128
+
+    says(page, "MLX's own documentation says max(ε₁, rms(w)), and its code computes max(ε₂, rms(w));")
+    documented = " ".join(require("mlx.optimizers").Adafactor.__doc__.split())
+    assert r"scaled by :math:`\max(\epsilon_1, \text{RMS}(w_{t-1}))`" in documented
+    assert of_mlx(zero, one, eps=(1e-30, 0.25)) == np.float32(-0.0025)
 
 
 def test_some_optimizers_of_the_same_name_compute_the_documented_formula():

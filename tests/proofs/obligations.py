@@ -453,6 +453,35 @@ def orders() -> Iterator[Claim]:
                 yield from (polynomial if statement.tex in POLYNOMIAL else relative)(statement, order)
 
 
+# ---------------------------------------------------------------- sums: theorem 14
+
+
+def sums() -> Iterator[Claim]:
+    """Theorem 14: the steps of its two inductions, and what follows from both; a mean, by a division too."""
+    eta, e, f, k, n, r, u, x, xh, z, zh, total = Reals("eta e f k n r u x xh z zh total")
+    # z is the sum of what two subtrees should give, zh of what they give; total is the sum of the sizes of all floats
+    tree = (*FORMAT, e >= 0, size(z) <= total, size(zh - z) <= q, size(f - zh) <= h * size(zh) + e)
+    yield Claim(14, "one more addition", tree, size(f - z) <= q + h * (total + q) + e)
+    yield Claim(14, "one more addition, by its operands' errors alone", tree, size(f - z) <= q + e, holds=False)
+    off = (*FORMAT, e >= 0, total >= 0, k >= 0, a >= 1, q == (a - 1) * total + k * a * e)
+    grown = (a * (1 + h) - 1) * total + (k + 1) * a * (1 + h) * e
+    yield Claim(14, "the induction over trees", off, q + h * (total + q) + e <= grown)
+    power = (*FORMAT, k >= 0, (k + 1) * h < 1, p >= 1, p * (1 - k * h) <= 1)
+    yield Claim(14, "(1 + h)ⁿ ≤ 1/(1 − nh), by induction", power, p * (1 + h) * (1 - (k + 1) * h) <= 1)
+    slack = (*FORMAT, u == SLACK * h, eta >= 0)
+    bound = (*slack, n >= 2, n * u < 1, p >= 1, p * (1 - n * h) <= 1, r >= 0, size(xh - x) <= r, total >= 0)
+    bound += (size(f - xh) <= (p - 1) * total + n * p * eta / SLACK,)
+    apart = (size(f - x) - r) * (1 - n * u)
+    yield Claim(14, "sum of n terms", bound, apart <= n * (u * total + eta))
+    yield Claim(14, "sum of n terms, by half as many", bound, 2 * apart <= n * (u * total + eta), holds=False)
+    # in units of 1/n: the model multiplies by a coefficient that is off by u, a program divides by n, rounded to z
+    mean = (*slack, r >= 0, size(xh - x) <= r, size(z - 1) <= h, zh * z == xh)
+    mean += (size(f - zh) <= h * size(zh) + eta / SLACK,)
+    reach = u * size(x) + r + u * r
+    yield Claim(14, "mean by a division", mean, size(f - x) <= reach + u * (size(x) + reach) + eta)
+    yield Claim(14, "mean, by the last rounding alone", mean, size(f - x) <= r + u * (size(x) + r) + eta, holds=False)
+
+
 def claims() -> list[Claim]:
     """All claims, those that must be refuted too."""
-    return list(itertools.chain(operations(), inclusion(), orders()))
+    return list(itertools.chain(operations(), inclusion(), orders(), sums()))

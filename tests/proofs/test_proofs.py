@@ -32,6 +32,8 @@ pytestmark = pytest.mark.norm(
     "interval.running-means",
     "interval.bias-correction",
     "interval.weight-decay",
+    "interval.sums",
+    "interval.mean-division",
     "interval.proved",
 )
 
