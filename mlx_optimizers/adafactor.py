@@ -113,7 +113,7 @@ class Adafactor(Whole):
         rate = min(1e-6 * t if self.warmup_init else 1e-2, 1 / math.sqrt(t)) if self.relative_step else None
         rate = float(self.learning_rate) if rate is None else rate
         if self.scale_parameter:
-            rate *= max(self.eps[1], _rms(w))
+            rate *= max(_rms(w), self.eps[1])  # in this order a NaN stays
         rest = float(t) ** self.decay_rate
         old, new = real(1 - rest), real(rest)
         x = np.multiply(g, g, out=np.empty_like(w))
@@ -129,7 +129,7 @@ class Adafactor(Whole):
             v[...] = v * old + x * new
             np.divide(real(1), np.sqrt(v), out=x)
         x *= g
-        x *= real(rate / max(1.0, _rms(x) / self.clip_threshold))
+        x *= real(rate / max(_rms(x) / self.clip_threshold, 1.0))
         if self.beta_1 is not None:
             m = state["exp_avg"]
             m[...] = m * real(self.beta_1) + x * real(1 - self.beta_1)

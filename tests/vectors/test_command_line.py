@@ -11,7 +11,7 @@ import pytest
 from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import vectors
 from mlx_optimizers.conformance.schemas import schema
-from tests.expected import NAMES
+from tests.expected import NAMES, WHOLE
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_what_is_written_is_verified(few, tmp_path, capsys):
     assert main(["vectors", str(tmp_path / "new" / "folder")]) == 0
     written = capsys.readouterr().out.splitlines()
     assert sorted(Path(line).name for line in written) == sorted(
-        [*(f"{name.lower()}.json" for name in NAMES), "CHANGES.txt", "MANIFEST.json"]
+        [*(f"{name.lower()}.json" for name in (*NAMES, *WHOLE)), "CHANGES.txt", "MANIFEST.json"]
     )
     assert all(Path(line).is_file() for line in written)
     assert main(["vectors", "--verify", str(tmp_path / "new" / "folder")]) == 0

@@ -29,7 +29,7 @@ from mlx_optimizers.conformance.vectors import (
     vectors_of,
 )
 from mlx_optimizers.oracle import format_of
-from tests.expected import EIGHT, EXPECTED, LATER, NAMES, SQUARING, each_name
+from tests.expected import EIGHT, EXPECTED, LATER, NAMES, SQUARING, WHOLE, each_name
 from tests.programs import Program
 from tests.support import require
 
@@ -108,7 +108,7 @@ def test_any_change_of_a_case_changes_its_digest(cases):
 
 @pytest.mark.norm("vectors.one-file", "vectors.installed", "vectors.file", "vectors.changes")
 def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, cases):
-    names = {f"{name.lower()}.json" for name in NAMES}
+    names = {f"{name.lower()}.json" for name in (*NAMES, *WHOLE)}
     assert {path.name for path in folder.iterdir()} == {*names, "MANIFEST.json", "CHANGES.txt"}
     assert sum(path.stat().st_size for path in folder.iterdir()) > 10e6  # the guide's reason not to install them
     manifest = json.loads((folder / "MANIFEST.json").read_text("utf-8"))
@@ -121,12 +121,12 @@ def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, ca
             "bytes": (folder / f"{name.lower()}.json").stat().st_size,
             "cases": counted[name],
         }
-        for name in NAMES
+        for name in (*NAMES, *WHOLE)
     ]
 
 
 @pytest.mark.norm("vectors.published")
-@pytest.mark.parametrize("name", [*(name.lower() for name in NAMES), "MANIFEST"])
+@pytest.mark.parametrize("name", [*(name.lower() for name in (*NAMES, *WHOLE)), "MANIFEST"])
 def test_a_file_is_what_the_schema_says(name, folder):
     Draft202012Validator(schema("vectors")).validate(json.loads((folder / f"{name}.json").read_text("utf-8")))
 
@@ -181,10 +181,23 @@ def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
     steps = sum(len(case["expected"]) for case in file["cases"])
     for field in QUANTITIES:  # six spaces are the parameter's, seven the state's
         assert sum(line.startswith(f'      "{field}": [') for line in lines) == steps
-        assert sum(line.startswith(f'       "{field}": [') for line in lines) == steps * len(EXPECTED[name].slots)
+        slots = sum(len(_slots(case)) * len(case["expected"]) for case in file["cases"])
+        assert sum(line.startswith(f'       "{field}": [') for line in lines) == slots
 
 
 # Cases
+
+
+def _slots(case):
+    """Name the slots of a case of any optimizer with the numbers of their elements."""
+    shape, size = case["shape"], math.prod(case["shape"])
+    optimizer = case["id"].partition("/")[0]
+    if optimizer != "adafactor":
+        (name,) = (name for name in NAMES if name.lower() == optimizer)
+        return dict.fromkeys(EXPECTED[name].slots, size)
+    rows = {"exp_avg_sq_row": size // shape[-1], "exp_avg_sq_col": size // shape[-2]} if len(shape) > 1 else {}
+    mean = {} if case["hyperparameters"]["beta_1"] is None else {"exp_avg": size}
+    return {**(rows or {"exp_avg_sq": size}), **mean}
 
 
 @pytest.mark.norm(
@@ -194,9 +207,11 @@ def test_every_case_of_the_suite_is_published(cases):
     for case in all_cases():
         published = cases[case.id]
         assert published["hyperparameters"] == json.loads(json.dumps(case.hyperparameters))
-        assert published["parameter"] == [f"{x:08x}" for x in case.parameter.view(np.uint32)]
-        assert published["gradients"] == [[f"{x:08x}" for x in row.view(np.uint32)] for row in case.gradients]
-        assert (published["level"], published["dtype"], published["shape"]) == ("required", "float32", [24])
+        assert published["parameter"] == [f"{x:08x}" for x in case.parameter.reshape(-1).view(np.uint32)]
+        rows = case.gradients.reshape(len(case.gradients), -1).view(np.uint32)
+        assert published["gradients"] == [[f"{x:08x}" for x in row] for row in rows]
+        assert (published["level"], published["dtype"]) == ("required", "float32")
+        assert published["shape"] == list(case.parameter.shape) and math.prod(published["shape"]) == 24
         assert (published["formula"], published["optimizer"]) == (parse(case.optimizer).name, case.optimizer)
     float32 = {name for name, case in cases.items() if case["dtype"] == "float32" and case["regime"] != "special"}
     assert float32 == {case.id for case in all_cases()}
@@ -209,7 +224,7 @@ def test_a_case_has_the_keys_that_the_guide_names_and_a_file_three(folder, cases
     assert len(keys) == 11
     for case in cases.values():
         assert set(case) - {"optimizer"} == keys
-    for name in NAMES:
+    for name in (*NAMES, *WHOLE):
         file = json.loads((folder / f"{name.lower()}.json").read_text("utf-8"))
         assert {key: value for key, value in file.items() if key != "cases"} == {
             "format": "mlx-optimizers-vectors/1",
@@ -231,11 +246,13 @@ def test_the_regimes_are_five_and_edge_for_lion(cases):
     for name in NAMES:
         regimes = {case["regime"] for case in cases.values() if case["optimizer"] == name}
         assert regimes == {"plain", "tiny", "wide", "zeros", "special", *(["edge"] if name == "Lion" else [])}
+    adafactor = {case["regime"] for case in cases.values() if case["optimizer"] == "Adafactor"}
+    assert adafactor == {"plain", "tiny", "wide", "zeros", "special", "vector", "batch"}
 
 
 @pytest.mark.norm("vectors.formula")
 def test_every_formula_is_that_of_the_page_of_the_optimizer(cases):
-    meant = {name: name for name in EIGHT}
+    meant = {name: name for name in (*EIGHT, *WHOLE)}
     meant |= {name: f"{name.removeprefix('BiasCorrected')}[bias_correction=true]" for name in LATER}
     assert all(case["formula"] == meant[case["optimizer"]] for case in cases.values())
 
@@ -248,8 +265,10 @@ def test_every_hyperparameter_is_there_as_a_number_and_nesterov_as_a_boolean(cas
         lists = {name: value for name, value in h.items() if isinstance(value, list)}
         for name, value in h.items():
             numbers = value if name in lists else [value]
-            assert {type(x) for x in numbers} == {bool if name == "nesterov" else float}, case["id"]
-        sizes = {"betas": 2, "learning_rate": len(case["gradients"])}
+            flag = name in ("nesterov", "scale_parameter", "relative_step", "warmup_init")
+            missing = value is None and name in ("beta_1", "learning_rate")
+            assert {type(x) for x in numbers} == {bool if flag else type(None) if missing else float}, case["id"]
+        sizes = {"betas": 2, "eps": 2, "learning_rate": len(case["gradients"])}
         assert all(len(value) == sizes[name] for name, value in lists.items()), case["id"]
     assert any(isinstance(case["hyperparameters"]["learning_rate"], list) for case in cases.values())
 
@@ -260,7 +279,7 @@ def test_the_shape_is_that_of_parameter_and_gradients_and_a_pattern_has_the_digi
     for case in cases.values():
         pattern = re.compile(f"[0-9a-f]{{{DIGITS[case['dtype']]}}}")
         rows = [case["parameter"], *case["gradients"]]
-        assert {len(row) for row in rows} == set(case["shape"])
+        assert {len(row) for row in rows} == {math.prod(case["shape"])}
         rows += [quantity[name] for _, _, quantity in quantities(case) for name in ("nearest", "low", "high")]
         assert all(pattern.fullmatch(word) for row in rows for word in row), case["id"]
 
@@ -280,12 +299,12 @@ def test_the_defaults_are_published_in_the_other_dtypes(dtype, cases):
     if dtype == "bfloat16":
         require("ml_dtypes")
     defaults = [case for case in all_cases() if case.label == "defaults"]
-    assert len(defaults) == sum(len(expected.regimes) for expected in EXPECTED.values())
+    assert len(defaults) == sum(len(expected.regimes) for expected in EXPECTED.values()) + 6
     for case in defaults:
         wanted, published = recast(case, dtype), cases[f"{case.id}/{dtype}"]
-        assert np.array_equal(values(published, published["parameter"]), wanted.parameter.astype(np.float64))
+        assert np.array_equal(values(published, published["parameter"]), wanted.parameter.reshape(-1).astype(float))
         for row, gradient in zip(published["gradients"], wanted.gradients, strict=True):
-            assert np.array_equal(values(published, row), gradient.astype(np.float64))
+            assert np.array_equal(values(published, row), gradient.reshape(-1).astype(float))
     assert sum(case["dtype"] == dtype for case in cases.values()) == len(defaults)
 
 
@@ -303,9 +322,11 @@ def test_expected_has_every_slot_every_step_and_every_element(cases):
     for case in cases.values():
         assert len(case["expected"]) == len(case["gradients"])
         for expected in case["expected"]:
-            assert set(expected["state"]) == set(EXPECTED[case["optimizer"]].slots)
-        (size,) = case["shape"]
-        assert all(len(quantity[field]) == size for _, _, quantity in quantities(case) for field in QUANTITIES)
+            assert set(expected["state"]) == set(_slots(case))
+        sizes = {"parameter": math.prod(case["shape"]), **_slots(case)}
+        assert all(
+            len(quantity[field]) == sizes[name] for _, name, quantity in quantities(case) for field in QUANTITIES
+        )
 
 
 @pytest.mark.norm("vectors.level", "vectors.informative")
@@ -338,13 +359,22 @@ def deviating(backend, cases):
     out = []
     for case in cases:
         form = format_of(case["dtype"])
-        w, g = form.from_bits(case["parameter"]), np.stack([form.from_bits(row) for row in case["gradients"]])
+        w, *g = (form.from_bits(row).reshape(case["shape"]) for row in (case["parameter"], *case["gradients"]))
         run = backend.run(
-            Case(case["id"], case["optimizer"], case["regime"], "", case["dtype"], case["hyperparameters"], w, g)
+            Case(
+                case["id"],
+                case["optimizer"],
+                case["regime"],
+                "",
+                case["dtype"],
+                case["hyperparameters"],
+                w,
+                np.stack(g),
+            )
         )
         for step, name, quantity in quantities(case):
             got = run.parameters[step] if name == "parameter" else run.state[name][step]
-            if not accepted(case, got.astype(np.float64), quantity).all():
+            if not accepted(case, got.reshape(-1).astype(np.float64), quantity).all():
                 out.append(f"{case['id']}, step {step + 1}, {name}")
     return out
 
@@ -417,6 +447,14 @@ def test_a_nan_stays_in_its_element(cases):
             assert nan == set(np.flatnonzero(np.isnan(values(case, quantity["nearest"]))))
 
 
+@pytest.mark.norm("vectors.special-nan", "vectors.special-infinity")
+@pytest.mark.parametrize(("kind", "since"), [("nan", 1), ("infinity", 4)])
+def test_in_adafactor_a_nan_or_an_infinity_reaches_the_whole_parameter(kind, since, cases):
+    for step, name, quantity in quantities(cases[f"adafactor/special/{kind}"]):
+        if name == "parameter":
+            assert {text == "nan" for text in quantity["exact"]} == {step + 1 >= since}
+
+
 @pytest.mark.norm("vectors.special-infinity")
 @pytest.mark.parametrize("optimizer", NAMES)
 def test_an_infinite_gradient(optimizer, cases):
@@ -478,8 +516,9 @@ def test_a_nan_comes_in_three_gradients_and_an_infinity_in_the_last_alone(cases)
 def test_all_special_cases_but_negative_zero_lie_outside_the_domain(cases):
     for case in cases.values():
         data = np.array([values(case, row) for row in (case["parameter"], *case["gradients"])])
-        rates = np.ravel(case["hyperparameters"]["learning_rate"])
-        sizes = np.abs([*data.ravel(), *rates, case["hyperparameters"].get("eps", 0.0)])
+        rates = np.ravel(case["hyperparameters"]["learning_rate"] or 0.0)
+        eps = np.ravel(case["hyperparameters"].get("eps", 0.0))[-1]  # Adafactor's ε₁ may be as small as it likes
+        sizes = np.abs([*data.ravel(), *rates, eps])
         inside = bool(np.all((sizes == 0) | ((sizes >= 2.0**-40) & (sizes <= 2.0**40))))
         assert inside == (case["regime"] != "special" or case["id"].endswith("/negative_zero")), case["id"]
 

@@ -17,14 +17,26 @@ typedef __float128 real;
 enum { STEPS = 16, SIZE = 64, WORD = 64, LINE = 1 << 16 };
 enum { EXACT, HIGH, LOW, NEAREST, FIELDS };
 static const char *const FIELD[FIELDS] = {"exact", "high", "low", "nearest"};
-static const char QUANTITY[] = "wmvu"; /* how an expected quantity is kept; "parameter" is w */
+static const char QUANTITY[] = "wmvuRCVM"; /* how an expected quantity is kept; "parameter" is w, Adafactor's are last */
+enum { QUANTITIES = sizeof QUANTITY - 1 };
+
+static char letter_of(const char *key)
+{
+    if (!strcmp(key, "parameter")) return 'w';
+    if (!strcmp(key, "exp_avg_sq_row")) return 'R';
+    if (!strcmp(key, "exp_avg_sq_col")) return 'C';
+    if (!strcmp(key, "exp_avg_sq")) return 'V';
+    return !strcmp(key, "exp_avg") ? 'M' : key[0];
+}
 
 typedef struct {
     char id[128], dtype[16], regime[16], level[16];
-    double rate[STEPS], momentum, weight_decay, dampening, alpha, rho, eps, betas[2];
-    int rates, nesterov, size, steps, expected_steps;
-    char parameter[SIZE][WORD], gradient[STEPS][SIZE][WORD], expected[STEPS][4][FIELDS][SIZE][WORD];
-    int count[STEPS][4][FIELDS];
+    double rate[STEPS], momentum, weight_decay, dampening, alpha, rho, eps, eps_2, betas[2];
+    double clip_threshold, decay_rate, beta_1;
+    int rates, nesterov, size, steps, expected_steps, axes, shape[SIZE];
+    int averaged, scale_parameter, relative_step, warmup_init;
+    char parameter[SIZE][WORD], gradient[STEPS][SIZE][WORD], expected[STEPS][QUANTITIES][FIELDS][SIZE][WORD];
+    int count[STEPS][QUANTITIES][FIELDS];
 } Case;
 
 static const char *file_name;
@@ -118,7 +130,7 @@ static real larger(real a, real b) { return isnanq(a) || isnanq(b) ? nanq("") : 
 
 /* One element's numbers; `most` is the largest term that went into w, m, v and u. */
 typedef struct {
-    real x[4], most[4];
+    real x[QUANTITIES], most[QUANTITIES];
 } Element;
 
 static void note(Element *e, int quantity, real term)
@@ -185,6 +197,67 @@ static void step(const char *optimizer, const Case *c, int t, real g, Element *e
     e->x[3] = u;
 }
 
+/* One step of Adafactor: all elements together. R and C stand in the first elements, as many as they have. */
+static real root_mean_square(const real *x, int n)
+{
+    real sum = 0;
+    for (int i = 0; i < n; i++) sum += mul(x[i], x[i]);
+    return sqrtq(over(fit(sum), n));
+}
+
+static void adafactor(const Case *c, int t, const real *g, Element *e)
+{
+    enum { W, ROW = 4, COLUMN, SQUARE, MEAN };
+    int n = c->size, columns = c->axes > 1 ? c->shape[c->axes - 1] : 1, rows = c->axes > 1 ? c->shape[c->axes - 2] : 1;
+    real w[SIZE], x[SIZE], rate = c->rates ? c->rate[c->rates > 1 ? t : 0] : 0;
+    for (int i = 0; i < n; i++) w[i] = e[i].x[W];
+    if (c->relative_step) {
+        real most = c->warmup_init ? (real)1e-6 * (t + 1) : (real)1e-2, least = 1 / sqrtq(t + 1);
+        rate = most < least ? most : least;
+    }
+    if (c->scale_parameter) rate = mul(larger(c->eps_2, root_mean_square(w, n)), rate);
+    real rest = powq(t + 1, c->decay_rate), beta = 1 - rest;
+    for (int i = 0; i < n; i++) x[i] = add(mul(g[i], g[i]), c->eps);
+    if (c->axes > 1) {
+        for (int r = 0; r < n / columns; r++) {
+            real sum = 0;
+            for (int j = 0; j < columns; j++) sum += x[r * columns + j];
+            sum = over(fit(sum), columns);
+            e[r].x[ROW] = add(mul(beta, e[r].x[ROW]), mul(1 - beta, sum));
+            note(&e[r], ROW, sum);
+        }
+        for (int k = 0; k < n / rows; k++) {
+            real sum = 0;
+            for (int i = 0; i < rows; i++) sum += x[(k / columns * rows + i) * columns + k % columns];
+            sum = over(fit(sum), rows);
+            e[k].x[COLUMN] = add(mul(beta, e[k].x[COLUMN]), mul(1 - beta, sum));
+            note(&e[k], COLUMN, sum);
+        }
+        for (int i = 0; i < n; i++) {
+            int r = i / columns, batch = r / rows;
+            real sum = 0;
+            for (int k = 0; k < rows; k++) sum += e[batch * rows + k].x[ROW];
+            real across = over(1, sqrtq(over(e[r].x[ROW], over(fit(sum), rows))));
+            x[i] = mul(mul(across, over(1, sqrtq(e[batch * columns + i % columns].x[COLUMN]))), g[i]);
+        }
+    } else
+        for (int i = 0; i < n; i++) {
+            e[i].x[SQUARE] = add(mul(beta, e[i].x[SQUARE]), mul(1 - beta, x[i]));
+            note(&e[i], SQUARE, x[i]);
+            x[i] = mul(over(1, sqrtq(e[i].x[SQUARE])), g[i]);
+        }
+    real clip = larger(1, over(root_mean_square(x, n), c->clip_threshold));
+    for (int i = 0; i < n; i++) {
+        x[i] = mul(rate, over(x[i], clip));
+        note(&e[i], MEAN, x[i]);
+        note(&e[i], W, x[i]);
+        if (c->averaged) x[i] = e[i].x[MEAN] = mean(c->beta_1, e[i].x[MEAN], x[i]);
+        real kept = sub(w[i], mul(mul(c->weight_decay, rate), w[i]));
+        note(&e[i], W, kept);
+        e[i].x[W] = sub(kept, x[i]);
+    }
+}
+
 static void compare(const Case *c, Format f, int t, int quantity, int index, const Element *e)
 {
     const char *word[FIELDS];
@@ -206,23 +279,36 @@ static void compare(const Case *c, Format f, int t, int quantity, int index, con
 static void check(const char *optimizer, const Case *c)
 {
     static Element e[SIZE];
-    const char *slots = !strcmp(optimizer, "AdaDelta") ? "wvu" : !strcmp(optimizer, "Lion") ? "wm"
+    int whole = !strcmp(optimizer, "Adafactor");
+    const char *slots = whole ? c->axes > 1 ? c->averaged ? "wRCM" : "wRC" : c->averaged ? "wVM" : "wV"
+                      : !strcmp(optimizer, "AdaDelta") ? "wvu" : !strcmp(optimizer, "Lion") ? "wm"
                       : strstr(optimizer, "Adam") ? "wmv" : "wv";
+    int sizes[128];
+    for (const char *s = QUANTITY; *s; s++) sizes[(int)*s] = strchr(slots, *s) ? c->size : 0;
+    if (sizes['R']) {
+        sizes['R'] /= c->shape[c->axes - 1];
+        sizes['C'] /= c->shape[c->axes - 2];
+    }
     Format f = format_of(c->dtype);
     special = !strcmp(c->regime, "special");
     memset(e, 0, sizeof e);
-    if (c->steps == 0 || c->size == 0 || c->expected_steps != c->steps || (c->rates != 1 && c->rates != c->steps))
+    int rated = c->rates == 1 || c->rates == c->steps || (whole && c->rates == 0 && c->relative_step);
+    if (c->steps == 0 || c->size == 0 || c->expected_steps != c->steps || !rated)
         problem(c, 0, 'w', 0, "the numbers of steps or elements do not fit");
     for (int t = 0; t < c->steps; t++) {
         for (const char *s = QUANTITY; *s; s++)
             for (int field = 0; field < FIELDS; field++)
-                if (c->count[t][s - QUANTITY][field] != (strchr(slots, *s) ? c->size : 0))
+                if (c->count[t][s - QUANTITY][field] != sizes[(int)*s])
                     problem(c, t, *s, 0, "another number of elements");
+        real g[SIZE];
         for (int i = 0; i < c->size; i++) {
             if (t == 0) note(&e[i], 0, e[i].x[0] = number(c->parameter[i], f));
-            step(optimizer, c, t, number(c->gradient[t][i], f), &e[i]);
-            for (const char *s = slots; *s; s++) compare(c, f, t, (int)(strchr(QUANTITY, *s) - QUANTITY), i, &e[i]);
+            g[i] = number(c->gradient[t][i], f);
+            if (!whole) step(optimizer, c, t, g[i], &e[i]);
         }
+        if (whole) adafactor(c, t, g, e);
+        for (const char *s = slots; *s; s++)
+            for (int i = 0; i < sizes[(int)*s]; i++) compare(c, f, t, (int)(strchr(QUANTITY, *s) - QUANTITY), i, &e[i]);
     }
 }
 
@@ -242,29 +328,38 @@ static int words(const char *line, char out[][WORD], int most)
 static void read_line(Case *c, const char *line, char *quantity)
 {
     char key[32] = "", word[SIZE][WORD];
-    int indent = (int)strspn(line, " ");
+    int indent = (int)strspn(line, " "), n;
     sscanf(line + indent, "\"%31[^\"]\"", key);
     if (indent == 4 && line[4] == '{') c->expected_steps++;
     if (indent == 4 && line[4] == '[') words(line, c->gradient[c->steps++], SIZE);
-    if (indent >= 5 && strchr(line, '{')) *quantity = !strcmp(key, "parameter") ? 'w' : key[0];
+    if (indent >= 5 && strchr(line, '{')) *quantity = letter_of(key);
     for (int field = 0; field < FIELDS; field++)
         if (indent >= 6 && !strcmp(key, FIELD[field])) {
             int t = c->expected_steps - 1, q = (int)(strchr(QUANTITY, *quantity) - QUANTITY);
             c->count[t][q][field] = words(line, c->expected[t][q][field], SIZE);
         }
     if (indent == 3 && !strcmp(key, "parameter")) c->size = words(line, c->parameter, SIZE);
+    if (indent == 3 && !strcmp(key, "shape"))
+        for (c->axes = words(line, word, SIZE), n = 0; n < c->axes; n++) c->shape[n] = atoi(word[n]);
     char *text = !strcmp(key, "id") ? c->id : !strcmp(key, "dtype") ? c->dtype : !strcmp(key, "regime") ? c->regime
                : !strcmp(key, "level") ? c->level : NULL;
     if (indent == 3 && text) sscanf(strchr(line, ':'), ": \"%127[^\"]\"", text);
     if (indent != 4 || line[4] != '"') return;
-    int n = words(line, word, SIZE);
-    if (!strcmp(key, "learning_rate"))
+    n = words(line, word, SIZE);
+    if (!strcmp(key, "learning_rate") && strcmp(word[0], "null"))
         for (c->rates = 0; c->rates < n; c->rates++) c->rate[c->rates] = strtod(word[c->rates], NULL);
     if (!strcmp(key, "betas")) c->betas[0] = strtod(word[0], NULL), c->betas[1] = strtod(word[1], NULL);
-    if (!strcmp(key, "nesterov")) c->nesterov = !strcmp(word[0], "true");
-    const char *const names[] = {"momentum", "weight_decay", "dampening", "alpha", "rho", "eps"};
-    double *const places[] = {&c->momentum, &c->weight_decay, &c->dampening, &c->alpha, &c->rho, &c->eps};
-    for (int i = 0; i < 6; i++)
+    if (!strcmp(key, "eps") && n > 1) c->eps_2 = strtod(word[1], NULL);
+    if (!strcmp(key, "beta_1")) c->averaged = strcmp(word[0], "null") != 0;
+    const char *const flags[] = {"nesterov", "scale_parameter", "relative_step", "warmup_init"};
+    int *const set[] = {&c->nesterov, &c->scale_parameter, &c->relative_step, &c->warmup_init};
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(key, flags[i])) *set[i] = !strcmp(word[0], "true");
+    const char *const names[] = {"momentum", "weight_decay", "dampening", "alpha", "rho", "eps",
+                                 "clip_threshold", "decay_rate", "beta_1"};
+    double *const places[] = {&c->momentum, &c->weight_decay, &c->dampening, &c->alpha, &c->rho, &c->eps,
+                              &c->clip_threshold, &c->decay_rate, &c->beta_1};
+    for (int i = 0; i < 9; i++)
         if (!strcmp(key, names[i])) *places[i] = strtod(word[0], NULL);
 }
 
