@@ -35,7 +35,16 @@ def in_mlx(made: type[optim.Optimizer]) -> Any:
     """Make MLX's optimizer of the same formula."""
     name = made.__name__.removeprefix("BiasCorrected")
     switches = {"bias_correction": True} if name != made.__name__ else {}
-    return getattr(mlx.optimizers, name)(RATE, **switches)
+    return getattr(mlx.optimizers, name)(**settings(made), **switches)
+
+
+def settings(made: type[optim.Optimizer]) -> dict[str, Any]:
+    """Return what an optimizer is made with."""
+    return (
+        {"learning_rate": RATE, "relative_step": False, "beta_1": 0.9}
+        if made is optim.Adafactor
+        else {"learning_rate": RATE}
+    )
 
 
 def trained(optimizer: Any, model: dict[str, Any], gradients: list[dict[str, Any]]) -> dict[str, Any]:
@@ -63,7 +72,7 @@ def there_and_back(made: type[optim.Optimizer], folder: Path) -> tuple[bool, flo
     model = trained(theirs, start, gradients[:STEPS])
     mx.save_safetensors(str(first), dict(tree_flatten(theirs.state)))
 
-    ours = made(RATE)
+    ours = made(**settings(made))
     checkpoint.load(first, ours, parameters=model)
     model = trained(ours, model, gradients[STEPS : 2 * STEPS])
     checkpoint.save(last, ours)
@@ -77,7 +86,7 @@ def there_and_back(made: type[optim.Optimizer], folder: Path) -> tuple[bool, flo
     ratios = []
     for key, got in flat(model).items():
         steps = [flat(g)[key] for g in gradients]
-        end = trajectory(made, flat(start)[key], steps, scalars="float32", learning_rate=RATE)[-1].parameter
+        end = trajectory(made, flat(start)[key], steps, scalars="float32", **settings(made))[-1].parameter
         with Exact().active():
             error = np.abs(np.vectorize(float)(end.exact) - got.astype(float))
         ratios.append(float((error / end.radius).max()))

@@ -82,7 +82,7 @@ def test_optimizers_and_patterns_choose_cases(capsys):
     for arguments, expected in (
         (("--optimizer", "Lion"), [case.id for case in all_cases() if case.optimizer == "Lion"]),
         (("--optimizer", "Lion", "--optimizer", "SGD", "--case", "*/defaults"), 9),
-        (("--case", "*/tiny/*eps=0.001*"), 10),
+        (("--case", "*/tiny/*eps=0.001*"), 11),
         (("--as", "AdamW[bias_correction=true]", "--case", "*/defaults"), 4),
         ((), [case.id for case in all_cases()]),
     ):

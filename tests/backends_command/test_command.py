@@ -494,7 +494,7 @@ def test_a_broken_protocol_at_the_start_is_told(what, program):
 
 
 @pytest.mark.parametrize("protocol", [1, 2])
-@pytest.mark.norm("check_your_port.start")
+@pytest.mark.norm("check_your_port.start", "check_your_port.protocol")
 def test_an_adapter_says_which_protocol_it_speaks(program, protocol):
     with Command(program(f"start(protocol={protocol}); serve()")) as backend:
         assert backend.protocol == protocol

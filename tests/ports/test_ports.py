@@ -238,7 +238,7 @@ def _seconds_of_processors():
 def test_a_thousand_cases_a_second_go_through_the_javascript_adapter(javascript_adapter):
     """Counted are the processors' seconds on both sides, the start of node included: one side waits for the other, and
     a loaded machine changes them least. The oracle takes no part."""
-    cases, rates = all_cases(), []
+    cases, rates = tuple(case for case in all_cases() if case.optimizer in EXPECTED), []
     for _ in range(8):
         begun = _seconds_of_processors()
         with Command(javascript_adapter) as backend:
