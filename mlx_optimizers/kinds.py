@@ -111,5 +111,11 @@ class Numbers(Protocol):
     def expand(self, x: Number, axis: int, /) -> Number:
         """Insert an axis of length 1."""
 
+    def shape(self, x: Number, /) -> Shape:
+        """Return the shape of an array; a number has one axis."""
+
+    def orthogonalized(self, x: Number, steps: int, /) -> Number:
+        """Take Newton–Schulz of an array, as a matrix with its first axis for rows."""
+
     def sign(self, x: Number, /) -> Number:
         """Take the sign, which is 0 for 0."""

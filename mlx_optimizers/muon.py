@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, number, switch
-from mlx_optimizers.kinds import FloatArray, Shape, Slots
+from mlx_optimizers.kinds import FloatArray, Hyperparameters, Number, Numbers, Shape, Slots, Step
 from mlx_optimizers.newton_schulz import newton_schulz
 from mlx_optimizers.optimizer import Whole
 from mlx_optimizers.rates import LearningRate
@@ -143,3 +144,17 @@ class Muon(Whole):
                 d = newton_schulz(d.reshape(w.shape[0], -1), self.ns_steps).reshape(w.shape)
             w -= rate * d
         return w
+
+    @staticmethod
+    def exact(n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
+        """Advance over the numbers of a context ``n``."""
+        shape, rate = n.shape(w), n.lift(h.learning_rate)
+        if 0 in shape:
+            return w, v
+        g = g + h.weight_decay * w
+        v = h.momentum * v + (1 - h.momentum) * g
+        d = (1 - h.momentum) * g + h.momentum * v if h.nesterov else v
+        if len(shape) > 1:
+            d = n.orthogonalized(d, int(h.ns_steps))
+            rate = rate * n.sqrt(n.number(max(Fraction(1), Fraction(*shape[-2:]))))
+        return w - rate * d, v

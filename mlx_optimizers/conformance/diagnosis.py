@@ -143,5 +143,5 @@ class _Search:
 
 def _excess(n: Rounded, ball: Ball, got: FloatArray) -> FloatArray:
     """Compute the error ratio; where the formula has no value, 0 for none and infinite for any."""
-    ratio = np.where(np.isinf(ball.radius), 0.0, error_ratio(n.centre, ball.centre.values, ball.radius, got))
+    ratio = np.where(np.isinf(ball.radius), 0.0, error_ratio(n.centre, ball.centre.values, ball.radius, got, ball.norm))
     return np.where(np.isnan(ball.size), np.where(np.isfinite(got.astype(np.float64)), np.inf, 0.0), ratio)

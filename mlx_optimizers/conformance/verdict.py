@@ -17,7 +17,7 @@ from mlx_optimizers.conformance.cases import Case, cases_of
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Double, Exact, Formula, Quantity, Rounded, trajectory
 from mlx_optimizers.oracle.formulas import parse
-from mlx_optimizers.oracle.rounded import Scalars, error_ratio
+from mlx_optimizers.oracle.rounded import Scalars, error_ratio, norm_ratio
 from mlx_optimizers.oracle.trajectory import walk
 
 __all__ = ["WORDS", "Element", "Run", "Verdict", "Word", "can_decide", "decidable", "is_decidable", "judge"]
@@ -267,4 +267,9 @@ def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> FloatArray:
         inside = (values >= quantity.low.astype(np.float64)) & (values <= quantity.high.astype(np.float64))
     ratio = error_ratio(exact, centre, quantity.radius, values)
     ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, math.nextafter(1.0, 2.0)))
+    if quantity.norm:
+        with np.errstate(all="ignore"):
+            error = np.abs(exact.array(np.nan_to_num(values)).values.reshape(values.shape) - centre).astype(np.float64)
+        whole, place = norm_ratio(np.where(np.isfinite(values), error, np.inf), quantity.radius, quantity.norm)
+        ratio.reshape(-1)[place] = max(ratio.reshape(-1)[place], whole)
     return np.where(known, ratio, -1.0)

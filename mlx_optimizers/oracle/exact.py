@@ -21,7 +21,7 @@ import mpmath
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.kinds import Operand
+from mlx_optimizers.kinds import Operand, Shape
 from mlx_optimizers.oracle.formats import Direction, Format
 
 __all__ = ["Arithmetic", "Array", "Context", "Double", "Exact", "Library"]
@@ -158,6 +158,11 @@ class Context:
     def expand(self, x: Array, axis: int) -> Array:
         """Insert an axis of length 1."""
         return self.wrap(np.expand_dims(x.values, axis))
+
+    def shape(self, x: Array) -> Shape:
+        """Return the shape of an array; a number has one axis."""
+        shape: Shape = x.values.shape
+        return shape
 
     def lift(self, x: Scalar) -> Scalar:
         """Make a coefficient a number of the arrays' own format; exactly the same number here."""
@@ -308,6 +313,13 @@ class Exact(Context):
         if x != x or x in self._infinities:
             return float(x)
         return form.round(*self._parts(x), direction)
+
+    def orthogonalized(self, x: Array, steps: int) -> Array:
+        """Take Newton–Schulz of an array, as a matrix with its first axis for rows."""
+        from mlx_optimizers.oracle import newton_schulz
+
+        matrix = x.values.reshape(x.values.shape[0], -1)
+        return self.wrap(newton_schulz.exactly(self, matrix, steps).reshape(x.values.shape))
 
     def text(self, x: Scalar, digits: int = 30) -> str:
         """Write a number as decimal text of so many significant digits; both libraries give the same text."""

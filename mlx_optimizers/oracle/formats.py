@@ -17,12 +17,15 @@ import numpy.typing as npt
 
 from mlx_optimizers.kinds import FloatArray
 
-__all__ = ["FORMATS", "SLACK", "Format", "format_of"]
+__all__ = ["FORMATS", "SLACK", "Format", "Scalars", "format_of"]
 
 SLACK = 1.5
 """The one safety factor of the rounding model; it multiplies every roundoff and is never raised."""
 
 Direction = Literal["nearest", "down", "up"]
+
+Scalars = Literal["double", "float32"]
+"""Where a program forms its coefficients, such as 1 − β."""
 
 
 @dataclass(frozen=True)

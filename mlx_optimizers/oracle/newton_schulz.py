@@ -23,10 +23,9 @@ import numpy.typing as npt
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.newton_schulz import COEFFICIENTS, EPS
 from mlx_optimizers.oracle.exact import Double, Exact, Radius, Values
-from mlx_optimizers.oracle.formats import FORMATS, Format
-from mlx_optimizers.oracle.rounded import Scalars
+from mlx_optimizers.oracle.formats import FORMATS, Format, Scalars
 
-__all__ = ["CONSISTENT", "Orthogonalized", "certified", "distance"]
+__all__ = ["CONSISTENT", "Orthogonalized", "certified", "distance", "exactly"]
 
 CONSISTENT = 0.15
 """The greatest `distance` of a right program in 16 bits; measured, where the bound is proved."""
@@ -77,6 +76,7 @@ def certified(
     steps: int = 5,
     scalars: Scalars = "double",
     *,
+    beyond: float = 0.0,
     coefficients: tuple[float, float, float] = COEFFICIENTS,
     eps: float = EPS,
 ) -> Orthogonalized:
@@ -92,6 +92,7 @@ def certified(
         radius: How far off a program's matrix may be, elementwise; infinite where nothing is known.
         steps: How often the polynomial is applied; default 5.
         scalars: Where programs keep coefficients: ``"double"`` (default) or ``"float32"``; it matters in float64.
+        beyond: How far off a program's matrix may be beyond the radius, in the Frobenius norm; default 0.
         coefficients: a, b and c; default (3.4445, −4.7750, 2.0315).
         eps: ε, added to the norm; default ``1e-7``.
 
@@ -119,12 +120,12 @@ def certified(
     if d.ndim != 2:
         raise ValueError(f"Newton–Schulz needs an array of two axes, not of shape {d.shape}")
     if d.shape[0] > d.shape[1]:
-        turned = certified(n, form, d.T, radius.T, steps, scalars, coefficients=coefficients, eps=eps)
+        turned = certified(n, form, d.T, radius.T, steps, scalars, beyond=beyond, coefficients=coefficients, eps=eps)
         return Orthogonalized(turned.centre.T, turned.radius)
     program = _Arithmetic(form.roundoff, form.underflow, _coefficient(form, scalars))
     with n.active(), np.errstate(all="ignore"):
         unknown = Orthogonalized(np.full(d.shape, n.number(math.nan)), math.inf)
-        size, off = n.magnitude(d), _norm(radius)
+        size, off = n.magnitude(d), _norm(radius) + beyond
         if not np.isfinite(size).all():
             return unknown
         if off == 0 and not (d != 0).any():
@@ -144,6 +145,42 @@ def certified(
         numbers, lost = centre.numbers(x)
         error = (error + lost) * (1 + _OWN)
         return Orthogonalized(numbers, error if error < _FAR else math.inf)
+
+
+def exactly(
+    n: Exact,
+    d: Values,
+    steps: int = 5,
+    *,
+    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    eps: float = EPS,
+) -> Values:
+    """Compute Newton–Schulz of a matrix alone, to the precision of the context: see `certified`.
+
+    The error is a few units in the last place of the largest numbers, in a fixed point of 64 bits more than the context
+    has. Where an element of d is not finite, all of the result is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlx_optimizers.oracle import Exact
+        >>> from mlx_optimizers.oracle.newton_schulz import exactly
+        >>> n = Exact()
+        >>> with n.active():
+        ...     d = n.array(np.float32([[2, 0], [0, 2]])).values
+        ...     print(n.text(exactly(n, d, steps=0)[0, 0], 9))
+        0.707106756
+    """
+    if d.shape[0] > d.shape[1]:
+        return exactly(n, d.T, steps, coefficients=coefficients, eps=eps).T
+    if not np.isfinite(n.magnitude(d)).all():
+        return np.full(d.shape, n.number(math.nan))
+    if not (d != 0).any():
+        return d
+    centre = _Fixed(n, coefficients, eps)
+    x = centre.normalised(d)
+    for _ in range(steps):
+        x = centre.applied(x)
+    return centre.numbers(x)[0]
 
 
 def _coefficient(form: Format, scalars: Scalars) -> float:

@@ -8,6 +8,7 @@ the guide on the interval proves:
 * a hyperparameter is exact until it meets an array, where it is rounded into the array's format once;
 * a sum of n terms in any order adds n·(u·Σ(\|x\| + r) + η)/(1 − nu), exact zeros not counted;
 * an exact zero adds nothing, \|x\| and max round nothing, a subnormal input may be taken for zero;
+* Newton–Schulz has one bound for its whole matrix, in the Frobenius norm, beside radii of 0;
 * what cannot be bounded has an infinite radius, and keeps it: such an element is not tested.
 """
 
@@ -16,12 +17,12 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlx_optimizers.kinds import FloatArray, Operand
+from mlx_optimizers.kinds import FloatArray, Operand, Shape
 from mlx_optimizers.oracle.exact import (
     Arithmetic,
     Array,
@@ -34,11 +35,11 @@ from mlx_optimizers.oracle.exact import (
     reduced,
     terms,
 )
-from mlx_optimizers.oracle.formats import FORMATS, Format
+from mlx_optimizers.oracle.formats import FORMATS, Format, Scalars
+from mlx_optimizers.oracle.newton_schulz import certified
 
-__all__ = ["Ball", "Coefficient", "Rounded", "Scalars", "error_ratio"]
+__all__ = ["Ball", "Coefficient", "Rounded", "Scalars", "error_ratio", "norm_ratio"]
 
-Scalars = Literal["double", "float32"]
 _OWN = 4 * 2.0**-53  # what an operation on float64 centres, and on the radii themselves, may lose
 _ROOT = 0.004  # what theorem 7 takes more of √(x + r) where x ≤ r
 
@@ -55,6 +56,9 @@ class Coefficient(Arithmetic):
         self.context = context
         self.value = value
         self.radius = radius
+
+    def __int__(self) -> int:
+        return int(self.value)
 
     def __eq__(self, other: object) -> bool:
         return bool(self.value == (other.value if isinstance(other, Coefficient) else other))
@@ -94,18 +98,27 @@ class Ball(Arithmetic):
     Args:
         context: The model, with its format.
         centre: The exact values.
-        radius: How far off a backend's values may be; infinite where nothing is known.
+        inner: How far off a backend's values may be, each by itself; infinite where nothing is known.
         size: ``|centre|`` in float64, where that is known already.
+        norm: How far off all of them together may be besides, in the Frobenius norm.
     """
 
-    __slots__ = ("_size", "centre", "context", "radius")
+    __slots__ = ("_size", "centre", "context", "inner", "norm")
     called = "a ball"
 
-    def __init__(self, context: Rounded, centre: Array, radius: Radius, size: Radius | None = None) -> None:
+    def __init__(
+        self, context: Rounded, centre: Array, inner: Radius, size: Radius | None = None, norm: float = 0.0
+    ) -> None:
         self.context = context
         self.centre = centre
-        self.radius = radius
+        self.inner = inner
+        self.norm = norm
         self._size = size
+
+    @property
+    def radius(self) -> Radius:
+        """How far off each of a backend's values may be."""
+        return self.inner + self.norm if self.norm else self.inner
 
     @property
     def size(self) -> Radius:
@@ -115,7 +128,7 @@ class Ball(Arithmetic):
         return self._size
 
     def __neg__(self) -> Ball:
-        return Ball(self.context, -self.centre, self.radius)
+        return Ball(self.context, -self.centre, self.inner, self._size, self.norm)
 
     def _combine(self, operation: Operation, left: Operand, right: Operand) -> Ball:
         n = self.context
@@ -160,6 +173,7 @@ class Rounded:
             raise ValueError("float64 arrays need exact centres")
         self.form = form
         self.centre = centre
+        self.scalars = scalars
         self.exact = exact or (centre if isinstance(centre, Exact) else Exact())
         self._own_centre = _OWN if isinstance(centre, Double) else 0.0
         scalar_form = FORMATS["float64" if scalars == "double" else "float32"]
@@ -228,13 +242,17 @@ class Rounded:
         """a + b, or a − b for the sign −1."""
         with np.errstate(all="ignore"):
             centre = a.centre + b.centre if sign > 0 else a.centre - b.centre
-            return self._rounded(centre, a.radius + b.radius, self._zero(a) | self._zero(b))
+            return self._rounded(centre, a.inner + b.inner, self._zero(a) | self._zero(b), a.norm + b.norm)
 
     def product(self, a: Ball, b: Ball) -> Ball:
         """a · b."""
         with np.errstate(all="ignore"):
-            radius = a.size * b.radius + b.size * a.radius + a.radius * b.radius
-            return self._rounded(a.centre * b.centre, radius, self._zero(a) | self._zero(b))
+            radius = a.size * b.inner + b.size * a.inner + a.inner * b.inner
+            norm = a.norm * b.norm
+            for x, y in ((a, b), (b, a)):
+                if x.norm:
+                    norm += x.norm * float(np.max(y.size + y.inner)) * (1 + _OWN)
+            return self._rounded(a.centre * b.centre, radius, self._zero(a) | self._zero(b), norm)
 
     def quotient(self, a: Ball, b: Ball) -> Ball:
         """a ÷ b; the radius is infinite where b may be zero."""
@@ -309,32 +327,71 @@ class Rounded:
         out: npt.NDArray[np.bool_] = (x.size == 0) & (x.radius == 0)
         return out
 
-    def _rounded(self, centre: Array, radius: Radius, nothing: npt.NDArray[np.bool_]) -> Ball:
+    def _rounded(self, centre: Array, radius: Radius, nothing: npt.NDArray[np.bool_], norm: float = 0.0) -> Ball:
         """Round the ball once in the format; leave it where there is nothing to round.
 
         A radius that is infinite stays so, also where zero times infinity has made it NaN.
         """
-        size = self.centre.magnitude(centre.values)
-        grown = radius * (1 + _OWN) + (self.form.roundoff + self._own_centre) * (size + radius) + self.form.underflow
+        size, unit = self.centre.magnitude(centre.values), self.form.roundoff + self._own_centre
+        grown = radius * (1 + _OWN) + unit * (size + radius + norm) + self.form.underflow
         radius = np.where(nothing, radius, grown)
-        inside = size + radius < self.form.limit  # False for NaN too
-        return Ball(self, centre, np.where(inside, radius, np.inf), size)
+        inside = size + radius + norm < self.form.limit  # False for NaN too
+        known = norm * (1 + _OWN) if math.isfinite(norm) else 0.0  # nothing is inside then
+        return Ball(self, centre, np.where(inside, radius, np.inf), size, known)
+
+    @staticmethod
+    def shape(x: Ball) -> Shape:
+        """Return the shape of a ball; a number has one axis."""
+        shape: Shape = np.broadcast_shapes(x.size.shape, x.inner.shape)
+        return shape
+
+    def orthogonalized(self, x: Ball, steps: int) -> Ball:
+        """Take Newton–Schulz of a ball, as a matrix with its first axis for rows; the bound is the norm."""
+        shape = self.shape(x)
+        values, inner = (np.broadcast_to(y, shape).reshape(shape[0], -1) for y in (x.centre.values, x.inner))
+        found = certified(self.centre, self.form, values, inner, steps, self.scalars, beyond=x.norm)
+        known = math.isfinite(found.radius)
+        radius = np.full(shape, 0.0 if known else math.inf)
+        return Ball(self, Array(self.centre, found.centre.reshape(shape)), radius, norm=found.radius if known else 0.0)
 
 
-def error_ratio(n: Exact | Double, centre: Values, radius: Radius, got: FloatArray) -> Radius:
+def error_ratio(n: Exact | Double, centre: Values, radius: Radius, got: FloatArray, norm: float = 0.0) -> Radius:
     """Divide the distance of floats from the centre of a ball by its radius, elementwise.
 
-    The ratio is 0 where both are equal, for every radius, and infinite for a NaN or an infinity.
+    The ratio is 0 where both are equal, for every radius, and infinite for a NaN or an infinity. With a norm, the
+    element that is farthest off has that of the whole where it is greater: see `norm_ratio`.
 
     Args:
         n: The context of the centre.
         centre: The exact values.
-        radius: The radii.
+        radius: The radii, each with the norm.
         got: The floats.
+        norm: What the radii have of the norm; default 0.
     """
     values = got.astype(np.float64)
     finite = np.isfinite(values)
     with np.errstate(all="ignore"):
         error = np.abs(n.array(np.where(finite, values, 0.0)).values - centre).astype(np.float64)
-        ratio = np.where(error == 0, 0.0, error / radius)
-    return np.where(finite, ratio, np.inf)
+        ratio = np.where(finite, np.where(error == 0, 0.0, error / radius), np.inf)
+    if norm:
+        whole, place = norm_ratio(np.where(finite, error, np.inf), radius, norm)
+        ratio.reshape(-1)[place] = max(ratio.reshape(-1)[place], whole)
+    return ratio
+
+
+def norm_ratio(error: Radius, radius: Radius, norm: float) -> tuple[float, int]:
+    """Divide the norm of what is beyond the elements' own radii by the norm that is allowed.
+
+    Args:
+        error: How far off each element is.
+        radius: The radii, each with the norm; what is untested, with an infinite one, counts as 0.
+        norm: The norm.
+
+    Returns:
+        The ratio, above 1 where a program is outside, and the place of the element that is farthest off.
+    """
+    with np.errstate(all="ignore"):
+        own = (radius - norm) * (1 + _OWN) + norm * _OWN
+        over = np.where(np.isfinite(radius), np.maximum(error - own, 0.0), 0.0)
+        ratio = float(np.sqrt(np.sum(np.square(over / norm)))) / (1 + over.size * _OWN)
+    return ratio, int(np.argmax(over))

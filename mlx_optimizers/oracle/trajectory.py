@@ -35,6 +35,8 @@ class Quantity:
         high: The largest accepted value; +∞ where nothing is known.
         radius: How far the accepted interval reaches from the exact value, before its ends are rounded to the dtype.
             To both sides, but where the sign in Lion is uncertain; infinite where nothing is known.
+        norm: What the radius has of a bound on all elements together, in the Frobenius norm: an element may be off by
+            it, and then no other is. 0 but for Muon.
     """
 
     exact: Values
@@ -42,6 +44,7 @@ class Quantity:
     low: FloatArray
     high: FloatArray
     radius: npt.NDArray[np.float64]
+    norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,8 @@ def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Q
     low, high = ends(exact, form, centres, radius)
     apart = exact.magnitude(values - centres) if n.unsure else 0.0
     reach = np.where(np.isfinite(radius), radius + apart, np.inf)
-    return Quantity(values.reshape(shape), rounded(nearest), rounded(low), rounded(high), reach.reshape(shape))
+    ends_of = rounded(low), rounded(high)
+    return Quantity(values.reshape(shape), rounded(nearest), *ends_of, reach.reshape(shape), ball.norm)
 
 
 def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tuple[list[float], list[float]]:
