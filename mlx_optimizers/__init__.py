@@ -13,6 +13,7 @@ from mlx_optimizers.lion import Lion  # isort: skip
 from mlx_optimizers.biascorrectedadam import BiasCorrectedAdam  # isort: skip
 from mlx_optimizers.biascorrectedadamw import BiasCorrectedAdamW  # isort: skip
 from mlx_optimizers.adafactor import Adafactor  # isort: skip
+from mlx_optimizers.muon import Muon  # isort: skip
 from mlx_optimizers.multi import MultiOptimizer  # isort: skip
 from mlx_optimizers.clip import clip_grad_norm  # isort: skip
 from mlx_optimizers.schedulers import (  # isort: skip
@@ -41,6 +42,7 @@ __all__ = [  # noqa: RUF022 - in the order of the table
     "BiasCorrectedAdam",
     "BiasCorrectedAdamW",
     "Adafactor",
+    "Muon",
     "LATER",
     "MultiOptimizer",
     "clip_grad_norm",
@@ -54,5 +56,5 @@ __all__ = [  # noqa: RUF022 - in the order of the table
 OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adagrad, AdaDelta, Adam, AdamW, Adamax, Lion)
 """The eight optimizers, in the order of the table."""
 
-LATER: tuple[type[Optimizer], ...] = (BiasCorrectedAdam, BiasCorrectedAdamW, Adafactor)
+LATER: tuple[type[Optimizer], ...] = (BiasCorrectedAdam, BiasCorrectedAdamW, Adafactor, Muon)
 """The optimizers that MLX added later."""

@@ -114,8 +114,12 @@ class Numbers(Protocol):
     def shape(self, x: Number, /) -> Shape:
         """Return the shape of an array; a number has one axis."""
 
-    def orthogonalized(self, x: Number, steps: int, /) -> Number:
-        """Take Newton–Schulz of an array, as a matrix with its first axis for rows."""
+    def orthogonalized(self, x: Number, steps: int, /, *, half: bool = False, **varied: Any) -> Number:
+        """Take Newton–Schulz of an array, as a matrix with its first axis for rows.
+
+        With ``half`` a program may compute it in 16 bits, of which nothing is certain. The rest are ``coefficients``,
+        ``eps`` and ``least`` of `mlx_optimizers.oracle.newton_schulz.certified`.
+        """
 
     def sign(self, x: Number, /) -> Number:
         """Take the sign, which is 0 for 0."""

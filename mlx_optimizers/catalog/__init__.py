@@ -10,6 +10,7 @@ from mlx_optimizers.catalog import (
     biascorrectedadam,
     biascorrectedadamw,
     lion,
+    muon,
     rmsprop,
     sgd,
 )
@@ -29,6 +30,7 @@ CATALOG: tuple[Entry, ...] = (
     biascorrectedadam.ENTRY,
     biascorrectedadamw.ENTRY,
     adafactor.ENTRY,
+    muon.ENTRY,
 )
 """The entries, in the order of the tables."""
 

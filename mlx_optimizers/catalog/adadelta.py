@@ -61,4 +61,5 @@ ENTRY = Entry(
     ),
     plot=Plot(5.0, (4, -12)),
     shape=axes.FLAT,
+    consistent=False,
 )

@@ -148,4 +148,5 @@ ENTRY = Entry(
     ),
     plot=Plot(None, (6, -12)),
     shape=(4, 6),
+    consistent=False,
 )

@@ -41,4 +41,5 @@ ENTRY = Entry(
     history=(axes.RESET,),
     plot=Plot(0.3, (6, -12)),
     shape=axes.FLAT,
+    consistent=False,
 )

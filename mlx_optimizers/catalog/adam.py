@@ -54,4 +54,5 @@ ENTRY = Entry(
     history=(axes.FIRST_GRADIENT, axes.RESET, axes.INSIDE_ROOT, axes.CORRECTION),
     plot=Plot(1e-2, (-2, 10)),
     shape=axes.FLAT,
+    consistent=False,
 )

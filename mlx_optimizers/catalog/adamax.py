@@ -44,4 +44,5 @@ ENTRY = Entry(
     history=(axes.RESET,),
     plot=Plot(2e-2, (8, 0)),
     shape=axes.FLAT,
+    consistent=False,
 )

@@ -38,4 +38,5 @@ ENTRY = Entry(
     ),
     plot=Plot(1e-2, (-38, -10)),
     shape=axes.FLAT,
+    consistent=False,
 )

@@ -68,6 +68,8 @@ _MEANING: dict[str, dict[str, Value]] = {
             "ε in the denominator alone", "ports of AdaDelta with one ε; from a zero state nothing ever moves"
         ),
         "clamped": Value("ε₁ as the least mean square", "torch, Adafactor"),
+        "least": Value("ε as the least norm", "torch, Muon"),
+        "1e-08": Value("an ε of 1e-8", "optax, Muon"),
         "ignored": Value("no ε", "ports without it"),
     },
     "ignored": {
@@ -77,6 +79,7 @@ _MEANING: dict[str, dict[str, Value]] = {
         "gradient": Value("a state that starts from the first gradient", "MLX before 0.2.0: m = g, v = g²"),
         "0.1": Value("an accumulator that starts at 0.1", "optax and Keras, Adagrad"),
     },
+    "nesterov": {"ignored": Value("no Nesterov momentum", "ports without it")},
     "step": {
         "t-1": Value(
             "steps counted from 0",
@@ -91,6 +94,7 @@ _MEANING: dict[str, dict[str, Value]] = {
         "unscaled": Value("weight decay without the learning rate", "ports that shrink by κ instead of λκ"),
         "learning_rate": Value("weight decay by the learning rate", "torch, Adafactor"),
         "first": Value("weight decay by the learning rate before all else", "Keras, Adafactor"),
+        "adjusted": Value("decoupled weight decay by the scaled learning rate", "the first implementations of Muon"),
         "ignored": Value("no weight decay", "ports without it"),
         "momentum_only": Value("weight decay with momentum alone", "MLX before 0.1.0"),
     },

@@ -107,6 +107,7 @@ class Entry:
         history: What MLX computed or documented otherwise.
         plot: How it is drawn.
         shape: The shape of the parameter of its cases, but where a regime has one of its own; 24 elements.
+        consistent: Whether a program is compared with the exact step where nothing of the parameter is certain.
     """
 
     optimizer: type[Optimizer]
@@ -123,6 +124,7 @@ class Entry:
     history: tuple[Event, ...]
     plot: Plot
     shape: Shape
+    consistent: bool
 
     @property
     def name(self) -> str:

@@ -58,4 +58,5 @@ ENTRY = Entry(
     ),
     plot=Plot(5e-3, (4, -12)),
     shape=axes.FLAT,
+    consistent=False,
 )

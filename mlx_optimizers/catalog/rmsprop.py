@@ -41,4 +41,5 @@ ENTRY = Entry(
     history=(axes.RESET,),
     plot=Plot(1e-2, (4, -12)),
     shape=axes.FLAT,
+    consistent=False,
 )

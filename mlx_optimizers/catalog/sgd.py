@@ -65,7 +65,7 @@ ENTRY = Entry(
             },
         ),
         axes.ignored("momentum:0.9", "momentum:0", *axes.IGNORED_DECAYS),
-        Axis("nesterov", ("given", "ignored"), {"ignored": Value("no Nesterov momentum", "ports without it")}),
+        axes.axis("nesterov", "given", "ignored"),
         axes.axis("weight_decay", "coupled", "decoupled", "after", "unscaled", "ignored", "momentum_only"),
     ),
     step=step,
@@ -85,4 +85,5 @@ ENTRY = Entry(
     ),
     plot=Plot(1e-3, (8, -2)),
     shape=axes.FLAT,
+    consistent=False,
 )

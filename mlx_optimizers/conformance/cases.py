@@ -46,7 +46,7 @@ __all__ = [
 ELEMENTS = 24
 """Elements of a case's parameter."""
 
-SHAPES: dict[str, Shape] = {"vector": (ELEMENTS,), "batch": (2, 3, 4)}
+SHAPES: dict[str, Shape] = {"vector": (ELEMENTS,), "batch": (2, 3, 4), "tall": (6, 4), "stack": (2, 4, 3)}
 """The shapes of the parameter in the regimes that have their own; the others have the optimizer's."""
 
 STEPS = 8
@@ -184,12 +184,14 @@ REGIMES: dict[str, Callable[[_Draw, str, Mapping[str, Any]], Data]] = {
     "plain": _plain,
     "vector": _plain,
     "batch": _plain,
+    "tall": _plain,
+    "stack": _plain,
     "tiny": _tiny,
     "wide": _wide,
     "zeros": _zeros,
     "edge": _edge,
 }
-"""The regimes of data by name; ``edge`` is Lion's alone, ``vector`` and ``batch`` are of other shapes."""
+"""The regimes of data by name; ``edge`` is Lion's alone, those of `SHAPES` are plain data of other shapes."""
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers.kinds import Operand, Shape
+from mlx_optimizers.newton_schulz import COEFFICIENTS
 from mlx_optimizers.oracle.formats import Direction, Format
 
 __all__ = ["Arithmetic", "Array", "Context", "Double", "Exact", "Library"]
@@ -314,12 +315,18 @@ class Exact(Context):
             return float(x)
         return form.round(*self._parts(x), direction)
 
-    def orthogonalized(self, x: Array, steps: int) -> Array:
+    narrow: Format | None = None
+    """The format to which coefficients of Newton–Schulz are rounded, as some programs in 16 bits do; or None."""
+
+    def orthogonalized(self, x: Array, steps: int, *, half: bool = False, **varied: Any) -> Array:
         """Take Newton–Schulz of an array, as a matrix with its first axis for rows."""
         from mlx_optimizers.oracle import newton_schulz
 
         matrix = x.values.reshape(x.values.shape[0], -1)
-        return self.wrap(newton_schulz.exactly(self, matrix, steps).reshape(x.values.shape))
+        if self.narrow is not None:
+            a, b, c = varied.get("coefficients", COEFFICIENTS)
+            varied["coefficients"] = (*self.narrow.rounded(np.array([a, b])).tolist(), c)
+        return self.wrap(newton_schulz.exactly(self, matrix, steps, **varied).reshape(x.values.shape))
 
     def text(self, x: Scalar, digits: int = 30) -> str:
         """Write a number as decimal text of so many significant digits; both libraries give the same text."""

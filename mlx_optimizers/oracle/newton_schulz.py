@@ -79,6 +79,7 @@ def certified(
     beyond: float = 0.0,
     coefficients: tuple[float, float, float] = COEFFICIENTS,
     eps: float = EPS,
+    least: bool = False,
 ) -> Orthogonalized:
     r"""Compute Newton–Schulz of a matrix, and bound the error of every right program in the Frobenius norm.
 
@@ -95,6 +96,7 @@ def certified(
         beyond: How far off a program's matrix may be beyond the radius, in the Frobenius norm; default 0.
         coefficients: a, b and c; default (3.4445, −4.7750, 2.0315).
         eps: ε, added to the norm; default ``1e-7``.
+        least: Whether ε is the least that the norm may be instead; what may be below it is then unknown.
 
     Returns:
         The matrix and its radius. That is infinite where the squares of d may overflow, where a radius of d is
@@ -120,7 +122,8 @@ def certified(
     if d.ndim != 2:
         raise ValueError(f"Newton–Schulz needs an array of two axes, not of shape {d.shape}")
     if d.shape[0] > d.shape[1]:
-        turned = certified(n, form, d.T, radius.T, steps, scalars, beyond=beyond, coefficients=coefficients, eps=eps)
+        varied = {"beyond": beyond, "coefficients": coefficients, "eps": eps, "least": least}
+        turned = certified(n, form, d.T, radius.T, steps, scalars, **varied)  # type: ignore[arg-type]
         return Orthogonalized(turned.centre.T, turned.radius)
     program = _Arithmetic(form.roundoff, form.underflow, _coefficient(form, scalars))
     with n.active(), np.errstate(all="ignore"):
@@ -130,7 +133,13 @@ def certified(
             return unknown
         if off == 0 and not (d != 0).any():
             return Orthogonalized(d, 0.0)
-        centre = _Fixed(n, coefficients, eps) if isinstance(n, Exact) else _Float(coefficients, eps)
+        centre = (
+            _Fixed(n, coefficients, eps, least=least)
+            if isinstance(n, Exact)
+            else _Float(coefficients, eps, least=least)
+        )
+        if least:
+            eps = 0.0 if _norm(size) * (1 - 2 * _OWN) - off > eps else math.nan  # which makes the bound infinite
         error = _start(_norm(size), off, d.size, eps, program, form.limit)
         error += _start(_norm(size), 0.0, d.size, eps, centre.arithmetic, math.inf)
         x = centre.normalised(d)
@@ -154,6 +163,7 @@ def exactly(
     *,
     coefficients: tuple[float, float, float] = COEFFICIENTS,
     eps: float = EPS,
+    least: bool = False,
 ) -> Values:
     """Compute Newton–Schulz of a matrix alone, to the precision of the context: see `certified`.
 
@@ -171,12 +181,12 @@ def exactly(
         0.707106756
     """
     if d.shape[0] > d.shape[1]:
-        return exactly(n, d.T, steps, coefficients=coefficients, eps=eps).T
+        return exactly(n, d.T, steps, coefficients=coefficients, eps=eps, least=least).T
     if not np.isfinite(n.magnitude(d)).all():
         return np.full(d.shape, n.number(math.nan))
     if not (d != 0).any():
         return d
-    centre = _Fixed(n, coefficients, eps)
+    centre = _Fixed(n, coefficients, eps, least=least)
     x = centre.normalised(d)
     for _ in range(steps):
         x = centre.applied(x)
@@ -311,11 +321,12 @@ class _Float:
 
     arithmetic = _Arithmetic(FORMATS["float64"].roundoff, FORMATS["float64"].underflow, 0.0)
 
-    def __init__(self, coefficients: tuple[float, float, float], eps: float) -> None:
-        self.coefficients, self.eps = coefficients, eps
+    def __init__(self, coefficients: tuple[float, float, float], eps: float, *, least: bool = False) -> None:
+        self.coefficients, self.eps, self.least = coefficients, eps, least
 
     def normalised(self, d: Values) -> Values:
-        return np.asarray(d / (np.sqrt(np.sum(d * d)) + self.eps))
+        norm = np.sqrt(np.sum(d * d))
+        return np.asarray(d / (max(norm, self.eps) if self.least else norm + self.eps))
 
     def applied(self, x: Values) -> Values:
         a, b, c = self.coefficients
@@ -333,8 +344,8 @@ class _Float:
 class _Fixed:
     """The iteration in fixed point, by Python's integers: exact sums of products, then rounded down once."""
 
-    def __init__(self, n: Exact, coefficients: tuple[float, float, float], eps: float) -> None:
-        self.n = n
+    def __init__(self, n: Exact, coefficients: tuple[float, float, float], eps: float, *, least: bool = False) -> None:
+        self.n, self.least = n, least
         self.bits = n.bits + _GUARD
         self.arithmetic = _Arithmetic(0.0, math.ldexp(1.0, 1 - self.bits), 0.0)  # two units for one
         self.eps = eps.as_integer_ratio()
@@ -352,7 +363,8 @@ class _Fixed:
         top, bottom = self.eps
         digits = bottom.bit_length() - 1
         fine = max(more - least, digits)
-        divisor = (root << (fine - more + least)) + (top << (fine - digits))
+        norm, floor = root << (fine - more + least), top << (fine - digits)
+        divisor = max(norm, floor) if self.least else norm + floor
         shift = least + fine + self.bits
         return np.array([(x << shift) // divisor for x in whole], object).reshape(d.shape)
 

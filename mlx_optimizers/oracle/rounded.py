@@ -345,12 +345,12 @@ class Rounded:
         shape: Shape = np.broadcast_shapes(x.size.shape, x.inner.shape)
         return shape
 
-    def orthogonalized(self, x: Ball, steps: int) -> Ball:
+    def orthogonalized(self, x: Ball, steps: int, *, half: bool = False, **varied: Any) -> Ball:
         """Take Newton–Schulz of a ball, as a matrix with its first axis for rows; the bound is the norm."""
         shape = self.shape(x)
         values, inner = (np.broadcast_to(y, shape).reshape(shape[0], -1) for y in (x.centre.values, x.inner))
-        found = certified(self.centre, self.form, values, inner, steps, self.scalars, beyond=x.norm)
-        known = math.isfinite(found.radius)
+        found = certified(self.centre, self.form, values, inner, steps, self.scalars, beyond=x.norm, **varied)
+        known = math.isfinite(found.radius) and not half
         radius = np.full(shape, 0.0 if known else math.inf)
         return Ball(self, Array(self.centre, found.centre.reshape(shape)), radius, norm=found.radius if known else 0.0)
 

@@ -33,4 +33,5 @@ ENTRY = Entry(
     history=(),
     plot=Plot(1e-3, (4, -12)),
     shape=axes.FLAT,
+    consistent=False,
 )
