@@ -68,7 +68,7 @@ ENTRY = Entry(
         {**axes.SCHEDULED, "momentum": 0.6, "weight_decay": 0.5},
         {"nesterov": False, "weight_decay": 0.0},
         {"learning_rate": 0.05, "momentum": 0.6, "ns_steps": 3},
-        {"learning_rate": 0.2, "momentum": 0.8, "nesterov": False, "ns_steps": 6, "weight_decay": 0.9},
+        {"learning_rate": 0.05, "momentum": 0.8, "nesterov": False, "ns_steps": 6, "weight_decay": 0.3},
     ),
     regimes=(*axes.REGIMES, "vector", "tall", "stack"),
     tiny=around_the_norm,
