@@ -17,7 +17,7 @@ import numpy as np
 
 from mlx_optimizers.conformance import Case, Run, Verdict, parse
 from mlx_optimizers.conformance.verdict import Word
-from mlx_optimizers.oracle import FORMATS
+from mlx_optimizers.oracle import FORMATS, trajectory
 from tests.expected import EIGHT, EXPECTED, LATER
 
 
@@ -75,6 +75,43 @@ class Evaluated(Program):
             slots = self._formula.initial(_Numpy, h, g, *slots)
         out: tuple[Any, ...] = self._formula.exact(_Numpy, h, t, w, g, *(np.float32(x) for x in slots))
         return tuple(np.float32(x) for x in out)
+
+
+class Stepped:
+    """A step over whole arrays, ``step(h, t, w, g, slots) -> w`` with the hyperparameters and slots by their names."""
+
+    name, version, device = "program", "1", "cpu"
+
+    def __init__(self, step: Callable[..., Any], real: Any = np.float32, *, state: bool = False) -> None:
+        self.step, self.real, self.state = step, real, state
+
+    def claim(self, optimizer: str) -> str:
+        return optimizer
+
+    def run(self, case: Case) -> Run:
+        def steps() -> Any:
+            w = case.parameter.astype(self.real)
+            slots = {name: np.zeros(shape, self.real) for name, shape in case.slots.items()}
+            for index, g in enumerate(case.gradients):
+                with np.errstate(all="ignore"):
+                    w = self.step(case.at_step(index), index + 1, w, g.astype(self.real), slots).astype(self.real)
+                    shown = {name: slots[name].astype(np.float32) for name in case.slots} if self.state else {}
+                    single = w.astype(np.float32)
+                yield single, shown
+
+        return Run.from_steps(case, steps())
+
+
+class Nearest(Stepped):
+    """The correctly rounded steps of a formula."""
+
+    def __init__(self, formula: Any) -> None:
+        self.formula = formula
+
+    def run(self, case: Case) -> Run:
+        entries = trajectory(self.formula, case.parameter, case.gradients, **case.hyperparameters)
+        shown = [{name: quantity.nearest for name, quantity in entry.state.items()} for entry in entries]
+        return Run.from_steps(case, [(e.parameter.nearest, s) for e, s in zip(entries, shown, strict=True)])
 
 
 def plain(optimizer: str) -> Program:

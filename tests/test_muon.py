@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import math
@@ -11,10 +12,16 @@ import pytest
 
 import mlx_optimizers as optim
 from mlx_optimizers import checkpoint
+from mlx_optimizers.backends import open_backend
+from mlx_optimizers.conformance import Run, check, matching
+from mlx_optimizers.conformance.cases import recast
+from mlx_optimizers.conformance.verdict import can_decide, judge
 from mlx_optimizers.muon import Muon, scale
 from mlx_optimizers.newton_schulz import COEFFICIENTS, EPS, newton_schulz
 from mlx_optimizers.oracle import Double, Rounded, format_of
-from mlx_optimizers.oracle.newton_schulz import certified
+from mlx_optimizers.oracle.formulas import parse, variants
+from mlx_optimizers.oracle.newton_schulz import CONSISTENT, certified
+from tests.programs import Nearest, Stepped
 from tests.support import require
 
 SHAPES = [
@@ -343,3 +350,202 @@ def test_torch_has_another_formula():
     ours = Muon(1.0, weight_decay=0.0).apply_gradients(d, np.zeros_like(d))
     apart = np.linalg.norm(w.detach().numpy() - ours) / np.linalg.norm(ours)
     assert 1e-4 < apart < 0.15
+
+
+# The checker: libraries
+
+CASES = matching(["Muon"])
+MATRICES = [case for case in CASES if case.parameter.ndim == 2]
+CLAIMS = {
+    "torch": "Muon[eps=least,precision=bfloat16,weight_decay=decoupled]",
+    "optax": "Muon[bias_correction=true,eps=1e-08,scale=columns,weight_decay=decoupled]",
+    "keras": "Muon[buffer=sum,scale=rms,weight_decay=decoupled]",
+}
+LIBRARIES = {"mlx": "mlx.core", "keras": "mlx_optimizers.backends.keras"}  # alone, Keras would look for TensorFlow
+
+
+def opened(name):
+    if name != "reference":
+        require(LIBRARIES.get(name, name))
+    return open_backend(name)
+
+
+@pytest.mark.parametrize("name", ["reference", "mlx"])
+def test_every_case_conforms(name):
+    results = check(opened(name), CASES).results
+    assert [r.case.id for r in results if not r.conforms] == []
+    assert all({*r.excesses} == {"parameter", "v"} for r in results)
+    normwise = [r.norm for r in results if r.norm is not None]
+    assert len(normwise) == len([case for case in CASES if case.parameter.ndim > 1])
+    assert all(0 <= norm["got"] < norm["bound"] for norm in normwise)
+
+
+@pytest.mark.parametrize("name", ["optax", "keras"])
+def test_optax_and_keras_compute_what_they_claim(name):
+    results = check(opened(name), CASES).results
+    assert {r.formula.name for r in results} == {CLAIMS[name]}
+    assert {r.case.id for r in results if r.conforms} == {case.id for case in MATRICES}
+    assert {r.word for r in results} == {"conforms", "unsupported"}
+
+
+def test_torch_is_consistent_with_what_it_claims_and_never_conforms():
+    results = check(opened("torch"), CASES).results
+    assert {r.word for r in results} == {"unsupported"} and {r.formula.name for r in results} == {CLAIMS["torch"]}
+    measured = [r for r in results if r.distance is not None]
+    assert len(measured) >= 20 and all(r.reason.startswith("consistent: ") for r in measured)
+    assert max(r.distance for r in measured) <= CONSISTENT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torch", "keras"])
+def test_torch_and_keras_held_to_the_formula_of_the_page_deviate_and_are_named(name):
+    report = check(opened(name), CASES, formula="Muon")
+    assert report.status == 1
+    assert report.diagnoses["Muon"].formulas == [CLAIMS[name]]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["reference", "mlx"])
+def test_in_16_bits_a_right_program_is_consistent(name, dtype):
+    if dtype == "bfloat16":
+        require("ml_dtypes")
+    cases = [recast(case, dtype) for case in CASES if case.regime in ("plain", "tall", "stack", "vector")]
+    for r in check(opened(name), cases).results:
+        if r.case.regime == "vector":
+            assert r.conforms
+        else:
+            assert r.word == "unsupported" and r.reason.startswith("consistent: "), (r.case.id, r.reason)
+
+
+def test_in_float64_all_conforms():
+    cases = [recast(case, "float64") for case in CASES if case.regime in ("plain", "tall", "stack", "vector")]
+    assert check(opened("reference"), cases).status == 0
+
+
+def test_a_wrong_program_in_16_bits_is_not_consistent_and_deviates_where_it_is_asked_for():
+    cases = [recast(case, "float16") for case in CASES if case.regime == "plain"]
+
+    class Longer:
+        name, version, device = "longer", "1", "cpu"
+
+        def claim(self, optimizer):
+            return optimizer
+
+        def run(self, case):
+            more = {**case.hyperparameters, "ns_steps": case.hyperparameters["ns_steps"] + 1}
+            made = open_backend("reference").run(dataclasses.replace(case, hyperparameters=more))
+            return Run(case, made.parameters, made.state)
+
+    told = check(Longer(), cases).results
+    assert all(r.word == "unsupported" and r.reason.startswith("not consistent: ") for r in told)
+    held = check(Longer(), cases, formula="Muon")
+    assert held.status == 1 and all(r.word == "deviates" for r in held.results)
+
+
+# The checker: wrong programs, one thing changed in the step below, which is right
+
+
+def right(h, t, w, g, slots):
+    mu = h["momentum"]
+    g = g + h["weight_decay"] * w
+    v = mu * slots["v"] + (1 - mu) * g
+    slots["v"] = v
+    d = (1 - mu) * g + mu * v if h["nesterov"] else v
+    rate = h["learning_rate"]
+    if w.ndim > 1:
+        x = d.reshape(w.shape[0], -1)
+        x = x.T if x.shape[0] > x.shape[1] else x
+        turned = x.shape[1] == w.shape[0] and x.shape[0] != w.shape[0]
+        x = x / (np.sqrt(np.sum(x * x)) + 1e-7)
+        for _ in range(h["ns_steps"]):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
+        d = (x.T if turned else x).reshape(w.shape)
+        rate = rate * max(1, w.shape[-2] / w.shape[-1]) ** 0.5
+    return w - rate * d
+
+
+WRONG = {
+    "a = 3.4": ("3.4445", "3.4"),
+    "b off by 0.1 %": ("-4.7750", "-4.7798"),
+    "c to one decimal": ("2.0315", "2.0"),
+    "c for b": ("(-4.7750 * a + 2.0315 * (a @ a))", "(-4.7750 * (a @ a) + 2.0315 * a)"),
+    "a step more": ('range(h["ns_steps"])', 'range(h["ns_steps"] + 1)'),
+    "a step less": ('range(h["ns_steps"])', 'range(h["ns_steps"] - 1)'),
+    "always five steps": ('range(h["ns_steps"])', "range(5)"),
+    "ε 1e-8": ("+ 1e-7", "+ 1e-8"),
+    "no ε": (" + 1e-7", ""),
+    "ε inside the root": ("np.sqrt(np.sum(x * x)) + 1e-7", "np.sqrt(np.sum(x * x) + 1e-14)"),
+    "spectral norm": ("np.sqrt(np.sum(x * x))", "np.linalg.norm(x, 2)"),
+    "root mean square": ("np.sum(x * x)", "np.mean(x * x)"),
+    "not turned back": ("x.T if turned else x)", "x)"),
+    "the last axes flattened": ("d.reshape(w.shape[0], -1)", "d.reshape(-1, w.shape[-1])"),
+    "columns over rows": ("w.shape[-2] / w.shape[-1]", "w.shape[-1] / w.shape[-2]"),
+    "the flattened scale": ("w.shape[-2] / w.shape[-1]", "w.shape[0] / (w.size / w.shape[0])"),
+    "no scale": (" * max(1, w.shape[-2] / w.shape[-1]) ** 0.5", ""),
+    "no root in the scale": (") ** 0.5", ")"),
+    "the scale below 1 too": ("max(1, w.shape[-2] / w.shape[-1])", "(w.shape[-2] / w.shape[-1])"),
+    "scale of Moonlight": ("max(1, w.shape[-2] / w.shape[-1]) ** 0.5", "0.2 * max(w.shape) ** 0.5"),
+    "no look-ahead": (' if h["nesterov"] else v', " if False else v"),
+    "look-ahead by g": ("(1 - mu) * g + mu * v if", "g + mu * v if"),
+    "a sum": ("+ (1 - mu) * g\n", "+ g\n"),
+    "decoupled decay": ("return w - rate * d", 'return (1 - h["learning_rate"] * h["weight_decay"]) * w - rate * d'),
+    "no decay": ('g + h["weight_decay"] * w', "g"),
+    "decay after the momentum": ("g = g + h", "d = g + h"),
+    "never orthogonal": ("w.ndim > 1", "w.ndim > 9"),
+}
+WRONG["decoupled decay"] = (
+    '    g = g + h["weight_decay"] * w',
+    '    w = w - h["learning_rate"] * h["weight_decay"] * w',
+)
+del WRONG["decay after the momentum"]
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_a_right_program_conforms_in_either_precision(real):
+    assert check(Stepped(right, real, state=True), CASES).status == 0
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_program_deviates(name):
+    source, (old, new) = inspect.getsource(right), WRONG[name]
+    assert source.count(old) == 1, name
+    namespace = {"np": np}
+    exec(source.replace(old, new), namespace)  # noqa: S102 - the step above
+
+    def verdicts():
+        backend = Stepped(namespace["right"])
+        for case in CASES:
+            try:
+                run = backend.run(case)
+            except (ValueError, IndexError):
+                continue  # a shape with which the wrong program cannot do anything
+            yield judge(run, parse("Muon"), "float32")
+
+    assert any(verdict.word == "deviates" and verdict.first is not None for verdict in verdicts())
+
+
+def test_the_wrong_programs_are_many_enough():
+    assert len(WRONG) >= 12
+
+
+VARIANTS = pytest.mark.parametrize(
+    "formula",
+    [formula for formula in variants("Muon", 1) if "precision" not in formula.name],
+    ids=lambda formula: formula.name,
+)
+
+
+@VARIANTS
+def test_every_axis_is_seen(formula):
+    backend = Nearest(formula)
+    assert any(not judge(backend.run(case), parse("Muon"), "float32").conforms for case in CASES)
+
+
+@pytest.mark.slow
+@VARIANTS
+def test_every_axis_is_named(formula):
+    cases = [case for case in CASES if can_decide(case, formula)]
+    report = check(Nearest(formula), cases, formula="Muon")
+    assert report.status == 1
+    assert formula.name in report.diagnoses["Muon"].formulas

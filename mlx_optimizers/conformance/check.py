@@ -215,7 +215,7 @@ def _diagnosed(
     judged: dict[str, list[tuple[bool, Run]]] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):
         if not isinstance(answer, Verdict) and verdict.word != "failed":
-            judged.setdefault(verdict.case.optimizer, []).append((verdict.conforms, answer[0]))
+            judged.setdefault(verdict.case.optimizer, []).append((verdict.word != "deviates", answer[0]))
     diagnoses = {}
     for optimizer, rows in judged.items():
         rows.sort(key=lambda row: row[0])  # what deviates refutes other formulas first

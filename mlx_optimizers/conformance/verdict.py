@@ -238,10 +238,11 @@ def _measured(verdict: Verdict, got: FloatArray, entries: Sequence[Entry]) -> Ve
         if near:
             distances.append(min(near) if np.isfinite(now).all() else math.inf)
     if not distances:
-        return replace(verdict, word="unsupported", reason="nothing can be told: no step has a matrix of full rank")
+        reason = "nothing can be told: no step has a matrix of full rank"
+        return replace(verdict, word="unsupported", reason=reason, worst=None)
     told = "consistent" if max(distances) <= CONSISTENT else "not consistent"
     reason = f"{told}: a step is {max(distances):.2g} of itself off, and {CONSISTENT} is what rounding explains"
-    return replace(verdict, word="unsupported", reason=reason, distance=max(distances))
+    return replace(verdict, word="unsupported", reason=reason, distance=max(distances), worst=None)
 
 
 def judge_widening(run: Run, formula: Formula, profiles: Sequence[Scalars]) -> Verdict:

@@ -346,11 +346,14 @@ class Rounded:
         return shape
 
     def orthogonalized(self, x: Ball, steps: int, *, half: bool = False, **varied: Any) -> Ball:
-        """Take Newton–Schulz of a ball, as a matrix with its first axis for rows; the bound is the norm."""
+        """Take Newton–Schulz of a ball, as a matrix with its first axis for rows; the bound is the norm.
+
+        In 16 bits, where wrong programs are inside the bound as well, nothing counts as known.
+        """
         shape = self.shape(x)
         values, inner = (np.broadcast_to(y, shape).reshape(shape[0], -1) for y in (x.centre.values, x.inner))
         found = certified(self.centre, self.form, values, inner, steps, self.scalars, beyond=x.norm, **varied)
-        known = math.isfinite(found.radius) and not half
+        known = math.isfinite(found.radius) and not half and self.form.precision >= FORMATS["float32"].precision
         radius = np.full(shape, 0.0 if known else math.inf)
         return Ball(self, Array(self.centre, found.centre.reshape(shape)), radius, norm=found.radius if known else 0.0)
 
