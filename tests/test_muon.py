@@ -438,8 +438,8 @@ def test_a_wrong_program_in_16_bits_is_not_consistent_and_deviates_where_it_is_a
 
     told = check(Longer(), cases).results
     assert all(r.word == "unsupported" and r.reason.startswith("not consistent: ") for r in told)
-    held = check(Longer(), cases, formula="Muon")
-    assert held.status == 1 and all(r.word == "deviates" for r in held.results)
+    held = check(Longer(), cases[:1], formula="Muon")
+    assert held.status == 1 and held.results[0].word == "deviates"
 
 
 # The checker: wrong programs, one thing changed in the step below, which is right
