@@ -85,6 +85,16 @@ def relative(case: Case, called: str, **lacking: Any) -> dict[str, Any]:
     return h
 
 
+def require_matrix(case: Case, called: str) -> None:
+    """Refuse a case of Muon for a library that gives it matrices alone.
+
+    Raises:
+        Unsupported: for another number of axes than two.
+    """
+    if case.parameter.ndim != 2:
+        raise Unsupported(f"{called} takes matrices alone")
+
+
 class Claims:
     """The claims of a backend: the documented formulas, or those that the catalog has for its library."""
 

@@ -13,7 +13,7 @@ if "KERAS_BACKEND" not in os.environ:  # Keras reads it once, when it is importe
 import keras
 import numpy as np
 
-from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative, require_matrix
 from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.kinds import FloatArray
 
@@ -59,6 +59,8 @@ def _steps(case: Case, slots: Mapping[str, str]) -> Iterator[tuple[FloatArray, d
 
 def _arguments(case: Case) -> dict[str, Any]:
     """Rename all hyperparameters to the names that Keras has for them."""
+    if case.optimizer == "Muon":
+        require_matrix(case, "keras.optimizers.Muon")
     if case.optimizer == "Adafactor":
         h = relative(case, "keras.optimizers.Adafactor", beta_1=None, scale_parameter=True, warmup_init=False)
         first = np.atleast_2d(case.gradients[0])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from operator import attrgetter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
-from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative, require_matrix
 from mlx_optimizers.conformance import Case, Run, Unsupported
 
 __all__ = ["Optax", "OptaxFunction"]
@@ -59,8 +61,11 @@ class OptaxFunction(Claims):
         state = transformation.init(w)
         for gradient in case.gradients:
             w, state = step(jnp.asarray(gradient), state, w)
-            shown = {ours: optax.tree.get(state, theirs) for theirs, ours in self.slots(case).items()}
-            yield w, {name: value for name, value in shown.items() if value is not None}
+            shown = {ours: optax.tree.get_all_with_path(state, theirs) for theirs, ours in self.slots(case).items()}
+            found = {
+                name: [value for _, value in values if isinstance(value, jax.Array)] for name, values in shown.items()
+            }
+            yield w, {name: values[0] for name, values in found.items() if values}
 
 
 class Optax(OptaxFunction):
@@ -87,7 +92,9 @@ class Optax(OptaxFunction):
             return optax.chain(decay, optax.sgd(_rate(case), momentum=h["momentum"] or None, nesterov=h["nesterov"]))
         if case.optimizer == "Adafactor":
             return optax.adafactor(**_adafactor(case))
-        return _called(getattr(optax, counterpart("optax", case.optimizer).name), case)
+        if case.optimizer == "Muon":
+            require_matrix(case, "optax.contrib.muon")
+        return _called(attrgetter(counterpart("optax", case.optimizer).name)(optax), case)
 
 
 def _rate(case: Case) -> Any:
@@ -129,6 +136,8 @@ def _called(function: Callable[..., Any], case: Case) -> Any:
             out["b1"], out["b2"] = value
         elif name == "alpha" and "decay" in parameters:
             out["decay"] = value
+        elif name == "momentum" and "beta" in parameters:
+            out["beta"] = value
         else:
             raise Unsupported(f"{getattr(function, '__name__', function)} takes no {name}")
     return function(**out)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative
+from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative, require_matrix
 from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.kinds import FloatArray
 
@@ -90,6 +90,11 @@ class Torch(TorchClass):
 
     def arguments(self, case: Case, optimizer_class: Callable[..., Any]) -> dict[str, Any]:
         """Collect all hyperparameters under torch's names, and the switches."""
+        if case.optimizer == "Muon":
+            require_matrix(case, "torch.optim.Muon")
+            if self._implementation:
+                raise Unsupported(f"torch.optim has no {self._implementation} Muon")
+            return {"lr" if name == "learning_rate" else name: value for name, value in case.at_step(0).items()}
         if case.optimizer != "Adafactor":
             return super().arguments(case, optimizer_class)
         h = relative(case, "torch.optim.Adafactor", beta_1=None, scale_parameter=True, warmup_init=False)

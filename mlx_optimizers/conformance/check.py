@@ -113,7 +113,7 @@ def check(
             broken = str(error)
 
     verdicts: list[Verdict] = []
-    for verdict in _judged(executed(), profiles, jobs):
+    for verdict in _judged(executed(), profiles, jobs, asked is not None):
         verdicts.append(verdict)
         if progress is not None:
             progress(len(verdicts))
@@ -174,9 +174,9 @@ def _text(error: BaseException) -> str:
         return f"its text cannot be read, {type(another).__name__}"
 
 
-def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int) -> Iterator[Verdict]:
+def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int, asked: bool) -> Iterator[Verdict]:
     if jobs <= 1:
-        yield from (_verdict(answer, profiles) for answer in answers)
+        yield from (_verdict(answer, profiles, asked) for answer in answers)
         return
     # A new interpreter for each process: a forked one would inherit the threads of the backend's library.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
@@ -184,20 +184,26 @@ def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int) -
             futures = []
             for answer in answers:
                 with _blocked_interrupts():  # starts a process where none is idle; an exception meanwhile would lose it
-                    futures.append(held(partial(pool.submit, _verdict, answer, profiles)))
+                    futures.append(held(partial(pool.submit, _verdict, answer, profiles, asked)))
             yield from [future.result() for future in futures]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _verdict(answer: Answer, profiles: Sequence[Scalars]) -> Verdict:
-    """Judge a run; what its arrays or its formula do not allow is a failure."""
+def _verdict(answer: Answer, profiles: Sequence[Scalars], asked: bool) -> Verdict:
+    """Judge a run; what its arrays or its formula do not allow is a failure.
+
+    One that is measured alone deviates where it is held to a formula that was asked for.
+    """
     if isinstance(answer, Verdict):
         return answer
     run, formula = answer
     try:
-        return judge_widening(run, formula, profiles)
+        verdict = judge_widening(run, formula, profiles)
+        if asked and verdict.distance is not None and not verdict.consistent:
+            return replace(verdict, word="deviates")
+        return verdict
     except ValueError as error:  # of the formula or the arrays, whatever the profile
         return Verdict(run.case, formula, "failed", profiles[0], reason=str(error))
 

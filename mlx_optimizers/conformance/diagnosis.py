@@ -19,6 +19,7 @@ from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Ball, Double, Exact, Formula, Rounded
 from mlx_optimizers.oracle.exact import Radius
 from mlx_optimizers.oracle.formulas import variants
+from mlx_optimizers.oracle.newton_schulz import CONSISTENT
 from mlx_optimizers.oracle.rounded import Scalars, error_ratio
 from mlx_optimizers.oracle.trajectory import walk
 
@@ -81,6 +82,10 @@ def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars
         verdict = judge_widening(run, formula, profiles)
         if verdict.worst is not None and verdict.conforms:
             greatest = max(greatest or 0.0, verdict.worst.excess)
+        elif verdict.consistent and verdict.distance is not None:
+            greatest = max(greatest or 0.0, verdict.distance / CONSISTENT)
+        elif verdict.word == "unsupported" and verdict.distance is None:
+            continue  # nothing can be told
         elif verdict.decided or verdict.first is not None or np.isfinite(run.parameters).any():
             return None  # otherwise neither has a value in this case
     return greatest

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 import mlx_optimizers
+from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance.cases import Case, cases_of
 from mlx_optimizers.kinds import FloatArray
-from mlx_optimizers.oracle import Double, Exact, Formula, Quantity, Rounded, trajectory
+from mlx_optimizers.oracle import FORMATS, Double, Entry, Exact, Formula, Quantity, Rounded, trajectory
 from mlx_optimizers.oracle.formulas import parse
+from mlx_optimizers.oracle.newton_schulz import CONSISTENT
 from mlx_optimizers.oracle.rounded import Scalars, error_ratio, norm_ratio
 from mlx_optimizers.oracle.trajectory import walk
 
@@ -95,6 +97,9 @@ class Verdict:
         tested: Elements with a finite interval, over all steps and quantities.
         untested: Elements for which any answer would have passed.
         excesses: For each quantity its greatest error ratio after each step, None where no element was tested.
+        norm: Where a whole matrix is held to a bound, the one of greatest ratio: quantity and step, the norm of what
+            its elements are off beyond their own radii, and the bound; or None.
+        distance: How far a step is off where nothing of the parameter is certain, as a part of the step.
     """
 
     case: Case
@@ -108,6 +113,13 @@ class Verdict:
     tested: int = 0
     untested: int = 0
     excesses: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    norm: Mapping[str, Any] | None = None
+    distance: float | None = None
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the case is measured alone, and a step is as far off as rounding may bring it at most."""
+        return self.distance is not None and self.distance <= CONSISTENT
 
     @property
     def conforms(self) -> bool:
@@ -133,7 +145,11 @@ class Verdict:
             "worst": worst,
             "diagnosis": list(self.diagnosis),
             "reason": self.reason,
+            "norm": self._norm(),
         }
+
+    def _norm(self) -> dict[str, Any] | None:
+        return None if self.norm is None or not math.isfinite(self.norm["got"]) else dict(self.norm)
 
 
 def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
@@ -155,12 +171,16 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
     tested = untested = 0
     excesses: dict[str, list[float | None]] = {name: [] for name in got}
     greatest: list[tuple[float, str, int, int]] = []
+    norm: dict[str, Any] | None = None
     for step, entry in enumerate(entries):
         for name, quantity in entry.quantities():
             if name not in got:
                 continue
             with exact.active():
-                excess = _excess(exact, got[name][step], quantity).reshape(-1)
+                excess, whole = _excess(exact, got[name][step], quantity)
+            excess = excess.reshape(-1)
+            if quantity.norm and (norm is None or whole > norm["got"] / norm["bound"]):
+                norm = {"quantity": name, "step": step + 1, "got": whole * quantity.norm, "bound": quantity.norm}
             known = np.isfinite(quantity.radius).reshape(-1)
             tested += int(known.sum())
             untested += int((~known).sum())
@@ -179,10 +199,49 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
 
     worst = element(*max(greatest, key=itemgetter(0))) if greatest else None
     first = next((element(*place) for place in greatest if place[0] > 1), None)
-    verdict = Verdict(case, formula, "conforms", scalars, worst, first, [], None, tested, untested, excesses)
+    verdict = Verdict(case, formula, "conforms", scalars, worst, first, [], None, tested, untested, excesses, norm)
+    if not verdict.decided and first is None and entry_of(formula.optimizer.__name__).consistent:
+        return _measured(verdict, got["parameter"], entries)
     if not verdict.decided:
         return replace(verdict, word="deviates", reason="no element of the parameter could be tested")
     return verdict if first is None else replace(verdict, word="deviates")
+
+
+def _measured(verdict: Verdict, got: FloatArray, entries: Sequence[Entry]) -> Verdict:
+    """Compare a program of which nothing is certain with the exact steps: it is consistent with the formula or not.
+
+    What a step changes is compared with what the formula does, in the Frobenius norm, and beyond what a rounding of
+    the parameter explains. A step with a direction that Newton–Schulz has not brought near to 1 is left out.
+    """
+    case, form = verdict.case, verdict.case.form
+    narrow = Exact()
+    narrow.narrow = FORMATS["bfloat16"] if case.dtype != "float16" else form
+    with narrow.active(), np.errstate(all="ignore"):
+        second = [
+            w.values.astype(np.float64)
+            for w, *_ in walk(verdict.formula, narrow, case.parameter, list(case.gradients), case.hyperparameters)
+        ]
+    first = [entry.parameter.exact.astype(np.float64) for entry in entries]
+    start, rows = case.parameter.astype(np.float64), case.parameter.shape[0]
+    distances = []
+    for step, now in enumerate(got.astype(np.float64)):
+        before = got[step - 1].astype(np.float64) if step else start
+        slack = 2 * form.roundoff * (np.abs(now) + np.abs(before))
+        near = []
+        for exact in (first, second):
+            wanted = exact[step] - (exact[step - 1] if step else start)
+            size = float(np.linalg.norm(wanted))
+            singular = np.linalg.svd(wanted.reshape(rows, -1), compute_uv=False)
+            if size > 0 and singular[-1] > singular[0] / 4:
+                over = np.maximum(np.abs(now - before - wanted) - slack, 0.0)
+                near.append(float(np.linalg.norm(over)) / size)
+        if near:
+            distances.append(min(near) if np.isfinite(now).all() else math.inf)
+    if not distances:
+        return replace(verdict, word="unsupported", reason="nothing can be told: no step has a matrix of full rank")
+    told = "consistent" if max(distances) <= CONSISTENT else "not consistent"
+    reason = f"{told}: a step is {max(distances):.2g} of itself off, and {CONSISTENT} is what rounding explains"
+    return replace(verdict, word="unsupported", reason=reason, distance=max(distances))
 
 
 def judge_widening(run: Run, formula: Formula, profiles: Sequence[Scalars]) -> Verdict:
@@ -193,7 +252,7 @@ def judge_widening(run: Run, formula: Formula, profiles: Sequence[Scalars]) -> V
     """
     for profile in profiles:
         verdict = judge(run, formula, profile)
-        if verdict.conforms:
+        if verdict.conforms or verdict.consistent:
             break
     return verdict
 
@@ -258,8 +317,11 @@ def _checked(run: Run, formula: Formula) -> dict[str, FloatArray]:
     return arrays
 
 
-def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> FloatArray:
-    """Compute the error ratio; the ends of the interval decide which values lie inside; −1 where untested."""
+def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> tuple[FloatArray, float]:
+    """Compute the error ratio; the ends of the interval decide which values lie inside; −1 where untested.
+
+    The second number is the ratio of the whole, which the farthest element has where it is greater; 0 without a norm.
+    """
     values = got.astype(np.float64)
     known = np.isfinite(quantity.radius)
     centre = np.where(known, quantity.exact, exact.number(0))
@@ -267,9 +329,10 @@ def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> FloatArray:
         inside = (values >= quantity.low.astype(np.float64)) & (values <= quantity.high.astype(np.float64))
     ratio = error_ratio(exact, centre, quantity.radius, values)
     ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, math.nextafter(1.0, 2.0)))
+    whole = 0.0
     if quantity.norm:
         with np.errstate(all="ignore"):
             error = np.abs(exact.array(np.nan_to_num(values)).values.reshape(values.shape) - centre).astype(np.float64)
         whole, place = norm_ratio(np.where(np.isfinite(values), error, np.inf), quantity.radius, quantity.norm)
         ratio.reshape(-1)[place] = max(ratio.reshape(-1)[place], whole)
-    return np.where(known, ratio, -1.0)
+    return np.where(known, ratio, -1.0), whole
