@@ -12,6 +12,7 @@ import pytest
 
 from docs._ext.orders import STATEMENTS
 from mlx_optimizers.oracle import Ball, Double, Rounded, format_of
+from mlx_optimizers.oracle.newton_schulz import certified
 from tests.conformance.test_right_programs import size
 from tests.docs.copies import ROOT
 from tests.oracle.test_rounded import COUNT
@@ -201,6 +202,18 @@ def test_the_worst_of_a_program_is_half_of_the_bound_to_three_quarters():
 
 def test_every_theorem_is_there_once_and_in_order():
     assert [int(number) for number in re.findall(r"^\*\*Theorem (\d+),", GUIDE, re.MULTILINE)] == list(range(1, 15))
+
+
+@pytest.mark.norm("interval.newton-schulz-16-bits")
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2), (3, 2), (2, 5), (4, 6)])
+def test_newton_schulz_has_no_bound_in_bfloat16_and_in_float16_that_of_one_row(name, shape):
+    form, rng = format_of(name), np.random.default_rng(0)
+    for d in (np.eye(*shape), np.ones(shape), *rng.normal(size=(5, *shape))):
+        _, bound = certified(Double(), form, form.rounded(d), np.zeros(shape))
+        bounded = bound <= 1024
+        assert bounded or bound == np.inf
+        assert bounded == (name == "float32" or (name == "float16" and min(shape) == 1))
 
 
 @pytest.mark.norm("interval.approximate", "interval.four-units")

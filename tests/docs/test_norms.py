@@ -43,6 +43,8 @@ NOT_NORMATIVE: dict[str, tuple[str, ...]] = {
         "Each float goes through $n - 1$ additions",
         "as no part has more than",
         "The proofs have each step of these inductions",
+        # a guide of its own
+        "[A guide of its own](newton_schulz.md)",
         # a table, for which the sentence before it has the id
         *(f"{name} |" for name in SIZES),
     ),
@@ -77,6 +79,7 @@ SENTENCES = {
     "interval.weight-decay": 2,
     "interval.proved": 2,
     "interval.counted": 3,
+    "interval.newton-schulz": 2,
     "interval.not-covered": 2,
     "interval.profiles": 3,
     "interval.not-everywhere": 2,

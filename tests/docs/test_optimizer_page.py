@@ -18,6 +18,7 @@ from bs4 import BeautifulSoup, Tag
 
 import mlx_optimizers
 from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.newton_schulz import newton_schulz
 from tests.docs.copies import ROOT
 from tests.expected import CLASSES, NAMES, WHOLE, record_of
 from tests.support import require
@@ -68,7 +69,7 @@ def test_the_table_of_three_steps_has_the_bits_of_mlx_and_a_value_between_its_en
 
 def shown_code(site: Path, optimizer: type) -> dict[str, Any]:
     source = page(site, optimizer).select_one("#for-developers #order-of-operations pre").get_text()
-    names = {"np": np, "math": math}
+    names = {"np": np, "math": math, "newton_schulz": newton_schulz}
     exec(compile(source, "page", "exec"), names)  # noqa: S102 - our own page
     return names
 
@@ -77,7 +78,9 @@ def shown_code(site: Path, optimizer: type) -> dict[str, Any]:
 @pytest.mark.parametrize("shape", [(), (20,), (4, 5), (2, 3, 4)], ids=str)
 def test_the_step_of_whole_arrays_that_is_shown_runs_and_gives_the_bits_of_the_class(site, optimizer, shape):
     shown, rng = shown_code(site, optimizer)["apply_single"], np.random.default_rng(0)
-    made, new = optimizer(), np.float32(rng.normal(size=shape))
+    rate = default_rate(optimizer.__name__)
+    made = optimizer() if rate is None else optimizer(rate)
+    new = np.float32(rng.normal(size=shape))
     w, slots = new.copy(), {}
     made.init_single(w, slots)
     for g in np.float32(rng.normal(size=(3, *shape))):

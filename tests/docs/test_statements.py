@@ -425,6 +425,133 @@ def test_what_the_page_says_of_the_adafactors_of_others_is_so(keras):
     assert of_mlx(zero, one, eps=(1e-30, 0.25)) == np.float32(-0.0025)
 
 
+def muons(keras):
+    """Each library's steps of Muon, as a function of w, its gradients and its own hyperparameters: w, and the slots."""
+    mx, torch, optax, jnp = require("mlx.core"), require("torch"), require("optax"), require("jax.numpy")
+    muon = require("optax.contrib").muon
+
+    def of_mlx(w, *gradients, **given):
+        rule, w = require("mlx.optimizers").Muon(**given), mx.array(w)
+        with mx.stream(mx.cpu):
+            for g in gradients:
+                w = rule.apply_gradients({"w": mx.array(g)}, {"w": w})["w"]
+            return np.array(w), {"v": np.array(rule.state["w"]["v"])}
+
+    def of_torch(w, *gradients, **given):
+        w = torch.tensor(w, requires_grad=True)
+        rule = torch.optim.Muon([w], **given)
+        for g in gradients:
+            w.grad = torch.tensor(g)
+            rule.step()
+        return w.detach().numpy(), {name: np.asarray(value) for name, value in rule.state[w].items()}
+
+    def of_optax(w, *gradients, **given):
+        rule, w = muon(**given), jnp.asarray(w)
+        state = rule.init(w)
+        for g in gradients:
+            updates, state = rule.update(jnp.asarray(g), state, w)
+            w = optax.apply_updates(w, updates)
+        found = {"mu": optax.tree.get_all_with_path(state, "mu"), "nu": optax.tree.get_all_with_path(state, "nu")}
+        slots = {name: [x for _, x in pairs if hasattr(x, "shape")] for name, pairs in found.items()}
+        return np.asarray(w), {name: np.asarray(values[0]) for name, values in slots.items() if values}
+
+    def of_keras(w, *gradients, called="w", **given):
+        variable = keras.Variable(w, name=called)
+        rule = keras.optimizers.Muon(**{"weight_decay": None, "adam_weight_decay": None, **given})
+        for g in gradients:
+            rule.apply([keras.ops.convert_to_tensor(g)], [variable])
+        velocity = rule.adam_velocities[0]
+        slots = {"momentums": np.asarray(rule.momentums[0])}
+        return np.asarray(variable), slots | ({} if velocity is None else {"velocities": np.asarray(velocity)})
+
+    return of_mlx, of_torch, of_optax, of_keras
+
+
+def along(x):
+    """The direction of a matrix."""
+    return x / np.linalg.norm(x)
+
+
+def test_what_the_page_says_of_the_muons_of_others_is_so(keras):
+    of_mlx, of_torch, of_optax, of_keras = muons(keras)
+    page, torch = "optimizers/muon.md", require("torch")
+    zero, one = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
+    g, h = np.float32([[1, 2], [3, -1]]), np.float32([[-2, 1], [0.5, 3]])
+    plain = {"nesterov": False, "ns_steps": 0}
+
+    says(page, "torch, optax and Keras decouple the decay: w loses λκw, whatever the step is.")
+    for step, rate in ((of_torch, "lr"), (of_optax, "learning_rate"), (of_keras, "learning_rate")):
+        assert (step(one, zero, weight_decay=0.25, **{rate: 0.5})[0] == 1 - 0.5 * 0.25).all()
+    says(page, "MLX adds κw to the gradient before Newton–Schulz, so that κ turns a step and does not lengthen it.")
+    little, much = (of_mlx(one, zero, learning_rate=0.5, weight_decay=decay, **plain)[0] for decay in (0.5, 2.0))
+    assert np.allclose(little, much, atol=1e-6)
+    assert np.allclose(little, 1 - 0.5 * 0.5, atol=1e-6)  # all ones, over its norm of 2
+
+    says(page, "torch takes arrays of two axes alone,")
+    for shape in ((), (3,), (2, 3, 4)):
+        with pytest.raises(ValueError, match="only supports 2D"):
+            of_torch(np.zeros(shape, np.float32), lr=0.1)
+    says(page, "computes Newton–Schulz in bfloat16, whatever dtype the parameter has.")
+    moved, _ = of_torch(np.zeros((2, 2)), g.astype(np.float64), lr=1.0)
+    assert moved.dtype == np.float64
+    assert (torch.tensor(moved).bfloat16().double().numpy() == moved).all()
+    says(page, "ε is no summand of the norm but a bound from below.")
+    corner = np.float32([[0.25, 0], [0, 0]])
+    lengths = [of_torch(zero, corner, lr=1.0, momentum=0.0, eps=eps, **plain)[0][0, 0] for eps in (0.125, 1.0)]
+    assert lengths == [-1.0, -0.25]  # ¼/max(¼, ε)
+    says(page, r"Its documentation has the buffer $B_t = \mu B_{t-1} + g_t$,")
+    assert r"B_t \leftarrow \mu B_{t-1} + g_t" in torch.optim.Muon.__doc__
+    says(page, "after one step with the default μ of 0.95 it is a twentieth of that.")
+    _, slots = of_torch(zero, g, lr=1.0)
+    assert np.allclose(slots["momentum_buffer"], g / 20, rtol=1e-6)
+    says(page, "The direction is the same, until the norm is as small as ε.")
+    given = {"lr": 1.0, "momentum": 0.5, "ns_steps": 0, "weight_decay": 0.0}
+    moved = of_torch(zero, g, h, **given)[0] - of_torch(zero, g, **given)[0]
+    documented = h + 0.5 * (0.5 * g + h)
+    assert np.allclose(moved, -along(documented), atol=0.01)  # in bfloat16
+    assert np.abs(along(documented) - along(h)).max() > 0.1
+
+    says(page, r"optax corrects the bias, with $1 - \mu^{t+1}$ for the buffer and $1 - \mu^t$ for the gradient,")
+    assert np.array_equal(of_optax(zero, g, learning_rate=1.0)[1]["mu"], np.float32(1 - 0.95) * g)
+    first, second = (of_optax(zero, *x, learning_rate=1.0, beta=0.5, ns_steps=0)[0] for x in ((g,), (g, h)))
+    v = 0.5 * 0.5 * g + 0.5 * h
+    assert np.allclose(first, -along(g), atol=1e-6)
+    assert np.allclose(second - first, -along(0.5 * v / (1 - 0.5**3) + 0.5 * h / (1 - 0.5**2)), atol=1e-6)
+    assert not np.allclose(second - first, -along(0.5 * v + 0.5 * h), atol=1e-2)
+    says(page, "ε is 1e-8.")
+    assert inspect.signature(require("optax.contrib").muon).parameters["eps"].default == 1e-8
+    says(page, r"Its rows are inputs, so that the scale is $\sqrt{\max(1, c/r)}$.")
+    for shape, scales in (((8, 2), (2.0, 1.0, 0.2 * 8**0.5)), ((2, 8), (1.0, 2.0, 0.2 * 8**0.5))):
+        tall = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        nothing, none = np.zeros(shape, np.float32), {"learning_rate": 1.0, "ns_steps": 0}
+        moved = (
+            of_mlx(nothing, tall, weight_decay=0.0, **none),
+            of_optax(nothing, tall, **none),
+            of_keras(nothing, tall, **none),
+        )
+        assert np.allclose([np.linalg.norm(w) for w, _ in moved], scales, rtol=1e-5)
+    says(page, "By default an array of another number of axes than two goes to AdamW, with Nesterov momentum.")
+    for shape in ((2,), (1, 2, 1)):
+        moved, slots = of_optax(np.zeros(shape, np.float32), np.ones(shape, np.float32), learning_rate=0.5)
+        assert "nu" in slots and "nu" not in of_optax(zero, g, learning_rate=0.5)[1]
+        assert np.allclose(moved, -0.5 * (0.9 * 0.1 / (1 - 0.9**2) + 1))
+
+    says(page, r"Keras adds up: $m_t = \mu m_{t-1} + g_t$, and looks ahead to $g_t + \mu m_t$.")
+    given = {"learning_rate": 1.0, "ns_steps": 0, "momentum": 0.5, "rms_rate": None}
+    (first, _), (second, slots) = of_keras(zero, g, **given), of_keras(zero, g, h, **given)
+    assert np.array_equal(slots["momentums"], 0.5 * g + h)
+    assert np.allclose(second - first, -along(h + 0.5 * (0.5 * g + h)), atol=1e-6)
+    says(page, r"The scale is $0.2\sqrt{\max(r, c)}$.")
+    says(page, 'An array of another number of axes than two, or with "embedding" in its path, goes to Adam,')
+    says(page, "goes to Adam, which adds ε to a root that is not corrected yet.")
+    small = 0.5 * 1e-3 / (1e-3 + 1e-5 / 0.001**0.5)
+    for shape, called in (((2,), "w"), ((1, 2, 1), "w"), ((2, 2), "my_Embedding")):
+        gradient = np.full(shape, 1e-3, np.float32)
+        moved, slots = of_keras(np.zeros(shape, np.float32), gradient, called=called, learning_rate=0.5, epsilon=1e-5)
+        assert "velocities" in slots and np.allclose(moved, -small, rtol=1e-4)
+    assert "velocities" not in of_keras(zero, g, learning_rate=0.5)[1]
+
+
 def test_some_optimizers_of_the_same_name_compute_the_documented_formula():
     reports = {
         library: json.loads((ROOT / "docs" / "reports" / f"{library}.json").read_text("utf-8"))["results"]

@@ -208,6 +208,7 @@ def shares(form, shape, seeds, programs, names=tuple(MATRICES)):
             yield (error / radius if radius else 0.0), label, program
 
 
+@pytest.mark.norm("interval.newton-schulz")
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 2), (2, 3), (4, 6), (6, 4), (8, 8)])
 def test_right_programs_stay_inside(shape):
     count = 0
@@ -217,6 +218,7 @@ def test_right_programs_stay_inside(shape):
     assert count >= len(PROGRAMS[::2]) * 18
 
 
+@pytest.mark.norm("interval.newton-schulz")
 def test_right_programs_stay_inside_at_16_by_16():
     assert max(shares(SINGLE, (16, 16), (1,), PROGRAMS[:: len(PROGRAMS) // 12]))[0] <= 1
 
@@ -531,6 +533,7 @@ def test_sums_of_too_many_terms_are_unknown():
     assert bound(np.ones((1, 57)), form, steps=0).radius == math.inf
 
 
+@pytest.mark.norm("interval.newton-schulz-16-bits")
 def test_a_matrix_that_explodes_is_unknown():
     assert bound(np.eye(2), coefficients=(34.0, -4.775, 2.0)).radius == math.inf
 
