@@ -154,6 +154,15 @@ def test_the_schema_refuses_what_it_does_not_name(folder):
     assert not validator.is_valid(file)
 
 
+@pytest.mark.norm("vectors.hyperparameters")
+@pytest.mark.parametrize(("steps", "valid"), [(5, True), (0, True), (-1, False), (2.5, False), ("5", False)])
+def test_the_schema_takes_whole_numbers_of_steps_alone(steps, valid, folder):
+    file = json.loads((folder / "muon.json").read_text("utf-8"))
+    file["cases"] = file["cases"][:1]
+    file["cases"][0]["hyperparameters"]["ns_steps"] = steps
+    assert Draft202012Validator(schema("vectors")).is_valid(file) == valid
+
+
 @pytest.mark.norm("vectors.layout", "vectors.lines")
 @each_name
 def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
@@ -242,7 +251,7 @@ def test_an_id_is_optimizer_regime_label_and_another_dtype_than_float32(cases):
 
 
 @pytest.mark.norm("vectors.regime")
-def test_the_regimes_are_five_and_edge_for_lion(cases):
+def test_the_regimes_are_five_and_those_of_one_or_two_optimizers(cases):
     for name in NAMES:
         regimes = {case["regime"] for case in cases.values() if case["optimizer"] == name}
         assert regimes == {"plain", "tiny", "wide", "zeros", "special", *(["edge"] if name == "Lion" else [])}
