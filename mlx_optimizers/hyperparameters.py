@@ -24,6 +24,7 @@ __all__ = [
     "positive",
     "switch",
     "unit",
+    "whole",
 ]
 
 Arguments = ParamSpec("Arguments")
@@ -111,6 +112,14 @@ def switch(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return value
+
+
+def whole(name: str, value: Any) -> int:
+    """Require a whole number ≥ 0."""
+    converted = number(name, value)
+    if converted < 0 or converted != int(converted):
+        raise ValueError(f"{name} must be a whole number, at least 0, not {value!r}")
+    return int(converted)
 
 
 def _within(name: str, value: Any, words: str, allowed: Callable[[float], bool]) -> float:

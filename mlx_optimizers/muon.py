@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, number, switch
+from mlx_optimizers.hyperparameters import Hyperparameter, at_least_zero, explained, switch, whole
 from mlx_optimizers.kinds import FloatArray, Hyperparameters, Number, Numbers, Shape, Slots, Step
 from mlx_optimizers.newton_schulz import newton_schulz
 from mlx_optimizers.optimizer import Whole
@@ -31,14 +30,6 @@ def scale(shape: Shape) -> float:
         (2.0, 1.0, 4.08)
     """
     return float(max(1.0, shape[-2] / shape[-1]) ** 0.5)
-
-
-def _whole(name: str, value: Any) -> int:
-    """Require a whole number ≥ 0."""
-    converted = number(name, value)
-    if converted < 0 or converted != int(converted):
-        raise ValueError(f"{name} must be a whole number, at least 0, not {value!r}")
-    return int(converted)
 
 
 class Muon(Whole):
@@ -110,7 +101,7 @@ class Muon(Whole):
     momentum = Hyperparameter(at_least_zero, "Momentum μ ≥ 0.")
     weight_decay = Hyperparameter(at_least_zero, "Weight decay κ ≥ 0.")
     nesterov = Hyperparameter(switch, "Whether Nesterov momentum is used.")
-    ns_steps = Hyperparameter(_whole, "The number of steps of Newton–Schulz.")
+    ns_steps = Hyperparameter(whole, "The number of steps of Newton–Schulz.")
 
     @explained
     def __init__(

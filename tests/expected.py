@@ -899,7 +899,7 @@ EXPECTED: Mapping[str, Expected] = {**_EIGHT, **_LATER}
 EIGHT, LATER, NAMES = tuple(_EIGHT), tuple(_LATER), tuple(EXPECTED)
 """The names of the optimizers of the first table, of those that MLX added later, and of both."""
 
-WHOLE = ("Adafactor",)
+WHOLE = ("Adafactor", "Muon")
 """The names of those whose rule needs whole arrays, which stand last; each has a file of tests of its own."""
 
 AXES_OF_WHOLE: Mapping[str, Mapping[str, str]] = {
@@ -912,6 +912,16 @@ AXES_OF_WHOLE: Mapping[str, Mapping[str, str]] = {
         "scale": "eps_2 eps_1 added",
         "step": "t t+1",
         "weight_decay": "scaled learning_rate first unscaled ignored",
+    },
+    "Muon": {
+        "bias_correction": "false true",
+        "buffer": "ema sum",
+        "coefficients": "given classical",
+        "eps": "added least 1e-08",
+        "nesterov": "given ignored",
+        "precision": "own bfloat16",
+        "scale": "rows flattened columns rms none",
+        "weight_decay": "coupled decoupled adjusted ignored",
     },
 }
 """The values of their axes but ``ignored``, the default first."""

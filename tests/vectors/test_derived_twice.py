@@ -70,7 +70,15 @@ DAMAGE = {
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize(
     ("optimizer", "slot"),
-    [("adam", "m"), ("adadelta", "u"), ("sgd", None), ("lion", None), ("adafactor", "exp_avg_sq_row")],
+    [
+        ("adam", "m"),
+        ("adadelta", "u"),
+        ("sgd", None),
+        ("lion", None),
+        ("adafactor", "exp_avg_sq_row"),
+        ("muon", "v"),
+        ("muon", None),
+    ],
 )
 def test_a_wrong_value_is_not_confirmed(kind, optimizer, slot, verifier, folder, tmp_path):
     field, change, words = DAMAGE[kind]

@@ -154,6 +154,15 @@ def test_the_schema_refuses_what_it_does_not_name(folder):
     assert not validator.is_valid(file)
 
 
+@pytest.mark.norm("vectors.hyperparameters")
+@pytest.mark.parametrize(("steps", "valid"), [(5, True), (0, True), (-1, False), (2.5, False), ("5", False)])
+def test_the_schema_takes_whole_numbers_of_steps_alone(steps, valid, folder):
+    file = json.loads((folder / "muon.json").read_text("utf-8"))
+    file["cases"] = file["cases"][:1]
+    file["cases"][0]["hyperparameters"]["ns_steps"] = steps
+    assert Draft202012Validator(schema("vectors")).is_valid(file) == valid
+
+
 @pytest.mark.norm("vectors.layout", "vectors.lines")
 @each_name
 def test_the_layout_lets_a_file_be_read_by_lines(name, folder):
@@ -193,8 +202,8 @@ def _slots(case):
     shape, size = case["shape"], math.prod(case["shape"])
     optimizer = case["id"].partition("/")[0]
     if optimizer != "adafactor":
-        (name,) = (name for name in NAMES if name.lower() == optimizer)
-        return dict.fromkeys(EXPECTED[name].slots, size)
+        slots = {"muon": ("v",), **{name.lower(): EXPECTED[name].slots for name in NAMES}}[optimizer]
+        return dict.fromkeys(slots, size)
     rows = {"exp_avg_sq_row": size // shape[-1], "exp_avg_sq_col": size // shape[-2]} if len(shape) > 1 else {}
     mean = {} if case["hyperparameters"]["beta_1"] is None else {"exp_avg": size}
     return {**(rows or {"exp_avg_sq": size}), **mean}
@@ -242,12 +251,13 @@ def test_an_id_is_optimizer_regime_label_and_another_dtype_than_float32(cases):
 
 
 @pytest.mark.norm("vectors.regime")
-def test_the_regimes_are_five_and_edge_for_lion(cases):
+def test_the_regimes_are_five_and_those_of_one_or_two_optimizers(cases):
     for name in NAMES:
         regimes = {case["regime"] for case in cases.values() if case["optimizer"] == name}
         assert regimes == {"plain", "tiny", "wide", "zeros", "special", *(["edge"] if name == "Lion" else [])}
-    adafactor = {case["regime"] for case in cases.values() if case["optimizer"] == "Adafactor"}
-    assert adafactor == {"plain", "tiny", "wide", "zeros", "special", "vector", "batch"}
+    for name, shaped in {"Adafactor": {"vector", "batch"}, "Muon": {"vector", "tall", "stack"}}.items():
+        regimes = {case["regime"] for case in cases.values() if case["optimizer"] == name}
+        assert regimes == {"plain", "tiny", "wide", "zeros", "special", *shaped}
 
 
 @pytest.mark.norm("vectors.formula")
@@ -258,7 +268,7 @@ def test_every_formula_is_that_of_the_page_of_the_optimizer(cases):
 
 
 @pytest.mark.norm("vectors.hyperparameters")
-def test_every_hyperparameter_is_there_as_a_number_and_nesterov_as_a_boolean(cases):
+def test_every_hyperparameter_is_there_as_a_number_and_a_switch_as_a_boolean(cases):
     for case in cases.values():
         h = case["hyperparameters"]
         assert set(h) == set(inspect.signature(getattr(mlx_optimizers, case["optimizer"])).parameters)
@@ -267,7 +277,8 @@ def test_every_hyperparameter_is_there_as_a_number_and_nesterov_as_a_boolean(cas
             numbers = value if name in lists else [value]
             flag = name in ("nesterov", "scale_parameter", "relative_step", "warmup_init")
             missing = value is None and name in ("beta_1", "learning_rate")
-            assert {type(x) for x in numbers} == {bool if flag else type(None) if missing else float}, case["id"]
+            kind = bool if flag else type(None) if missing else int if name == "ns_steps" else float
+            assert {type(x) for x in numbers} == {kind}, case["id"]
         sizes = {"betas": 2, "eps": 2, "learning_rate": len(case["gradients"])}
         assert all(len(value) == sizes[name] for name, value in lists.items()), case["id"]
     assert any(isinstance(case["hyperparameters"]["learning_rate"], list) for case in cases.values())
@@ -299,7 +310,7 @@ def test_the_defaults_are_published_in_the_other_dtypes(dtype, cases):
     if dtype == "bfloat16":
         require("ml_dtypes")
     defaults = [case for case in all_cases() if case.label == "defaults"]
-    assert len(defaults) == sum(len(expected.regimes) for expected in EXPECTED.values()) + 6
+    assert len(defaults) == sum(len(expected.regimes) for expected in EXPECTED.values()) + 6 + 7
     for case in defaults:
         wanted, published = recast(case, dtype), cases[f"{case.id}/{dtype}"]
         assert np.array_equal(values(published, published["parameter"]), wanted.parameter.reshape(-1).astype(float))
@@ -427,6 +438,9 @@ def test_a_special_value_that_is_missed_does_not_pass(name, cases):
 
 # The regime `special`, by hand
 
+MUON_AT_INFINITY = {"parameter": ("-inf", "inf"), "v": ("inf", "-inf")}
+"""Of one axis, it takes a step along its momentum."""
+
 
 def expected(cases, name, step, quantity):
     found = {name: value for index, name, value in quantities(cases[name]) if index == step - 1}
@@ -435,14 +449,14 @@ def expected(cases, name, step, quantity):
 
 @pytest.mark.norm("vectors.special-nan")
 def test_a_nan_stays_in_its_element(cases):
-    """It comes in steps 1, 3 and 4 for the elements 0, 1 and 2."""
+    """It comes in steps 1, 3 and 4 for the elements 0, 1 and 2; Muon has one axis here."""
     first = {0: 1, 1: 3, 2: 4}
-    for optimizer in NAMES:
+    for optimizer in (*NAMES, "Muon"):
         case = cases[f"{optimizer.lower()}/special/nan"]
         for step, name, quantity in quantities(case):
             nan = {index for index, text in enumerate(quantity["exact"]) if text == "nan"}
             reached = {index for index, at in first.items() if step + 1 >= at}
-            free = name in EXPECTED[optimizer].idle
+            free = optimizer in NAMES and name in EXPECTED[optimizer].idle
             assert nan == (set() if free else reached), (optimizer, step, name)
             assert nan == set(np.flatnonzero(np.isnan(values(case, quantity["nearest"]))))
 
@@ -456,10 +470,11 @@ def test_in_adafactor_a_nan_or_an_infinity_reaches_the_whole_parameter(kind, sin
 
 
 @pytest.mark.norm("vectors.special-infinity")
-@pytest.mark.parametrize("optimizer", NAMES)
+@pytest.mark.parametrize("optimizer", [*NAMES, "Muon"])
 def test_an_infinite_gradient(optimizer, cases):
     """The first two elements meet +∞ and −∞ in the last gradient."""
-    rows, infinity = list(quantities(cases[f"{optimizer.lower()}/special/infinity"])), EXPECTED[optimizer].infinity
+    rows = list(quantities(cases[f"{optimizer.lower()}/special/infinity"]))
+    infinity = MUON_AT_INFINITY if optimizer == "Muon" else EXPECTED[optimizer].infinity
     for step, name, quantity in rows:
         if step < 3:
             assert not {"nan", "inf", "-inf"} & set(quantity["exact"])
@@ -504,7 +519,7 @@ def test_after_an_infinity_two_right_orders_of_a_running_mean_differ():
 
 @pytest.mark.norm("vectors.special-nan", "vectors.special-infinity", "vectors.infinity-last")
 def test_a_nan_comes_in_three_gradients_and_an_infinity_in_the_last_alone(cases):
-    for optimizer in NAMES:
+    for optimizer in (*NAMES, *WHOLE):
         for name, places in {"nan": [(0, 0), (2, 1), (3, 2)], "infinity": [(3, 0), (3, 1)]}.items():
             case = cases[f"{optimizer.lower()}/special/{name}"]
             g = np.array([values(case, row) for row in case["gradients"]])
@@ -525,7 +540,7 @@ def test_all_special_cases_but_negative_zero_lie_outside_the_domain(cases):
 
 @pytest.mark.norm("vectors.special-negative-zero")
 def test_the_sign_of_a_zero_is_not_compared(cases):
-    for optimizer in NAMES:
+    for optimizer in (*NAMES, *WHOLE):
         case, zeros = cases[f"{optimizer.lower()}/special/negative_zero"], 0
         for _, _, quantity in quantities(case):
             near = values(case, quantity["nearest"])
@@ -605,14 +620,14 @@ def test_the_data_of_the_special_regime_are_what_their_names_say(cases):
         "nan": lambda x: np.isnan(x).any(),
         "infinity": lambda x: (x == np.inf).any() and (x == -np.inf).any(),
     }.items():
-        for optimizer in NAMES:
+        for optimizer in (*NAMES, *WHOLE):
             case = cases[f"{optimizer.lower()}/special/{name}"]
             assert holds(np.array([values(case, row) for row in case["gradients"]]))
             assert case["level"] == ("required" if name in ("nan", "infinity", "negative_zero") else "informative")
 
 
 @pytest.mark.norm("vectors.special")
-@pytest.mark.parametrize("optimizer", NAMES)
+@pytest.mark.parametrize("optimizer", [*NAMES, "Muon"])
 def test_the_fast_path_has_zeros_infinities_and_nan_where_the_special_regime_has(optimizer, cases):
     """In the informative cases too, where nothing is required of anyone."""
 
@@ -641,6 +656,6 @@ def test_mpmath_and_mpfr_give_the_committed_digests(library):
         require("gmpy2")
     committed = last_changes()
     subset = ("wide/defaults", "edge/defaults", "zeros/defaults/bfloat16", "plain/defaults/float64")
-    for vector in (vector for name in NAMES for vector in vectors_of(name)):
+    for vector in (vector for name in (*NAMES, *WHOLE) for vector in vectors_of(name)):
         if vector.regime == "special" or vector.id.endswith(subset):
             assert case_digest(derive(vector, library)) == committed[vector.id]

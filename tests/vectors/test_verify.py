@@ -102,8 +102,8 @@ def damage_of_every_kind(folder):
     yield "adagrad.json: has 0 lines"
     (folder / "adadelta.json").write_bytes(b"\xff" + (folder / "adadelta.json").read_bytes()[1:])
     yield "adadelta.json: found "
-    (folder / "muon.json").write_text("{}\n")
-    yield "muon.json: no file of the vectors has this name"
+    (folder / "shampoo.json").write_text("{}\n")
+    yield "shampoo.json: no file of the vectors has this name"
     (folder / "CHANGES.txt").write_text(changes().replace("added", "altered", 1))
     yield "CHANGES.txt: "
 

@@ -16,6 +16,7 @@ from mlx_optimizers.hyperparameters import (
     pair_below_one,
     positive,
     unit,
+    whole,
 )
 
 __all__ = ["schema"]
@@ -28,6 +29,7 @@ _LIMITS: dict[Any, dict[str, float]] = {
     below_one_or_none: {"minimum": 0, "exclusiveMaximum": 1},
     pair_at_least_zero: {"minimum": 0},
     pair_below_one: {"minimum": 0, "exclusiveMaximum": 1},
+    whole: {"minimum": 0},
 }
 """The limits in a schema of a number that passes a check."""
 
@@ -77,4 +79,4 @@ def _value(default: Any, limits: dict[str, float]) -> dict[str, Any]:
     if isinstance(default, tuple):
         count = len(default)
         return {"type": "array", "minItems": count, "maxItems": count, "items": {"type": "number", **limits}}
-    return {"type": "number", **limits}
+    return {"type": "integer" if isinstance(default, int) else "number", **limits}
