@@ -148,7 +148,7 @@ class MeasuredError(OfOptimizer):
         name = self.optimizer.__name__
         cases = [case for case in all_cases() if case.optimizer == name and case.label == "defaults"]
         for dtype in ("float64", "float32", "bfloat16", "float16"):
-            error, bound, part, tested, untested = 0.0, 0.0, 0.0, 0, 0
+            part, tested, untested = 0.0, 0, 0
             for case in [case if dtype == "float32" else recast(case, dtype) for case in cases]:
                 outcome, formula = Reference().run(case), formulas.parse(name)
                 judgement = judge(outcome, formula, "double")
@@ -156,10 +156,10 @@ class MeasuredError(OfOptimizer):
                 part = max(part, judgement.worst.excess if judgement.worst else 0.0)
                 if case.regime == "plain":
                     entries = trajectory(formula, case.parameter, case.gradients, dtype=dtype, **case.hyperparameters)
-                    found = distances(entries, outcome.parameters)
-                    error, bound = max((pair for step in found for pair in step), default=(0.0, 0.0))
+                    pairs = [pair for step in distances(entries, outcome.parameters) for pair in step]
+                    plain = [f"{x:.1e}" for x in max(pairs)] if pairs else ["–", "–"]
             share = f"{untested} of {tested + untested}"
-            yield literal(dtype), f"{error:.1e}", f"{bound:.1e}", number(part), share if untested else "none"
+            yield literal(dtype), *plain, number(part), share if untested else "none"
 
 
 def distances(entries: Any, parameters: Any) -> list[list[tuple[float, float]]]:

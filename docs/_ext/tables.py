@@ -6,6 +6,7 @@ Directives without arguments: ``backend-results``, ``backend-claims``, ``unsuppo
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,15 @@ def summary(report: Report, optimizer: str) -> tuple[str, str, str]:
     infinite = any(result["worst"]["excess"] is None for result in judged)
     excess = float("inf") if infinite else max((result["worst"]["excess"] for result in judged), default=None)
     counted = verdict if len(set(verdicts)) == 1 else f"{verdict} ({verdicts.count(verdict)} of {len(verdicts)})"
+    consistent = [why(result) for result in results].count("consistent")
+    if verdict == "unsupported" and consistent:
+        counted = f"{verdict} ({consistent} of {len(verdicts)} consistent)"
     return counted, scalars, "–" if excess is None else number(excess)
+
+
+def why(result: Report) -> str | None:
+    """Return the reason of a result; of one that is measured alone, whether it is consistent, and not how far off."""
+    return result["reason"] and re.sub(r"^((?:not )?consistent): .*", r"\1", result["reason"])
 
 
 def literal(text: str) -> list[nodes.Node]:
@@ -156,7 +165,7 @@ class UnsupportedCases(Table):
         for name, report in reports().items():
             totals = {optimizer: len(results_of(report, optimizer)) for optimizer in NAMES}
             unsupported = [result for result in report["results"] if result["verdict"] == "unsupported"]
-            found = [(optimizer_of(result), result["reason"]) for result in unsupported]
+            found = [(optimizer_of(result), why(result)) for result in unsupported]
             for optimizer, reason in dict.fromkeys(found):
                 count = found.count((optimizer, reason))
                 yield [literal(name), optimizer, f"{count} of {totals[optimizer]}", reason]

@@ -107,8 +107,11 @@ def test_the_order_of_operations_that_is_shown_runs_and_gives_the_bits_of_the_cl
 def test_every_measured_error_is_within_its_bound(site, optimizer):
     measured = rows(page(site, optimizer).select_one("#error-and-bound"))
     assert [row[0] for row in measured] == ["float64", "float32", "bfloat16", "float16"]
-    for _, error, bound, part, _ in measured:
-        assert float(error) <= float(bound)
+    for dtype, error, bound, part, _ in measured:
+        if optimizer is mlx_optimizers.Muon and dtype in ("bfloat16", "float16"):
+            assert (error, bound) == ("–", "–"), "no matrix has a bound"
+        else:
+            assert float(error) <= float(bound)
         assert 0 < float(part) <= 1
 
 

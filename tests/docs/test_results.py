@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ LIBRARIES |= {"mlx": "mlx.core", "keras": "keras", "optax": "optax", "reference"
 
 def load(backend: str) -> dict:
     return json.loads((REPORTS / f"{backend}.json").read_text("utf-8"))
+
+
+def why(result: dict) -> str | None:
+    """The reason of a result, without how far one is off that is measured alone."""
+    return result["reason"] and re.sub(r"^((not )?consistent): .*", r"\1", result["reason"])
 
 
 def test_there_is_a_report_of_every_backend():
@@ -58,12 +64,15 @@ def test_a_report_says_what_the_backend_does_today(backend, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     require(LIBRARIES[backend])
     committed, today = load(backend), check(open_backend(backend), all_cases()).to_json()
-    told = ("case", "optimizer", "formula", "verdict", "scalars", "diagnosis", "reason")
-    assert [{key: result[key] for key in told} for result in today["results"]] == [
-        {key: result[key] for key in told} for result in committed["results"]
+    told = ("case", "optimizer", "formula", "verdict", "scalars", "diagnosis")
+    assert [({key: result[key] for key in told}, why(result)) for result in today["results"]] == [
+        ({key: result[key] for key in told}, why(result)) for result in committed["results"]
     ]
-    if backend == "reference":  # IEEE arithmetic alone: the same bits on every machine
-        assert today["results"] == committed["results"]
+    if backend == "reference":  # IEEE arithmetic alone: the same bits on every machine, but for products of matrices
+        ours, theirs = (
+            [result for result in report["results"] if result["optimizer"] != "Muon"] for report in (today, committed)
+        )
+        assert ours == theirs
 
 
 def page_of(site: Path, page: str) -> Any:
@@ -88,7 +97,9 @@ def test_the_page_shows_the_matrix(site):
             assert verdicts <= {"conforms", "unsupported"}  # a real backend that deviates is a finding of its own
             conforming = sum(result["verdict"] == "conforms" for result in results)
             if not conforming:
-                assert cell == "unsupported"
+                consistent = [why(result) for result in results].count("consistent")
+                some = f"unsupported ({consistent} of {len(results)} consistent)"
+                assert cell == (some if consistent else "unsupported")
                 continue
             words = cell.split()
             assert words[0] == "conforms"
@@ -121,7 +132,7 @@ def test_the_page_shows_every_unsupported_case_with_its_reason(site):
         results = load(backend)["results"]
         for name in EVERYONE:
             of_name = [result for result in results if result["case"].startswith(f"{name.lower()}/")]
-            reasons = [result["reason"] for result in of_name if result["verdict"] == "unsupported"]
+            reasons = [why(result) for result in of_name if result["verdict"] == "unsupported"]
             for reason in set(reasons):
                 expected[backend, name, reason] = f"{reasons.count(reason)} of {len(of_name)}"
             assert len(set(reasons)) <= 1 or name in WHOLE
