@@ -40,6 +40,7 @@ EXAMPLES = {
     "docs/guides/schedules.md": 31,
     "docs/guides/the_oracle.md": 22,
     "docs/guides/train_on_the_digits.md": 14,
+    "docs/guides/train_a_transformer.md": 26,
     "docs/index.md": 10,
     "docs/optimizers.rst": 8,
     "docs/performance.md": 8,
