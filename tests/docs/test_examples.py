@@ -29,7 +29,7 @@ EXAMPLES = {
     "docs/guides/half_precision.md": 40,
     "docs/guides/inputs.md": 4,
     "docs/guides/interval.md": 16,
-    "docs/guides/newton_schulz.md": 14,
+    "docs/guides/newton_schulz.md": 22,
     "docs/guides/mlx_history.md": 6,
     "docs/guides/own_optimizer.md": 28,
     "docs/guides/parameter_groups.md": 28,
