@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from mlx_optimizers.kinds import Operand, Shape
 from mlx_optimizers.newton_schulz import COEFFICIENTS
+from mlx_optimizers.oracle.fixed_point import exactly
 from mlx_optimizers.oracle.formats import Direction, Format
 
 __all__ = ["Arithmetic", "Array", "Context", "Double", "Exact", "Library"]
@@ -320,13 +321,11 @@ class Exact(Context):
 
     def orthogonalized(self, x: Array, steps: int, *, half: bool = False, **varied: Any) -> Array:
         """Take Newton–Schulz of an array, as a matrix with its first axis for rows."""
-        from mlx_optimizers.oracle import newton_schulz
-
         matrix = x.values.reshape(x.values.shape[0], -1)
         if self.narrow is not None:
             a, b, c = varied.get("coefficients", COEFFICIENTS)
             varied["coefficients"] = (*self.narrow.rounded(np.array([a, b])).tolist(), c)
-        return self.wrap(newton_schulz.exactly(self, matrix, steps, **varied).reshape(x.values.shape))
+        return self.wrap(exactly(self, matrix, steps, **varied).reshape(x.values.shape))
 
     def text(self, x: Scalar, digits: int = 30) -> str:
         """Write a number as decimal text of so many significant digits; both libraries give the same text."""

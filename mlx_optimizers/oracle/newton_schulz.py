@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +23,15 @@ import numpy.typing as npt
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.newton_schulz import COEFFICIENTS, EPS
 from mlx_optimizers.oracle.exact import Double, Exact, Radius, Values
+from mlx_optimizers.oracle.fixed_point import OWN, Arithmetic, FixedPoint, norm
 from mlx_optimizers.oracle.formats import FORMATS, Format, Scalars
 
-__all__ = ["CONSISTENT", "Orthogonalized", "certified", "distance", "exactly"]
+__all__ = ["CONSISTENT", "Orthogonalized", "certified", "distance"]
 
 CONSISTENT = 0.15
 """The greatest `distance` of a right program in 16 bits; measured, where the bound is proved."""
 
-_OWN = 2.0**-30  # far more than what the bound's own arithmetic in float64 may lose
 _FAR = 2.0**10  # beyond this a bound says nothing, and a matrix is none of Newton–Schulz
-_GUARD = 64  # bits of the fixed-point numbers beyond those of the context
 
 Matrix = npt.NDArray[np.float64]
 
@@ -47,25 +46,6 @@ class Orthogonalized(NamedTuple):
 
     centre: Values
     radius: float
-
-
-class _Arithmetic(NamedTuple):
-    """How an arithmetic rounds.
-
-    Args:
-        roundoff: u, the relative error of an operation.
-        underflow: η, the absolute error of an operation.
-        coefficient: The relative error of a coefficient, which is rounded before it is used.
-    """
-
-    roundoff: float
-    underflow: float
-    coefficient: float
-
-    def gamma(self, roundings: int) -> float:
-        """Bound the relative error of so many roundings of one term; infinite where it is above a half."""
-        error = roundings * self.roundoff
-        return error / (1 - error) if error < 1 / 3 else math.inf
 
 
 def certified(
@@ -125,23 +105,23 @@ def certified(
         varied = {"beyond": beyond, "coefficients": coefficients, "eps": eps, "least": least}
         turned = certified(n, form, d.T, radius.T, steps, scalars, **varied)  # type: ignore[arg-type]
         return Orthogonalized(turned.centre.T, turned.radius)
-    program = _Arithmetic(form.roundoff, form.underflow, _coefficient(form, scalars))
+    program = Arithmetic(form.roundoff, form.underflow, _coefficient(form, scalars))
     with n.active(), np.errstate(all="ignore"):
         unknown = Orthogonalized(np.full(d.shape, n.number(math.nan)), math.inf)
-        size, off = n.magnitude(d), _norm(radius) + beyond
+        size, off = n.magnitude(d), norm(radius) + beyond
         if not np.isfinite(size).all():
             return unknown
         if off == 0 and not (d != 0).any():
             return Orthogonalized(d, 0.0)
         centre = (
-            _Fixed(n, coefficients, eps, least=least)
+            FixedPoint(n, coefficients, eps, least=least)
             if isinstance(n, Exact)
             else _Float(coefficients, eps, least=least)
         )
         if least:
-            eps = 0.0 if _norm(size) * (1 - 2 * _OWN) - off > eps else math.nan  # which makes the bound infinite
-        error = _start(_norm(size), off, d.size, eps, program, form.limit)
-        error += _start(_norm(size), 0.0, d.size, eps, centre.arithmetic, math.inf)
+            eps = 0.0 if norm(size) * (1 - 2 * OWN) - off > eps else math.nan  # which makes the bound infinite
+        error = _start(norm(size), off, d.size, eps, program, form.limit)
+        error += _start(norm(size), 0.0, d.size, eps, centre.arithmetic, math.inf)
         x = centre.normalised(d)
         for _ in range(steps):
             view = _View(centre.floats(x), coefficients)
@@ -152,45 +132,8 @@ def certified(
                 error = grown + view.rounding(0.0, centre.arithmetic)
             x = centre.applied(x)
         numbers, lost = centre.numbers(x)
-        error = (error + lost) * (1 + _OWN)
+        error = (error + lost) * (1 + OWN)
         return Orthogonalized(numbers, error if error < _FAR else math.inf)
-
-
-def exactly(
-    n: Exact,
-    d: Values,
-    steps: int = 5,
-    *,
-    coefficients: tuple[float, float, float] = COEFFICIENTS,
-    eps: float = EPS,
-    least: bool = False,
-) -> Values:
-    """Compute Newton–Schulz of a matrix alone, to the precision of the context: see `certified`.
-
-    The error is a few units in the last place of the largest numbers, in a fixed point of 64 bits more than the context
-    has. Where an element of d is not finite, all of the result is NaN.
-
-    Example:
-        >>> import numpy as np
-        >>> from mlx_optimizers.oracle import Exact
-        >>> from mlx_optimizers.oracle.newton_schulz import exactly
-        >>> n = Exact()
-        >>> with n.active():
-        ...     d = n.array(np.float32([[2, 0], [0, 2]])).values
-        ...     print(n.text(exactly(n, d, steps=0)[0, 0], 9))
-        0.707106756
-    """
-    if d.shape[0] > d.shape[1]:
-        return exactly(n, d.T, steps, coefficients=coefficients, eps=eps, least=least).T
-    if not np.isfinite(n.magnitude(d)).all():
-        return np.full(d.shape, n.number(math.nan))
-    if not (d != 0).any():
-        return d
-    centre = _Fixed(n, coefficients, eps, least=least)
-    x = centre.normalised(d)
-    for _ in range(steps):
-        x = centre.applied(x)
-    return centre.numbers(x)[0]
 
 
 def _coefficient(form: Format, scalars: Scalars) -> float:
@@ -201,15 +144,7 @@ def _coefficient(form: Format, scalars: Scalars) -> float:
     return form.roundoff
 
 
-def _norm(values: FloatArray) -> float:
-    """Take the Frobenius norm, a little too large rather than too small."""
-    largest = float(np.max(np.abs(values), initial=0.0))
-    if largest == 0 or not math.isfinite(largest):
-        return largest if largest == 0 else math.inf
-    return float(np.linalg.norm(values / largest)) * largest * (1 + _OWN)
-
-
-def _start(length: float, off: float, size: int, eps: float, by: _Arithmetic, limit: float) -> float:
+def _start(length: float, off: float, size: int, eps: float, by: Arithmetic, limit: float) -> float:
     """Bound the error of a normalised matrix, that of its own radius and that of rounding.
 
     Args:
@@ -221,7 +156,7 @@ def _start(length: float, off: float, size: int, eps: float, by: _Arithmetic, li
         limit: What a sum of squares must not reach.
     """
     u, eta, gamma = by.roundoff, by.underflow, by.gamma(size)
-    low, high = max(length * (1 - 2 * _OWN) - off, 0.0), length + off
+    low, high = max(length * (1 - 2 * OWN) - off, 0.0), length + off
     flushed = 2 * size * eta * (1 + gamma)
     if not high * high * (1 + gamma) + flushed < limit:
         return math.inf
@@ -236,7 +171,7 @@ def _start(length: float, off: float, size: int, eps: float, by: _Arithmetic, li
     total += u * (1 + total) + eta / divisor
     if total >= 1:
         return math.inf
-    moved = off * min(1 / divisor, 2 / (length * (1 - 2 * _OWN) + eps))
+    moved = off * min(1 / divisor, 2 / (length * (1 - 2 * OWN) + eps))
     return moved + min(1.0, high / (high + eps)) * (u + total) / (1 - total) + math.sqrt(size) * eta
 
 
@@ -252,15 +187,15 @@ class _View:
         self.coefficients = a, b, c = coefficients
         self.rows, self.columns = x.shape
         self.singular = np.linalg.svd(x, compute_uv=False)
-        self.largest = float(self.singular[0]) * (1 + _OWN)
+        self.largest = float(self.singular[0]) * (1 + OWN)
         size = np.abs(x)
         gram = x @ x.T
         square = b * gram + c * (gram @ gram)
         absolute = np.abs(gram)
         self.size, self.gram, self.square = (_spectral(matrix) for matrix in (size, absolute, np.abs(square)))
-        self.gram_terms = _norm(size @ size.T)
-        self.square_terms = _norm(abs(b) * absolute + abs(c) * (absolute @ absolute))
-        self.terms = _norm(abs(a) * size + np.abs(square) @ size)
+        self.gram_terms = norm(size @ size.T)
+        self.square_terms = norm(abs(b) * absolute + abs(c) * (absolute @ absolute))
+        self.terms = norm(abs(a) * size + np.abs(square) @ size)
         s, other = self.singular[:, None], self.singular[None, :]
         self.middle = np.abs(b + c * (s**2 + other**2))
         self.through = float(np.max(self.middle * other))
@@ -279,9 +214,9 @@ class _View:
         first = _greatest(lambda s: a + 3 * b * s**2 + 5 * c * s**4, reach, -3 * b, 10 * c)
         second = _greatest(lambda s: 6 * b * s + 20 * c * s**3, reach, -b, 10 * c)
         here = max(float(np.max(quotient)) for quotient in quotients)
-        return min(here + error / 2 * second, first) + (1 + first + second) * _OWN
+        return min(here + error / 2 * second, first) + (1 + first + second) * OWN
 
-    def rounding(self, error: float, by: _Arithmetic) -> float:
+    def rounding(self, error: float, by: Arithmetic) -> float:
         """Bound the rounding of one application to a matrix that is at this distance."""
         a, b, c = (abs(x) for x in self.coefficients)
         m, n, reach, eta = self.rows, self.columns, self.largest + error, 2 * by.underflow
@@ -295,19 +230,19 @@ class _View:
         in_result = gamma * (self.terms + (a + self.square) * error + off_square * (self.size + error))
         in_result += eta * (m + 1) * (1 + a) * math.sqrt(m * n)
         total: float = in_result + reach * in_square + self.carried(error) * in_gram + c * in_gram**2 * reach
-        return total * (1 + _OWN)
+        return total * (1 + OWN)
 
     def carried(self, error: float) -> float:
         """Bound how much of an error of A a matrix at this distance carries into the result, in first order."""
         _, b, c = self.coefficients
         reach = self.largest + error
         slope = 2 * abs(c) * reach**2 + max(abs(b), abs(b + 4 * c * reach**2))
-        return self.through + slope * (error + self.largest * _OWN)
+        return self.through + slope * (error + self.largest * OWN)
 
 
 def _spectral(matrix: Matrix) -> float:
     """Take the largest singular value, a little too large rather than too small."""
-    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + _OWN)
+    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + OWN)
 
 
 def _greatest(function: Callable[[float], float], end: float, over: float, under: float) -> float:
@@ -319,7 +254,7 @@ def _greatest(function: Callable[[float], float], end: float, over: float, under
 class _Float:
     """The iteration in float64; its rounding is that of a program in float64 with exact coefficients."""
 
-    arithmetic = _Arithmetic(FORMATS["float64"].roundoff, FORMATS["float64"].underflow, 0.0)
+    arithmetic = Arithmetic(FORMATS["float64"].roundoff, FORMATS["float64"].underflow, 0.0)
 
     def __init__(self, coefficients: tuple[float, float, float], eps: float, *, least: bool = False) -> None:
         self.coefficients, self.eps, self.least = coefficients, eps, least
@@ -339,49 +274,6 @@ class _Float:
     def numbers(self, x: Values) -> tuple[Values, float]:
         """Return the matrix, and what that loses."""
         return x, 0.0
-
-
-class _Fixed:
-    """The iteration in fixed point, by Python's integers: exact sums of products, then rounded down once."""
-
-    def __init__(self, n: Exact, coefficients: tuple[float, float, float], eps: float, *, least: bool = False) -> None:
-        self.n, self.least = n, least
-        self.bits = n.bits + _GUARD
-        self.arithmetic = _Arithmetic(0.0, math.ldexp(1.0, 1 - self.bits), 0.0)  # two units for one
-        self.eps = eps.as_integer_ratio()
-        parts = [x.as_integer_ratio() for x in coefficients]
-        self.digits = max(bottom for _, bottom in parts).bit_length() - 1
-        self.coefficients = [top << (self.digits + 1 - bottom.bit_length()) for top, bottom in parts]
-
-    def normalised(self, d: Values) -> Values:
-        """Divide by the norm and ε, with an error of two in the last place at most."""
-        parts = [self.n._parts(x) for x in d.reshape(-1)]
-        least = min(exponent for mantissa, exponent in parts if mantissa) if any(x for x, _ in parts) else 0
-        whole = [mantissa << (exponent - least) if mantissa else 0 for mantissa, exponent in parts]
-        more = self.bits + 32
-        root = math.isqrt(sum(x * x for x in whole) << 2 * more)  # in units of 2**(least - more)
-        top, bottom = self.eps
-        digits = bottom.bit_length() - 1
-        fine = max(more - least, digits)
-        norm, floor = root << (fine - more + least), top << (fine - digits)
-        divisor = max(norm, floor) if self.least else norm + floor
-        shift = least + fine + self.bits
-        return np.array([(x << shift) // divisor for x in whole], object).reshape(d.shape)
-
-    def applied(self, x: Values) -> Values:
-        a, b, c = self.coefficients
-        gram = x @ x.T >> self.bits
-        square = b * gram + c * (gram @ gram >> self.bits) >> self.digits
-        return np.asarray((a * x >> self.digits) + (square @ x >> self.bits))
-
-    def floats(self, x: Values) -> Matrix:
-        return np.ldexp(x.astype(np.float64), -self.bits)
-
-    def numbers(self, x: Values) -> tuple[Values, float]:
-        """Round to the numbers of the context, and bound what that loses."""
-        unit: Any = self.n.number(math.ldexp(1.0, -self.bits))
-        numbers = self.n.objects([self.n.number(int(value)) * unit for value in x.reshape(-1)])
-        return numbers.reshape(x.shape), _norm(self.floats(x)) * math.ldexp(1.0, 1 - self.n.bits)
 
 
 def distance(form: Format, d: FloatArray, got: FloatArray, steps: int = 5) -> float:

@@ -13,7 +13,8 @@ import pytest
 
 from mlx_optimizers.newton_schulz import COEFFICIENTS, EPS, newton_schulz
 from mlx_optimizers.oracle import Double, Exact, format_of
-from mlx_optimizers.oracle.newton_schulz import CONSISTENT, Orthogonalized, _Arithmetic, _View, certified, distance
+from mlx_optimizers.oracle.fixed_point import Arithmetic
+from mlx_optimizers.oracle.newton_schulz import CONSISTENT, Orthogonalized, _View, certified, distance
 from tests.support import require
 
 SINGLE = format_of("float32")
@@ -364,7 +365,7 @@ def test_the_bound_on_rounding_holds_where_all_errors_conspire(shape, u, eta):
         x = MATRICES[name](rng, shape)
         x = x / max(np.linalg.norm(x, 2), 1e-300) * rng.choice([0.1, 0.5, 1.0, 1.2])
         left = np.linalg.svd(x)[0]
-        within = _View(x, COEFFICIENTS).rounding(error, _Arithmetic(u, eta, u))
+        within = _View(x, COEFFICIENTS).rounding(error, Arithmetic(u, eta, u))
         for place in (0, -1, 0, -1):
             move = rng.normal(size=shape)
             start = x + error * move / np.linalg.norm(move)
