@@ -15,7 +15,7 @@ from hypothesis import settings
 from mlx_optimizers.conformance import diagnosis, verdict
 from mlx_optimizers.conformance.vectors import write_vectors
 from tests.remembered import trajectory_once, walk_once
-from tests.support import alone
+from tests.support import alone, require
 
 NO_SKIPS = bool(os.environ.get("CI")) and not os.environ.get("CORE_ONLY")
 """In CI everything is installed. CORE_ONLY marks the runs without the optional libraries: their skips are meant."""
@@ -84,6 +84,12 @@ def remembered(_once: tuple[object, object]) -> Iterator[None]:
         patch.setattr(verdict, "trajectory", _once[0])
         patch.setattr(diagnosis, "walk", _once[1])
         yield
+
+
+@pytest.fixture
+def mpfr() -> None:
+    """For tests that judge hundreds of cases: MPFR gives mpmath's numbers, some thirty times faster."""
+    require("gmpy2")
 
 
 @pytest.fixture(autouse=True)

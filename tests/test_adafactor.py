@@ -23,6 +23,8 @@ from mlx_optimizers.testing import assert_conforms
 from tests.programs import Nearest, Stepped
 from tests.support import require
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 CASES = matching(["Adafactor"])
 SETTINGS = {case.label: case.hyperparameters for case in CASES if case.regime == "plain"}
 SHAPES = [(), (7,), (1,), (4, 6), (6, 4), (1, 5), (5, 1), (2, 3, 4), (2, 1, 3, 2)]
@@ -104,6 +106,7 @@ def in_mpmath(h, w, gradients):
 
 @pytest.mark.parametrize("shape", [(4, 6), (5,), (1, 3)])
 @pytest.mark.parametrize("h", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.usefixtures("mpfr")
 def test_the_oracle_is_the_formula(h, shape):
     w, gradients = drawn(shape, 8)
     with mpmath.workprec(300):
@@ -119,6 +122,7 @@ def test_the_oracle_is_the_formula(h, shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("h", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.usefixtures("mpfr")
 def test_ours_and_mlx_lie_in_the_interval_in_every_shape(h, shape):
     mx = require("mlx.core")
     theirs_of = require("mlx.optimizers").Adafactor
@@ -145,6 +149,7 @@ def test_ours_and_mlx_lie_in_the_interval_in_every_shape(h, shape):
 
 
 @pytest.mark.parametrize("name", ["reference", "mlx", "torch", "torch-foreach", "optax", "keras"])
+@pytest.mark.usefixtures("mpfr")
 def test_every_library_computes_what_it_claims(name):
     results = check(opened(name), CASES).results
     assert {r.word for r in results} <= {"conforms", "unsupported"}
@@ -167,6 +172,7 @@ def test_a_library_held_to_the_formula_of_the_page_deviates_and_is_named(library
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("name", ["reference", "mlx"])
+@pytest.mark.usefixtures("mpfr")
 def test_other_dtypes(name, dtype):
     if name == "mlx":
         require("mlx.core")
@@ -239,12 +245,14 @@ WRONG["rows and columns exchanged"] = (
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.usefixtures("mpfr")
 def test_a_right_program_conforms_in_either_precision(real):
     report = check(Stepped(right, real, state=True), CASES)
     assert report.status == 0
 
 
 @pytest.mark.parametrize("name", WRONG)
+@pytest.mark.usefixtures("mpfr")
 def test_a_wrong_program_deviates(name):
     source, (old, new) = inspect.getsource(right), WRONG[name]
     assert source.count(old) == 1, name
@@ -266,6 +274,7 @@ VARIANTS = pytest.mark.parametrize("formula", list(variants("Adafactor", 1)), id
 
 
 @VARIANTS
+@pytest.mark.usefixtures("mpfr")
 def test_every_axis_is_seen(formula):
     backend = Nearest(formula)
     assert any(not judge(backend.run(case), parse("Adafactor"), "float32").conforms for case in CASES)
@@ -273,6 +282,7 @@ def test_every_axis_is_seen(formula):
 
 @pytest.mark.slow
 @VARIANTS
+@pytest.mark.usefixtures("mpfr")
 def test_every_axis_is_named(formula):
     """A program of each variation deviates from the page, and the diagnosis has its name."""
     cases = [case for case in CASES if can_decide(case, formula)]
@@ -377,6 +387,7 @@ def test_an_empty_parameter_stays_empty(shape):
     assert model["w"].shape == shape
 
 
+@pytest.mark.usefixtures("mpfr")
 def test_a_function_is_asked_for_the_shapes_of_the_cases():
     seen = set()
 
