@@ -187,7 +187,7 @@ def _quantity(n: Exact, form: Format, x: Array, ball: Ball) -> dict[str, list[st
         "exact": [n.text(value) for value in x.values.reshape(-1)],
         "high": form.bits(high),
         "low": form.bits(low),
-        "nearest": form.bits([n.round(value, form) for value in x.values.reshape(-1)]),
+        "nearest": form.bits(n.rounded(x.values, form)),
     }
 
 

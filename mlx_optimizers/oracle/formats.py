@@ -122,6 +122,28 @@ class Format:
             kept, last = (1 << self.precision) - 1, self.emax - self.precision + 1
         return sign * math.ldexp(kept, last)
 
+    def by_double(self, near: FloatArray, direction: Direction) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """Round numbers of which only the nearest float64 is known, and say for which of them it decides.
+
+        Rounding to nearest keeps the order, and each number of the format and each point half-way between two of them
+        is a float64. So the number lies strictly on the same side of them as a float64 that is none of them.
+
+        Args:
+            near: The float64 next to each number.
+            direction: As for `round`.
+
+        Returns:
+            The rounded values, and where they are right for certain.
+        """
+        if self.name == "float64":  # half-way between two of them is none
+            return near.copy(), np.zeros(near.shape, bool)
+        inside = np.abs(near) < self.limit  # False for NaN too
+        last = np.maximum(np.frexp(near)[1] - 1, self.emin) - self.precision + 1
+        scaled = np.ldexp(np.where(inside, near, 0.0), -last)  # exactly: below 2**precision
+        whole = {"nearest": np.rint, "down": np.floor, "up": np.ceil}[direction](scaled)
+        part = np.abs(scaled - np.trunc(scaled))
+        return np.ldexp(whole, last), inside & (part != (0.5 if direction == "nearest" else 0.0))
+
     def rounded(self, values: FloatArray) -> FloatArray:
         """Round each number of a float64 array once; they stay in float64, which holds those of every format."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -198,22 +197,18 @@ def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Q
     exact, form = n.exact, n.form
     values, centres, radius = np.broadcast_arrays(value.values, ball.centre.values, ball.radius)
 
-    def rounded(numbers: Sequence[float]) -> FloatArray:
-        return np.array(numbers, np.float64).astype(form.dtype).reshape(shape)
-
-    nearest = [exact.round(value, form) for value in values.reshape(-1)]
+    nearest = exact.rounded(values, form)
     low, high = ends(exact, form, centres, radius)
     apart = exact.magnitude(values - centres) if n.unsure else 0.0
     reach = np.where(np.isfinite(radius), radius + apart, np.inf)
-    ends_of = rounded(low), rounded(high)
-    return Quantity(values.reshape(shape), rounded(nearest), *ends_of, reach.reshape(shape), ball.norm)
+    near, least, most = (numbers.astype(form.dtype).reshape(shape) for numbers in (nearest, low, high))
+    return Quantity(values.reshape(shape), near, least, most, reach.reshape(shape), ball.norm)
 
 
-def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tuple[list[float], list[float]]:
+def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Find the lowest and the highest float of a format within the radius of each centre; infinite where that is."""
-    low, high = [], []
-    for middle, reach in np.broadcast(centre, radius):
-        off = exact.number(reach) if math.isfinite(reach) else None
-        low.append(-math.inf if off is None else exact.round(middle - off, form, "up"))
-        high.append(math.inf if off is None else exact.round(middle + off, form, "down"))
-    return low, high
+    known = np.isfinite(radius)
+    off = exact.array(np.where(known, radius, 0.0)).values
+    with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
+        low, high = exact.rounded(centre - off, form, "up"), exact.rounded(centre + off, form, "down")
+    return np.where(known, low, -np.inf), np.where(known, high, np.inf)

@@ -11,7 +11,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from mlx_optimizers.oracle import Exact
+from mlx_optimizers.oracle import FORMATS, Exact
 from mlx_optimizers.oracle.exact import Double
 from tests.support import require
 
@@ -110,6 +110,42 @@ def test_zeros_are_numbers_without_a_sign(library):
     with exact.active():
         product = exact.array(np.array([-1.0])) * exact.array(np.array([0.0]))
         assert math.copysign(1, exact.round(product.values[0], format_of("float32"))) == 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("direction", ["nearest", "down", "up"])
+def test_arrays_are_rounded_as_integers_are(library, name, direction):
+    """Next to floats, to half-way between two, to zero and to the end of the range, where a float64 does not decide."""
+    form, exact, draw = FORMATS[name], Exact(library=library), random.Random(f"{name} {direction}")
+    values, expected = [], []
+    for _ in range(4000):
+        digits = draw.choice([1, 2, form.precision, form.precision + 1, form.precision + 2, 54])
+        low = form.emin - form.precision - 3
+        ends = draw.choice([(low, form.emin + 2), (-3, 3), (form.emax - 2, form.emax + 1), (-1070, -1000)])
+        exponent = draw.randint(*ends)
+        size = (1 << 100) | (draw.getrandbits(digits - 1) << (101 - digits)) if digits > 1 else 1 << 100
+        size += draw.choice([0, 0, 1, -1, 1 << 40, -(1 << 40), draw.getrandbits(90)])
+        mantissa, exponent = draw.choice([-1, 1]) * size, exponent - 100
+        values.append(exact.number(Fraction(mantissa) * Fraction(2) ** exponent))
+        expected.append(form.round(mantissa, exponent, direction))
+    got = exact.rounded(exact.objects(values).reshape(40, 100), form, direction)
+    assert got.shape == (40, 100) and got.dtype == np.float64
+    assert got.reshape(-1).tobytes() == np.array(expected).tobytes()
+    special = exact.objects([exact.number(x) for x in (0.0, math.inf, -math.inf, math.nan)])
+    assert np.array_equal(exact.rounded(special, form, direction), [0, math.inf, -math.inf, math.nan], equal_nan=True)
+
+
+def test_arrays_are_of_the_floats_themselves(library):
+    """Of floats at both ends of the range too, and of other dtypes."""
+    values = [0.0, 1.0, -0.1, math.pi, 5e-324, -(2.0**-1022), 1.7e308, math.inf, -math.inf, math.nan]
+    exact = Exact(bits=64, library=library)
+    for given in (values, np.float32(values[:5]), np.arange(3), [True, False]):
+        got = exact.array(given).values
+        assert np.array_equal(got.astype(np.float64), np.asarray(given, np.float64), equal_nan=True)
+        finite = [(x, y) for x, y in zip(got, np.asarray(given).tolist(), strict=True) if math.isfinite(y)]
+        for number, value in finite:
+            mantissa, exponent = _parts(exact, number)
+            assert Fraction(mantissa) * Fraction(2) ** exponent == Fraction(value)
 
 
 def test_arithmetic_of_scalars_and_arrays(library):
