@@ -22,30 +22,35 @@ class Adafactor(Whole):
 
     .. math::
         \begin{aligned}
-        \rho_t &= \begin{cases} \min(s_t, 1/\sqrt{t}) & \text{if relative} \\ \lambda & \text{otherwise} \end{cases}
-            \qquad s_t = \begin{cases} 10^{-6}\,t & \text{if warmup} \\ 10^{-2} & \text{otherwise} \end{cases} \\
-        \alpha_t &= \rho_t \max(\epsilon_2, \operatorname{rms}(w_{t-1})) \text{ if scaled, otherwise } \rho_t,
-            \qquad \beta_t = 1 - t^{\gamma} \\
-        R_t &= \beta_t R_{t-1} + (1 - \beta_t)\,\mathrm{mean}_j(g_t^2 + \epsilon_1), \qquad
-        C_t = \beta_t C_{t-1} + (1 - \beta_t)\,\mathrm{mean}_i(g_t^2 + \epsilon_1) \\
-        x_t &= g_t \Big/ \sqrt{R_t C_t / \mathrm{mean}(R_t)}, \qquad
-        u_t = \alpha_t\, x_t / \max(1, \operatorname{rms}(x_t)/d) \\
-        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) u_t \text{ with } \beta_1, \text{ otherwise } u_t \\
+        s_t &= \begin{cases} 10^{-6} t & \text{if warmup\_init} \\ 10^{-2} & \text{otherwise} \end{cases} \\
+        \rho_t &= \begin{cases} \min(s_t, 1/\sqrt{t}) & \text{if relative\_step} \\
+            \lambda & \text{otherwise} \end{cases} \\
+        \alpha_t &= \begin{cases} \rho_t \max(\epsilon_2, \operatorname{rms}(w_{t-1})) & \text{if scale\_parameter} \\
+            \rho_t & \text{otherwise} \end{cases} \\
+        \beta_t &= 1 - t^\gamma \\
+        V_t &= \beta_t V_{t-1} + (1 - \beta_t) (g_t^2 + \epsilon_1) \\
+        R_t &= \beta_t R_{t-1} + (1 - \beta_t) \operatorname{mean}_j(g_t^2 + \epsilon_1) \\
+        C_t &= \beta_t C_{t-1} + (1 - \beta_t) \operatorname{mean}_i(g_t^2 + \epsilon_1) \\
+        x_t &= \begin{cases} g_t/\sqrt{R_t C_t/\operatorname{mean}_i(R_t)} & \text{if } n \ge 2 \\
+            g_t/\sqrt{V_t} & \text{otherwise} \end{cases} \\
+        u_t &= \alpha_t x_t/\max(1, \operatorname{rms}(x_t)/d) \\
+        m_t &= \begin{cases} \beta_1 m_{t-1} + (1 - \beta_1) u_t & \text{with } \beta_1 \\
+            u_t & \text{otherwise} \end{cases} \\
         w_t &= w_{t-1} - \kappa \alpha_t w_{t-1} - m_t
         \end{aligned}
 
-    With fewer than two axes :math:`V_t = \beta_t V_{t-1} + (1 - \beta_t)(g_t^2 + \epsilon_1)` stands for the quotient
-    under the root. Rows and columns are the last two axes; the axes before them are a batch, but to rms.
+    n is the number of axes of w. The last but one is that of rows, i, and the last that of columns, j; those before
+    them are a batch, but to rms, the root mean square of all elements. From two axes on there is no V.
 
     Args:
         learning_rate: :math:`\lambda`, a number ≥ 0 or a schedule; needed without relative_step, else not used.
         eps: :math:`(\epsilon_1, \epsilon_2)`, numbers ≥ 0; default (1e-30, 1e-3).
-        clip_threshold: d > 0, where the root mean square of x is clipped; default 1.
-        decay_rate: :math:`\gamma \le 0`; default −0.8.
-        beta_1: :math:`\beta_1` in [0, 1), or None for no running mean of the update; default None.
+        clip_threshold: :math:`d`, where the root mean square of x is clipped, a number > 0; default 1.
+        decay_rate: :math:`\gamma`, a number ≤ 0; default −0.8.
+        beta_1: :math:`\beta_1`, in [0, 1), or None for no running mean of the update; default None.
         weight_decay: :math:`\kappa`, a number ≥ 0; default 0.
         scale_parameter: Whether the step is scaled by the root mean square of the parameter; default True.
-        relative_step: Whether :math:`\rho_t` follows t; default True.
+        relative_step: Whether ρ follows t; default True.
         warmup_init: Whether it grows from 1e-6; default False.
 
     State: ``exp_avg_sq_row`` and ``exp_avg_sq_col``, R and C, or ``exp_avg_sq``, V; with beta_1 ``exp_avg``, m.

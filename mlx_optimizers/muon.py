@@ -40,12 +40,13 @@ class Muon(Whole):
         h_t &= g_t + \kappa w_{t-1} \\
         v_t &= \mu v_{t-1} + (1 - \mu) h_t \\
         d_t &= \begin{cases} (1 - \mu) h_t + \mu v_t & \text{if nesterov} \\ v_t & \text{otherwise} \end{cases} \\
-        w_t &= w_{t-1} - \lambda \sqrt{\max(1, r/c)} \, N(d_t)
+        w_t &= \begin{cases} w_{t-1} - \lambda \sqrt{\max(1, r/c)} \, N_k(d_t) & \text{if } n \ge 2 \\
+            w_{t-1} - \lambda d_t & \text{otherwise} \end{cases}
         \end{aligned}
 
-    N is :func:`Newton–Schulz <mlx_optimizers.newton_schulz.newton_schulz>`, of a matrix that has the first axis of w
-    for its rows and all others for its columns; r and c are the last two axes of w. With one axis or none,
-    :math:`w_t = w_{t-1} - \lambda d_t`.
+    n is the number of axes of w, and r and c are the last two. N is :func:`Newton–Schulz
+    <mlx_optimizers.newton_schulz.newton_schulz>`, of a matrix that has the first axis of w for its rows and all others
+    for its columns.
 
     Muon is meant for the matrices of hidden layers. Embeddings, the last layer, and parameters of one axis or none
     belong to another optimizer, such as AdamW; :class:`~mlx_optimizers.MultiOptimizer` gives each its own.
@@ -55,7 +56,7 @@ class Muon(Whole):
         momentum: :math:`\mu`, a number ≥ 0; default 0.95.
         weight_decay: :math:`\kappa`, a number ≥ 0, coupled: it goes into the gradient; default 0.01.
         nesterov: Whether to look ahead along the momentum; default True.
-        ns_steps: The number of steps of Newton–Schulz, a whole number ≥ 0; default 5.
+        ns_steps: :math:`k`, the number of steps of Newton–Schulz, a whole number ≥ 0; default 5.
 
     Parameters have any shape, and one of the dtypes float32, float64, float16 and bfloat16, in which all is computed. A
     parameter without elements stays as it is, also where MLX divides by an axis of 0, or cannot reshape.

@@ -34,7 +34,7 @@ def newton_schulz(matrix: FloatArray, steps: int = 5) -> FloatArray:
     Args:
         matrix: D, of two axes; float32 or float64. In float16 and bfloat16 every operation rounds as MLX's does:
             products of matrices add in float32, and round their sum once. There the norm of D is added in float32 from
-            squares in 16 bits, so that float16 overflows from an element of 256 on, and the result is 0.
+            squares in 16 bits, so that float16 overflows from a norm of 256 on, and the result is 0.
         steps: How often the polynomial is applied, a whole number ≥ 0; default 5.
 
     Returns:

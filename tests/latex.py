@@ -6,10 +6,11 @@ The tree is made of tuples, each with its kind first: ``("-", ("symbol", "w", "t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import mpmath
+import numpy as np
 from lark import Lark, Token, Transformer, v_args
 
 __all__ = ["Number", "Tree", "branches", "evaluate", "mutants", "numbers", "parse", "parse_names", "symbols", "written"]
@@ -23,9 +24,11 @@ assignment: symbol "&=" value
 ?value: cases | sum
 cases: "\\begin{cases}" branch ("\\\\" branch)* "\\end{cases}"
 branch: sum "&" condition
-?condition: equal | switch | otherwise
+?condition: equal | least | switch | given | otherwise
 equal: "\\text{if }" sum "=" sum
+least: "\\text{if }" sum "\\ge" sum
 switch: "\\text{if " NAME "}"
+given: "\\text{with }" symbol
 otherwise: "\\text{otherwise}"
 
 ?sum: product | plus | minus
@@ -36,28 +39,35 @@ times: product factor
 divided: product "/" factor
 ?factor: atom | power
 power: atom "^" (symbol | number | "{" sum "}")
-?atom: symbol | number | "(" sum ")" | quotient | root | size | sign | maximum
+?atom: symbol | number | tenths | "(" sum ")" | quotient | root | size | sign | maximum | minimum | applied | repeated
 quotient: "\\frac" "{" sum "}" "{" sum "}"
 root: "\\sqrt" "{" sum "}"
 size: "|" symbol "|"
 sign: "\\operatorname{sign}" "(" sum ")"
 maximum: "\\max" "(" sum "," sum ")"
+minimum: "\\min" "(" sum "," sum ")"
+applied: FUNCTION "(" sum ")"
+repeated: "N_" symbol "(" sum ")"
 
 symbol: base [index]
 ?base: letter | accented
-letter: LETTER | GREEK
+letter: LETTER | UPPER | GREEK
 accented: ACCENT (LETTER | "{" LETTER "}")
 index: "_" (LETTER | DIGIT | "{" LETTER "-" DIGIT "}")
 number: DIGIT
+tenths: "10^{-" DIGIT "}"
 
 names: symbol | "(" symbol ("," symbol)* ")"
 
 LETTER: "a".."z"
-NAME: LETTER+
+UPPER: "C" | "R" | "V"
+FUNCTION: "\\operatorname{mean}_i" | "\\operatorname{mean}_j" | "\\operatorname{rms}"
+NAME: LETTER+ ("\\_" LETTER+)*
 DIGIT: "0".."9"
 ACCENT: "\\hat" | "\\tilde"
-GREEK: "\\alpha" | "\\beta" | "\\epsilon" | "\\kappa" | "\\lambda" | "\\mu" | "\\rho" | "\\tau"
+GREEK: "\\alpha" | "\\beta" | "\\epsilon" | "\\gamma" | "\\kappa" | "\\lambda" | "\\mu" | "\\rho" | "\\tau"
 %ignore " "
+%ignore "\\,"
 %ignore "\n"
 """
 
@@ -83,8 +93,11 @@ class _Tuples(Transformer[Token, Tree]):
     def number(self, digit: Token) -> Tree:
         return "number", int(digit)
 
+    def tenths(self, digit: Token) -> Tree:
+        return "number", float(f"1e-{digit}")  # the float, as a program has it
+
     def switch(self, name: Token) -> Tree:
-        return "switch", str(name)
+        return "switch", name.replace("\\", "")
 
     def __default__(self, data: Token, children: list[Tree], meta: Any) -> Tree:
         return str(data), *children
@@ -131,14 +144,22 @@ def numbers(bits: int) -> Any:
     return context
 
 
-def evaluate(tree: Tree, given: dict[Any, Number], context: Any, taken: set[Tree] | None = None) -> dict[Any, Number]:
+def evaluate(
+    tree: Tree,
+    given: dict[Any, Number],
+    context: Any,
+    taken: set[Tree] | None = None,
+    functions: Mapping[str, Callable[..., Number]] | None = None,
+) -> dict[Any, Number]:
     """Run the assignments of a formula in order.
 
     Args:
         tree: The result of `parse`.
-        given: A number for each pair of a name and an index, ``("w", "t-1")``; a bool for a switch, ``("nesterov",)``.
+        given: A number for each pair of a name and an index, ``("w", "t-1")``, or an array of objects where a formula
+            is of whole arrays; a bool for a switch, ``("nesterov",)``.
         context: The result of `numbers`.
         taken: Gets each branch that was taken.
+        functions: What a formula of whole arrays applies by name, as ``N`` to a number and an array.
 
     Returns:
         All values, those passed in and those assigned.
@@ -158,6 +179,10 @@ def evaluate(tree: Tree, given: dict[Any, Number], context: Any, taken: set[Tree
             return known[tuple(parts)]
         if kind == "cases":
             return chosen(parts)
+        if kind == "applied":
+            return (functions or {})[parts[0]](value(parts[1]))
+        if kind == "repeated":
+            return (functions or {})["N"](*map(value, parts))
         return _compute(kind, [value(part) for part in parts], context)
 
     def chosen(found: list[Tree]) -> Number:
@@ -166,6 +191,10 @@ def evaluate(tree: Tree, given: dict[Any, Number], context: Any, taken: set[Tree
             if kind == "otherwise" or (kind == "switch" and known[tuple(parts)]):
                 break
             if kind == "equal" and value(parts[0]) == value(parts[1]):
+                break
+            if kind == "least" and value(parts[0]) >= value(parts[1]):
+                break
+            if kind == "given" and value(parts[0]) is not None:
                 break
         else:
             raise ValueError("no branch holds")
@@ -190,16 +219,18 @@ def _compute(kind: str, parts: list[Number], context: Any) -> Number:
             return a / b
         case "power", a, b:
             return a**b
-        case "root", a if a < 0:
+        case "root", a if np.any(a < 0):
             raise ValueError("root of a negative number")
         case "root", a:
-            return context.sqrt(a)
+            return np.frompyfunc(context.sqrt, 1, 1)(a)
         case "size", a:
             return abs(a)
         case "sign", a:
             return context.sign(a)
         case "maximum", a, b:
             return max(a, b)
+        case "minimum", a, b:
+            return min(a, b)
     raise ValueError(f"unknown operation {kind}")
 
 
@@ -226,11 +257,15 @@ def written(node: Tree) -> str:
 def mutants(tree: Tree) -> Iterator[tuple[str, Tree]]:
     """Every formula that differs in one sign, one subscript, one function or power left out, or the place of one ε.
 
+    A minimum stays with what is in it, of which the second number is less only after thousands of steps.
+
     Yields:
         The change, in words, and the changed tree.
     """
     for path in _paths(tree):
         old = _at(tree, path)
+        if "minimum" in (_at(tree, path[:depth])[0] for depth in range(len(path) + 1)):
+            continue
         for new in _changes(old, symbols(tree)):
             yield f"{written(old)} became {written(new)}", _put(tree, path, new)
         match old:
@@ -258,6 +293,8 @@ def _changes(node: Tree, names: set[str]) -> Iterator[Tree]:
             yield a
         case "power", a, _:
             yield a
+        case (("applied" | "repeated"), _, a):
+            yield a
         case "maximum", a, b:
             yield a
             yield b
@@ -275,7 +312,7 @@ def _values(tree: Tree) -> Iterator[Path]:
     """The way to every part that is computed: no left side, no power's exponent, no condition."""
     for path in _paths(tree):
         kinds = [_at(tree, path[:depth])[0] for depth in range(len(path) + 1)]
-        structure = kinds[-1] in ("formula", "assignment", "cases", "branch", "equal", "switch", "otherwise")
+        structure = kinds[-1] in ("formula", "assignment", "cases", "branch", "equal", "least", "switch", "otherwise")
         if not structure and not {("assignment", 1), ("power", 2), ("branch", 2)} & set(zip(kinds, path, strict=False)):
             yield path
 
