@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from functools import cache
 from importlib.metadata import version
 
 import pytest
@@ -19,25 +18,10 @@ from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import check, matching, parse
 from mlx_optimizers.conformance.cases import recast
 from tests.expected import EXPECTED, LATER, NAMES, WHOLE
+from tests.reports import LIBRARIES, each_backend, opened, report_of
 from tests.support import require
 
 pytestmark = pytest.mark.usefixtures("remembered")
-
-LIBRARIES = {
-    "reference": (),
-    "mlx": ("mlx.core",),
-    "torch": ("torch",),
-    "torch-foreach": ("torch",),
-    "torch-fused": ("torch",),
-    "optax": ("optax",),
-    "keras": ("mlx_optimizers.backends.keras",),  # alone, Keras would look for TensorFlow
-}
-"""What each backend needs."""
-
-# One worker runs all tests of a backend, so that its report is made once.
-each = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"backend {name}")) for name in LIBRARIES]
-)
 
 PAGES = ("reference", "mlx")
 """The backends that compute the page's formulas."""
@@ -67,59 +51,53 @@ def unsupported(name):
     return {**{pattern: reason for pattern, reason in lacks.items() if reason}, **beyond}
 
 
-def opened(name):
-    for library in LIBRARIES[name]:
-        require(library)
-    return open_backend(name)
-
-
-@cache
-def report(name):
-    return check(opened(name), matching(NAMES))
+def results_of(name):
+    """Select the results of the optimizers that have a record in ``tests/expected.py``."""
+    return [result for result in report_of(name).results if result.case.optimizer in NAMES]
 
 
 def test_every_backend_is_here():
     assert list(BACKENDS) == list(LIBRARIES)
 
 
-@each
+@each_backend
 def test_claims(name):
     backend = opened(name)
     for optimizer in NAMES:
         assert backend.claim(optimizer) == claimed(name, optimizer)
 
 
-@each
+@each_backend
 def test_conforms_to_what_it_claims_in_every_case(name):
-    results = report(name).results
+    results = results_of(name)
     assert [(r.case.id, r.word, r.first, r.reason) for r in results if r.word in ("deviates", "failed")] == []
     assert [r.case.id for r in results if r.word == "conforms" and r.untested] == []
     assert {r.formula.name for r in results} == {parse(claimed(name, optimizer)).name for optimizer in NAMES}
 
 
-@each
+@each_backend
 def test_what_is_unsupported_is_what_is_documented(name):
     documented = {case.id: reason for pattern, reason in unsupported(name).items() for case in matching(NAMES, pattern)}
-    assert {r.case.id: r.reason for r in report(name).results if r.word == "unsupported"} == documented
+    assert {r.case.id: r.reason for r in results_of(name) if r.word == "unsupported"} == documented
 
 
-@each
+@each_backend
 def test_a_changing_learning_rate_works_in_every_optimizer(name):
-    changing = [r for r in report(name).results if "learning_rate=changing" in r.case.id and r.word == "conforms"]
+    changing = [r for r in results_of(name) if "learning_rate=changing" in r.case.id and r.word == "conforms"]
     assert {r.case.optimizer for r in changing} == {
         optimizer for optimizer in NAMES if lacking(name, optimizer) is None
     }
 
 
-@each
+@each_backend
 def test_the_profile_of_scalars_that_was_needed(name):
-    needed = {r.case.optimizer for r in report(name).results if r.word == "conforms" and r.scalars == "float32"}
+    needed = {r.case.optimizer for r in results_of(name) if r.word == "conforms" and r.scalars == "float32"}
     assert needed == {optimizer for optimizer in NAMES if name in EXPECTED[optimizer].single}
 
 
-@each
+@each_backend
 def test_version_and_device_are_in_the_report(name):
-    backend = report(name).to_json()["backend"]
+    backend = report_of(name).to_json()["backend"]
     versions = {
         "reference": mlx_optimizers.__version__,
         "keras": rf"{re.escape(version('keras'))} on (jax|torch)" if name == "keras" else "",
@@ -130,11 +108,11 @@ def test_version_and_device_are_in_the_report(name):
     assert re.fullmatch(expected, backend["version"])
 
 
-@each
+@each_backend
 def test_state_is_shown_and_held_to_the_interval(name):
     backend = opened(name)
     for case in matching(NAMES, "*/plain/*"):
-        if any(r.case.id == case.id and r.word == "conforms" for r in report(name).results):
+        if any(r.case.id == case.id and r.word == "conforms" for r in results_of(name)):
             slots = EXPECTED[case.optimizer].slots
             shown = set(backend.run(case).state)
             if EXPECTED[case.optimizer].idle and not case.hyperparameters["momentum"]:
@@ -155,7 +133,7 @@ def by_dtype(name, dtype, pattern):
 @pytest.mark.parametrize("name", ["reference", "mlx", "torch", "torch-foreach", "torch-fused"])
 def test_float64(name):
     counts = by_dtype(name, "float64", "*/tiny/*").counts()
-    expected = report(name).results
+    expected = results_of(name)
     assert counts["deviates"] == counts["failed"] == 0
     assert counts["conforms"] == sum(r.word == "conforms" and "/tiny/" in r.case.id for r in expected)
 
@@ -178,7 +156,7 @@ def test_float64_is_unsupported_where_the_library_computes_in_float32(name):
 def test_low_precision(name, dtype):
     counts = by_dtype(name, dtype, "*/plain/*").counts()
     assert counts["deviates"] == counts["failed"] == 0
-    assert counts["conforms"] == sum("/plain/" in r.case.id and r.word == "conforms" for r in report(name).results)
+    assert counts["conforms"] == sum("/plain/" in r.case.id and r.word == "conforms" for r in results_of(name))
 
 
 @pytest.mark.parametrize("dtype", LOW)

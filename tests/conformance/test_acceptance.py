@@ -189,6 +189,7 @@ def test_lists_of_numbers_are_as_good_as_arrays():
 # The profiles
 
 
+@pytest.mark.usefixtures("mpfr")
 @pytest.mark.norm("interval.wider-profile")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("name", FORMULAS)

@@ -26,7 +26,7 @@ from mlx_optimizers.conformance.verdict import judge_widening
 from tests.expected import EXPECTED, NAMES
 from tests.programs import Program
 
-pytestmark = pytest.mark.usefixtures("remembered")
+pytestmark = pytest.mark.usefixtures("remembered", "mpfr")
 
 Step = Callable[..., tuple[Any, ...]]
 """``step(h, t, w, g, *slots) -> (w, *slots)``"""

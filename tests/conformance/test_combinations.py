@@ -17,7 +17,7 @@ from mlx_optimizers.testing import assert_conforms
 from tests.conformance.combinations import RATE, Table, Unreadable, values_of
 from tests.expected import CLASSES, NAMES
 
-pytestmark = pytest.mark.usefixtures("remembered")
+pytestmark = pytest.mark.usefixtures("remembered", "mpfr")
 
 table = cache(Table)
 

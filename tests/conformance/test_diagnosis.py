@@ -35,6 +35,7 @@ def conforms(run, name):
     return any(judge(run, parse(name), profile).conforms for profile in PROFILES)
 
 
+@pytest.mark.usefixtures("mpfr")
 @pytest.mark.parametrize("optimizer", EIGHT)
 @pytest.mark.norm("formulas.diagnosis")
 def test_every_change_of_one_axis_is_caught_and_named_first(optimizer):

@@ -12,20 +12,19 @@ import jsonschema
 import pytest
 
 from mlx_optimizers import __version__
-from mlx_optimizers.backends import BACKENDS, open_backend
-from mlx_optimizers.conformance import all_cases, check, parse
+from mlx_optimizers.backends import BACKENDS
+from mlx_optimizers.conformance import all_cases, parse
 from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.oracle.formulas import AXES
 from tests.docs.copies import ROOT
 from tests.expected import NAMES, WHOLE
+from tests.reports import each_backend, report_of
 from tests.support import require
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
 REPORTS = ROOT / "docs" / "reports"
 EVERYONE = (*NAMES, *WHOLE)
-LIBRARIES = dict.fromkeys(BACKENDS, "torch")
-LIBRARIES |= {"mlx": "mlx.core", "keras": "keras", "optax": "optax", "reference": "numpy"}
 
 
 def load(backend: str) -> dict:
@@ -58,17 +57,15 @@ def test_a_report_is_of_todays_suite_and_of_the_pinned_version(backend):
     assert report["backend"]["version"].split("+")[0].split()[0] == pin.strip()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_report_says_what_the_backend_does_today(backend, monkeypatch):
+@each_backend
+def test_a_report_says_what_the_backend_does_today(name):
     """Run scripts/write_reports.py when this fails: a formula, the interval or the backend has changed."""
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    require(LIBRARIES[backend])
-    committed, today = load(backend), check(open_backend(backend), all_cases()).to_json()
+    committed, today = load(name), report_of(name).to_json()
     told = ("case", "optimizer", "formula", "verdict", "scalars", "diagnosis")
     assert [({key: result[key] for key in told}, why(result)) for result in today["results"]] == [
         ({key: result[key] for key in told}, why(result)) for result in committed["results"]
     ]
-    if backend == "reference":  # IEEE arithmetic alone: the same bits on every machine, but for products of matrices
+    if name == "reference":  # IEEE arithmetic alone: the same bits on every machine, but for products of matrices
         ours, theirs = (
             [result for result in report["results"] if result["optimizer"] != "Muon"] for report in (today, committed)
         )
