@@ -22,15 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from mlx_optimizers.catalog import CATALOG
+from mlx_optimizers.optimizer import Whole
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "mlx-optimizers-bench/1"
 
-SLOTS = {entry.name: len(entry.optimizer.slots) for entry in CATALOG}
+WHOLE = [entry.name for entry in CATALOG if issubclass(entry.optimizer, Whole)]
+"""The optimizers that take an array as a whole; the others go element by element."""
+
+SLOTS = {entry.name: len(entry.optimizer.slots) for entry in CATALOG if entry.name not in WHOLE}
 """Number of state arrays; each is read and written once a step, as the parameter is, and the gradient is read."""
 
+OPTIMIZERS = [*SLOTS, *WHOLE]
+
 OURS = ("numpy", "compiled")
-PEERS = ("torch", "torch-foreach", "torch-fused", "optax", "mlx", "mlx-compiled")
+PEERS = ("torch", "torch-foreach", "torch-fused", "optax", "mlx", "mlx-compiled", "torch-mm")
 
 ROUND = 0.06
 """Seconds that a contender runs in a round, or one step."""
@@ -58,6 +64,9 @@ WORKLOADS: dict[str, Shapes] = {
 }
 """Shapes of the parameters: one large array, many small ones, an MLP 784-512-512-10, GPT-2 small."""
 
+MATRICES: dict[str, Shapes] = {"1024x1024": [[1024, 1024]]}
+"""What the optimizers of whole arrays are measured on; the others on the workloads above."""
+
 TINY: Shapes = [[1]] * 300
 """What is left of a step when the arrays are next to nothing is the overhead of each."""
 
@@ -66,6 +75,19 @@ SUBNORMAL = 2.0**-130
 
 LARGE = {"gpt2"}
 """Workloads that hold one peer at a time in memory."""
+
+SLOW = LARGE | set(MATRICES)
+"""Workloads that get a third of the rounds, as a step of some peer takes seconds; ``--quick`` leaves them out."""
+
+
+def shapes_of(workload: str) -> Shapes:
+    """Look up the shapes of a workload."""
+    return (WORKLOADS | MATRICES)[workload]
+
+
+def takes_part(name: str, optimizer: str) -> bool:
+    """Say whether a contender has something to measure: bytes are no bound of whole arrays, nor products of others."""
+    return name not in ("compiled", "triad") if optimizer in WHOLE else name != "torch-mm"
 
 
 class Worker:
@@ -129,23 +151,23 @@ class Bench:
 
     def overhead(self) -> dict[str, float]:
         """Measure the seconds of each array of a tree besides its elements, by contender, for Adam."""
-        times = self._times("Adam", TINY, [name for name in self._workers if name != "triad"])[0]
+        times = self._times("Adam", TINY, self._libraries())[0]
         return {name: statistics.median(seconds) / len(TINY) for name, seconds in times.items()}
 
     def subnormal(self) -> dict[str, float]:
         """How much longer Adam takes where gradients are subnormal, by contender; a million elements."""
-        names = [name for name in self._workers if name != "triad"]
-        usual, slow = (self._times("Adam", [[1_000_000]], names, scale)[0] for scale in (1.0, SUBNORMAL))
+        usual, slow = (self._times("Adam", [[1_000_000]], self._libraries(), scale)[0] for scale in (1.0, SUBNORMAL))
         return {name: statistics.median(slow[name]) / statistics.median(usual[name]) for name in usual}
 
     def measure(self, optimizer: str, workload: str) -> None:
         """All contenders on one optimizer and workload, in one pass; those that are in memory together take turns."""
-        peers = [name for name in self._workers if name in PEERS]
-        fixed = [name for name in self._workers if name not in PEERS]
-        rounds = max(1, self._rounds // 3) if workload in LARGE else self._rounds
+        there = [name for name in self._workers if takes_part(name, optimizer)]
+        peers = [name for name in there if name in PEERS]
+        fixed = [name for name in there if name not in PEERS]
+        rounds = max(1, self._rounds // 3) if workload in SLOW else self._rounds
         for group in [[peer] for peer in peers] or [[]] if workload in LARGE else [peers]:
             names = [*fixed, *group]
-            times, replies = self._times(optimizer, WORKLOADS[workload], names, rounds=rounds)
+            times, replies = self._times(optimizer, shapes_of(workload), names, rounds=rounds)
             before, _ = self._measured.setdefault((workload, optimizer, tuple(names)), ({}, replies))
             for name, seconds in times.items():
                 before.setdefault(name, []).extend(seconds)
@@ -159,6 +181,9 @@ class Bench:
                     cell = self._cell(optimizer, workload, name, times, replies[name])
                     cells[workload, optimizer, name] = cell
         return list(cells.values())
+
+    def _libraries(self) -> list[str]:
+        return [name for name in self._workers if name not in ("triad", "torch-mm")]
 
     def _times(
         self, optimizer: str, shapes: Shapes, names: list[str], scale: float = 1.0, rounds: int | None = None
@@ -182,7 +207,7 @@ class Bench:
         cell: dict[str, Any] = {"optimizer": optimizer, "workload": workload, "contender": name}
         if name not in times:
             return {**cell, "missing": reply["missing"]}
-        elements = sum(math.prod(shape) for shape in WORKLOADS[workload])
+        elements = sum(math.prod(shape) for shape in shapes_of(workload))
         cell |= {"seconds": statistics.median(times[name]), "beyond": reply["beyond"], "elements": elements}
         for own in OURS:
             if name in PEERS and own in times:
@@ -262,14 +287,15 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _ratios(cells: dict[tuple[str, str, str], dict[str, Any]], workload: str, own: str) -> str:
     """Compare one of our paths with the peers on one workload."""
-    peers = [peer for peer in PEERS if any(key[2] == peer for key in cells)]
+    peers = [peer for peer in PEERS if any((key[0], key[2]) == (workload, peer) for key in cells)]
     ratios: dict[str, list[float]] = {peer: [] for peer in peers}
     rows = []
-    for optimizer in SLOTS:
+    for optimizer in OPTIMIZERS:
         cell = cells.get((workload, optimizer, own))
         if cell is None or "missing" in cell:
             continue
-        row = [optimizer, f"{1e3 * cell['seconds']:.2f}", f"{cell.get('over_floor', math.nan):.2f}"]
+        over = f"{cell['over_floor']:.2f}" if "over_floor" in cell else "–"
+        row = [optimizer, f"{1e3 * cell['seconds']:.2f}", over]
         row.append("" if cell["beyond"] is None else f"{cell['beyond'] / 1e6:.1f}")
         for peer in peers:
             value = cells.get((workload, optimizer, peer), {}).get(f"{own}_ratio")
@@ -289,12 +315,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="Measure the optimizers beside those of other libraries.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, without GPT-2; ends within two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds of fewer workloads; ends within two minutes")
     parser.add_argument("--passes", type=int, help="times to go through everything; default 3, or 1 with --quick")
     parser.add_argument("--rounds", type=int, help="rounds of a cell in each pass; default 5, or 3 with --quick")
     parser.add_argument("--threads", type=int, help="threads of every contender; default the cores there are")
-    parser.add_argument("--optimizer", action="append", choices=SLOTS, help="default all")
-    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="default all")
+    parser.add_argument("--optimizer", action="append", choices=OPTIMIZERS, help="default all")
+    parser.add_argument("--workload", action="append", choices=WORKLOADS | MATRICES, help="default all")
     parser.add_argument("--contender", action="append", choices=[*OURS, *PEERS], help="default all")
     parser.add_argument("--no-oracle", action="store_true", help="leave out the oracle and the checker")
     parser.add_argument("-o", "--output", type=Path, help="write JSON to this file")
@@ -304,17 +330,18 @@ def main() -> int:
     global ROUND  # noqa: PLW0603 - the script's own setting
     if arguments.quick:
         ROUND = 0.02
-    workloads = arguments.workload or [name for name in WORKLOADS if not (arguments.quick and name in LARGE)]
+    asked = arguments.workload or [name for name in WORKLOADS | MATRICES if not (arguments.quick and name in SLOW)]
+    wanted = arguments.optimizer or OPTIMIZERS
+    pairs = [(load, name) for load in asked for name in wanted if (load in MATRICES) == (name in WHOLE)]
     passes = arguments.passes or (1 if arguments.quick else 3)
     rounds = arguments.rounds or (3 if arguments.quick else 5)
     bench = Bench([*(arguments.contender or [*OURS, *PEERS]), "triad"], threads, rounds)
     result: dict[str, Any] = {"format": FORMAT, "machine": machine(threads), "rounds": passes * rounds}
     try:
         for number in range(passes):
-            for workload in workloads:
-                for optimizer in arguments.optimizer or SLOTS:
-                    print(f"pass {number + 1} of {passes}: {workload} {optimizer}", file=sys.stderr, flush=True)
-                    bench.measure(optimizer, workload)
+            for workload, optimizer in pairs:
+                print(f"pass {number + 1} of {passes}: {workload} {optimizer}", file=sys.stderr, flush=True)
+                bench.measure(optimizer, workload)
         result["cells"] = bench.cells()
         result["overhead"], result["subnormal"] = bench.overhead(), bench.subnormal()
         if not arguments.no_oracle:

@@ -9,6 +9,7 @@ Requests: ``{"op": "setup", "optimizer", "shapes", "scale"}``, where gradients a
 from __future__ import annotations
 
 import argparse
+import inspect
 import itertools
 import json
 import math
@@ -17,14 +18,15 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 RATE = 1e-3
-MOMENTUM = 0.9
-"""SGD is measured with momentum; without it has no state."""
+OPTIONS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}, "Adafactor": {"relative_step": False}}
+"""What is given beside the learning rate: SGD has no state without momentum, and Adafactor does not use the rate."""
 
 Step = Callable[[], object]
 Shapes = list[tuple[int, ...]]
@@ -45,8 +47,7 @@ def ours(name: str, shapes: Shapes, scale: float) -> Step:
     """The class of this package; MLX_OPTIMIZERS_COMPILED says on which path."""
     import mlx_optimizers
 
-    made = getattr(mlx_optimizers, name)
-    optimizer = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
+    optimizer = getattr(mlx_optimizers, name)(RATE, **OPTIONS.get(name, {}))
     w, g = arrays(shapes), arrays(shapes, scale)
     return lambda: optimizer.update(w, g)
 
@@ -65,7 +66,9 @@ def torch_step(name: str, shapes: Shapes, scale: float, **switches: bool) -> Ste
     w = [torch.from_numpy(array) for array in arrays(shapes)]
     for parameter, gradient in zip(w, arrays(shapes, scale), strict=True):
         parameter.grad = torch.from_numpy(gradient)
-    extra = {"momentum": MOMENTUM} if name == "SGD" else {}
+    extra = OPTIONS["SGD"] if name == "SGD" else {}
+    if switches == {"foreach": False} and "foreach" not in inspect.signature(made).parameters:
+        switches = {}  # the loop is all that it has
     try:
         optimizer = made(w, lr=RATE, **extra, **switches)
     except TypeError as error:
@@ -80,8 +83,8 @@ def optax_step(name: str, shapes: Shapes, scale: float) -> Step:
 
     from mlx_optimizers.catalog import entry_of
 
-    made = getattr(optax, entry_of(name).elsewhere["optax"].name)
-    transform = made(RATE, momentum=MOMENTUM) if name == "SGD" else made(RATE)
+    made = attrgetter(entry_of(name).elsewhere["optax"].name)(optax)
+    transform = made(RATE, **OPTIONS["SGD"] if name == "SGD" else {})
     w = [jax.numpy.array(array) for array in arrays(shapes)]
     g = [jax.numpy.array(array) for array in arrays(shapes, scale)]
     state = transform.init(w)
@@ -105,9 +108,7 @@ def mlx_step(name: str, shapes: Shapes, scale: float, *, compiled: bool) -> Step
     import mlx.optimizers
 
     mx.set_default_device(mx.cpu)
-    extra = {"momentum": MOMENTUM} if name == "SGD" else {}
-    if name.startswith("BiasCorrected"):
-        extra = {"bias_correction": True}
+    extra = {"bias_correction": True} if name.startswith("BiasCorrected") else OPTIONS.get(name, {})
     optimizer = getattr(mlx.optimizers, name.removeprefix("BiasCorrected"))(RATE, **extra)
     w = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes))}
     g = {str(index): mx.array(array) for index, array in enumerate(arrays(shapes, scale))}
@@ -124,6 +125,24 @@ def mlx_step(name: str, shapes: Shapes, scale: float, *, compiled: bool) -> Step
         nonlocal w
         w = advance(w, g)
         mx.eval(w, optimizer.state)
+
+    return step
+
+
+def products(name: str, shapes: Shapes, scale: float) -> Step:
+    """The fifteen products of a step of Muon alone, by ``torch.mm`` in float32."""
+    if name != "Muon":
+        raise Missing(f"{name} takes no products of matrices")
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    matrices = [torch.from_numpy(array if len(array) <= len(array.T) else array.T) for array in arrays(shapes, scale)]
+
+    def step() -> None:
+        for x in matrices:
+            for _ in range(5):
+                square = torch.mm(x, x.T)
+                torch.mm(torch.mm(square, square), x)
 
     return step
 
@@ -171,9 +190,10 @@ CONTENDERS: dict[str, Callable[[str, Shapes, float], Step]] = {
     "optax": optax_step,
     "mlx": lambda *given: mlx_step(*given, compiled=False),
     "mlx-compiled": lambda *given: mlx_step(*given, compiled=True),
+    "torch-mm": products,
     "triad": triad,
 }
-"""What takes part, by name; ``torch`` is its loop over the parameters."""
+"""What takes part, by name; ``torch`` is its loop over the parameters, ``torch-mm`` the products of Muon alone."""
 
 
 def memory(key: str) -> int | None:
@@ -240,8 +260,8 @@ def answer(contender: str, request: dict[str, Any], held: dict[str, Step]) -> di
     shapes = [tuple(shape) for shape in request["shapes"]]
     try:
         held["step"] = CONTENDERS[contender](request["optimizer"], shapes, request["scale"])
-        # What a library sets up or compiles once, with tiny arrays, is no memory of the step.
-        warm = CONTENDERS[contender](request["optimizer"], [(4,)], 1.0)
+        # What a library sets up or compiles once, with a tiny array of as many axes, is no memory of the step.
+        warm = CONTENDERS[contender](request["optimizer"], [(4,) * len(shapes[0])], 1.0)
         warm()
         warm()
     except Missing as missing:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.docs.copies import ROOT
-from tests.expected import EXPECTED, NAMES
+from tests.expected import EXPECTED, NAMES, WHOLE
 from tests.support import require
 
 require("numba")
@@ -84,3 +84,29 @@ def test_what_is_measured_is_a_step_of_the_optimizer(optimizer, contender, monke
     step = worker.CONTENDERS[contender](optimizer, [(3, 2), (4,)], 1.0)
     step()
     step()
+
+
+@pytest.mark.parametrize("contender", ["numpy", "torch", "torch-foreach", "optax", "mlx", "mlx-compiled", "torch-mm"])
+@pytest.mark.parametrize("optimizer", WHOLE)
+def test_what_is_measured_of_whole_arrays(optimizer, contender, monkeypatch):
+    require({"numpy": "numpy", "optax": "optax", "mlx": "mlx.core", "mlx-compiled": "mlx.core"}.get(contender, "torch"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    bench, worker = script("bench"), script("bench_worker")
+    assert bench.takes_part(contender, optimizer) and not bench.takes_part("triad", optimizer)
+    if (optimizer, contender) in {("Muon", "torch-foreach"), ("Adafactor", "torch-mm")}:
+        with pytest.raises(worker.Missing, match=r"foreach|Adafactor takes no products"):
+            worker.CONTENDERS[contender](optimizer, [(3, 2)], 1.0)
+        return
+    step = worker.CONTENDERS[contender](optimizer, [(3, 2)], 1.0)
+    step()
+    step()
+
+
+def test_fifteen_products_are_taken_of_the_wide_matrix(monkeypatch):
+    torch = require("torch")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    taken = []
+    product = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b: taken.append((*a.shape, b.shape[1])) or product(a, b))
+    script("bench_worker").CONTENDERS["torch-mm"]("Muon", [(5, 2)], 1.0)()
+    assert taken == [(2, 5, 2), (2, 2, 2), (2, 2, 5)] * 5

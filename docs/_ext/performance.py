@@ -1,6 +1,7 @@
 """Build the page of speed from the committed run of ``scripts/bench.py`` while the site is built.
 
-Directives: ``speed-machine``, ``speed-ratios`` with a workload and a path of ours, ``speed-costs``.
+Directives: ``speed-machine``, ``speed-ratios`` with a workload and a path of ours, ``speed-matrices`` with a workload,
+``speed-costs``, ``speed-oracle``.
 """
 
 from __future__ import annotations
@@ -48,6 +49,17 @@ def figure(value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value < 1 else f"{value:.{1 if value >= 10 else 2}f}"
 
 
+def ratio(value: float | None) -> Cell:
+    """A ratio; in italics where ours is slower."""
+    text = figure(value)
+    return text if value is None or value >= 1 else [nodes.inline(text, text, classes=["slower"])]
+
+
+def of_each(result: dict[str, Any], workload: str, own: str, optimizer: str, peers: Iterable[str]) -> list[Cell]:
+    """The time of each peer by ours."""
+    return [ratio(cell(result, workload, optimizer, peer).get(f"{own}_ratio")) for peer in peers]
+
+
 def ratios(result: dict[str, Any], workload: str, own: str, peer: str) -> list[float]:
     """The time of a peer by ours, for every optimizer that it has."""
     found = (cell(result, workload, optimizer, peer).get(f"{own}_ratio") for optimizer in NAMES)
@@ -63,9 +75,9 @@ class Speed(Table):
         return super().run()
 
 
-def measured(result: dict[str, Any]) -> list[str]:
-    """List the optimizers that a run has, in the order of the table."""
-    found = {one["optimizer"] for one in result["cells"]}
+def measured(result: dict[str, Any], workload: str) -> list[str]:
+    """List the optimizers that a run has of a workload, in the order of the table."""
+    found = {one["optimizer"] for one in result["cells"] if one["workload"] == workload}
     return [name for name in NAMES if name in found]
 
 
@@ -80,29 +92,40 @@ class Ratios(Speed):
         """One row an optimizer, then the geometric means."""
         workload, own = self.arguments
         result = run()
-        for optimizer in measured(result):
+        for optimizer in measured(result, workload):
             ours = cell(result, workload, optimizer, own)
-            peers = (cell(result, workload, optimizer, peer).get(f"{own}_ratio") for peer in PEERS)
-            yield [optimizer, figure(1e3 * ours["seconds"]), figure(ours["over_floor"]), *map(self._ratio, peers)]
+            peers = of_each(result, workload, own, optimizer, PEERS)
+            yield [optimizer, figure(1e3 * ours["seconds"]), figure(ours["over_floor"]), *peers]
         means = (ratios(result, workload, own, peer) for peer in PEERS)
         yield [
             "geometric mean",
             "",
             "",
-            *(self._ratio(statistics.geometric_mean(values) if values else None) for values in means),
+            *(ratio(statistics.geometric_mean(values) if values else None) for values in means),
         ]
 
     def run(self) -> list[nodes.Node]:
         """Make the table, and say which optimizers the run does not have."""
-        having = measured(run())
+        having = {one["optimizer"] for one in run()["cells"]}
         lacking = [name for name in NAMES if name not in having]
         words = f"This run was made without {', '.join(lacking)}."
         return [*super().run(), *([nodes.paragraph("", words)] if lacking else [])]
 
-    @staticmethod
-    def _ratio(value: float | None) -> Cell:
-        text = figure(value)
-        return text if value is None or value >= 1 else [nodes.inline(text, text, classes=["slower"])]
+
+class Matrices(Speed):
+    """The same for the optimizers of whole arrays, which are measured beside the products that Muon takes."""
+
+    required_arguments = 1
+    peers = {name: words for name, words in PEERS.items() if name != "torch-fused"} | {"torch-mm": "15 torch.mm"}
+    header = ("", "ms", *peers.values())
+    kind = "speed"
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row an optimizer."""
+        result, workload = run(), self.arguments[0]
+        for optimizer in measured(result, workload):
+            seconds = cell(result, workload, optimizer, "numpy")["seconds"]
+            yield [optimizer, figure(1e3 * seconds), *of_each(result, workload, "numpy", optimizer, self.peers)]
 
 
 class Costs(Speed):
@@ -157,6 +180,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     """Register with Sphinx."""
     app.add_directive("speed-machine", Machine)
     app.add_directive("speed-ratios", Ratios)
+    app.add_directive("speed-matrices", Matrices)
     app.add_directive("speed-costs", Costs)
     app.add_directive("speed-oracle", Oracle)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
