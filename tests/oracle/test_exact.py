@@ -141,7 +141,8 @@ def test_arrays_are_of_the_floats_themselves(library):
     exact = Exact(bits=64, library=library)
     for given in (values, np.float32(values[:5]), np.arange(3), [True, False]):
         got = exact.array(given).values
-        assert np.array_equal(got.astype(np.float64), np.asarray(given, np.float64), equal_nan=True)
+        with np.errstate(all="ignore"):  # mpmath makes its NaN by arithmetic that raises flags
+            assert np.array_equal(got.astype(np.float64), np.asarray(given, np.float64), equal_nan=True)
         finite = [(x, y) for x, y in zip(got, np.asarray(given).tolist(), strict=True) if math.isfinite(y)]
         for number, value in finite:
             mantissa, exponent = _parts(exact, number)
