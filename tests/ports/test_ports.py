@@ -235,6 +235,7 @@ def _seconds_of_processors():
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
+@pytest.mark.slow
 def test_a_thousand_cases_a_second_go_through_the_javascript_adapter(javascript_adapter):
     """Counted are the processors' seconds on both sides, the start of node included: one side waits for the other, and
     a loaded machine changes them least. The oracle takes no part."""
