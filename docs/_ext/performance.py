@@ -155,7 +155,7 @@ class Machine(SphinxDirective):
         text = (
             f"{machine['processor']}, {machine['cores']} cores, caches {caches}; {machine['system']}, "
             f"Python {machine['python']}, {versions}. Each contender had {machine['threads']} threads; "
-            f"the median of {result['rounds']} rounds is shown, of GPT-2 small of fewer."
+            f"the median of {result['rounds']} rounds is shown, of GPT-2 small and of a matrix of fewer."
         )
         return [nodes.paragraph(text, text)]
 

@@ -319,7 +319,7 @@ class Exact(Context):
     def rounded(self, values: Values, form: Format, direction: Direction = "nearest") -> FloatArray:
         """Round each number of an array once into a float format, as `round` does; they come in float64.
 
-        That of float64 next to a number decides for most; the others are rounded one by one.
+        The float64 next to a number decides for most of them; the others are rounded one by one.
         """
         with np.errstate(all="ignore"):
             out, decided = form.by_double(values.astype(np.float64), direction)
