@@ -41,7 +41,7 @@ examples: $(VENV)/test.stamp ## run the examples of docstrings, pages and README
 
 peers: $(VENV)/peers.stamp ## install torch, optax and Keras as well, so that they are checked too
 
-bench: $(VENV)/bench.stamp ## measure the optimizers beside those of torch, optax and MLX; takes about half an hour
+bench: $(VENV)/bench.stamp ## measure the optimizers beside those of torch, optax and MLX; takes some forty minutes
 	$(BIN)/python scripts/bench.py -o build/bench.json
 
 clean: ## remove what was built; .venv stays

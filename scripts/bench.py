@@ -73,11 +73,14 @@ TINY: Shapes = [[1]] * 300
 SUBNORMAL = 2.0**-130
 """Gradients of this size are subnormal in float32, and so are the means of them."""
 
-LARGE = {"gpt2"}
-"""Workloads that hold one peer at a time in memory."""
+LARGE = {"gpt2", *MATRICES}
+"""Workloads in which ours meet one peer at a time, as memory holds no more, or a step of some takes seconds.
 
-SLOW = LARGE | set(MATRICES)
-"""Workloads that get a third of the rounds, as a step of some peer takes seconds; ``--quick`` leaves them out."""
+``--quick`` leaves them out.
+"""
+
+SLOW = 1.0
+"""Where a step of some contender takes more seconds than this, there are a third of the rounds."""
 
 
 def shapes_of(workload: str) -> Shapes:
@@ -164,10 +167,9 @@ class Bench:
         there = [name for name in self._workers if takes_part(name, optimizer)]
         peers = [name for name in there if name in PEERS]
         fixed = [name for name in there if name not in PEERS]
-        rounds = max(1, self._rounds // 3) if workload in SLOW else self._rounds
         for group in [[peer] for peer in peers] or [[]] if workload in LARGE else [peers]:
             names = [*fixed, *group]
-            times, replies = self._times(optimizer, shapes_of(workload), names, rounds=rounds)
+            times, replies = self._times(optimizer, shapes_of(workload), names)
             before, _ = self._measured.setdefault((workload, optimizer, tuple(names)), ({}, replies))
             for name, seconds in times.items():
                 before.setdefault(name, []).extend(seconds)
@@ -185,18 +187,15 @@ class Bench:
     def _libraries(self) -> list[str]:
         return [name for name in self._workers if name not in ("triad", "torch-mm")]
 
-    def _times(
-        self, optimizer: str, shapes: Shapes, names: list[str], scale: float = 1.0, rounds: int | None = None
-    ) -> tuple[Times, Replies]:
+    def _times(self, optimizer: str, shapes: Shapes, names: list[str], scale: float = 1.0) -> tuple[Times, Replies]:
         """The seconds of a step in each round, and what each contender said when it was set up."""
         setup = {"op": "setup", "optimizer": optimizer, "shapes": shapes, "scale": scale}
         replies = {name: self.ask(name, **setup) for name in names}
-        runs = {name: 1 for name in names if "missing" not in replies[name]}
-        for name in runs:
-            runs[name] = max(1, math.ceil(ROUND / self.ask(name, op="run", steps=1)["seconds"]))
-        times: Times = {name: [] for name in runs}
-        order = list(runs)
-        for number in range(rounds or self._rounds):
+        order = [name for name in names if "missing" not in replies[name]]
+        step = {name: self.ask(name, op="run", steps=1)["seconds"] for name in order}
+        runs = {name: max(1, math.ceil(ROUND / seconds)) for name, seconds in step.items()}
+        times: Times = {name: [] for name in order}
+        for number in range(max(1, self._rounds // 3) if max(step.values()) > SLOW else self._rounds):
             for name in order[number % len(order) :] + order[: number % len(order)]:
                 times[name].append(self.ask(name, op="run", steps=runs[name])["seconds"])
         for name in names:
@@ -330,7 +329,7 @@ def main() -> int:
     global ROUND  # noqa: PLW0603 - the script's own setting
     if arguments.quick:
         ROUND = 0.02
-    asked = arguments.workload or [name for name in WORKLOADS | MATRICES if not (arguments.quick and name in SLOW)]
+    asked = arguments.workload or [name for name in WORKLOADS | MATRICES if not (arguments.quick and name in LARGE)]
     wanted = arguments.optimizer or OPTIMIZERS
     pairs = [(load, name) for load in asked for name in wanted if (load in MATRICES) == (name in WHOLE)]
     passes = arguments.passes or (1 if arguments.quick else 3)
