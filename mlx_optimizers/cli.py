@@ -23,7 +23,7 @@ from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
 from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance import Report, check, matching, vectors
-from mlx_optimizers.conformance.cases import Case, default_rate, defaults_of
+from mlx_optimizers.conformance.case import Case, default_rate, defaults_of
 from mlx_optimizers.conformance.formats import FORMATS
 from mlx_optimizers.conformance.formats.text import text
 from mlx_optimizers.conformance.report import printable

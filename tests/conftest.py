@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from mlx_optimizers.conformance import diagnosis, verdict
+from mlx_optimizers.conformance import verdict
 from mlx_optimizers.conformance.vectors import write_vectors
-from tests.remembered import trajectory_once, walk_once
+from tests.remembered import tracks_once, walk_once
 from tests.support import alone, require
 
 NO_SKIPS = bool(os.environ.get("CI")) and not os.environ.get("CORE_ONLY")
@@ -74,15 +74,15 @@ def vectors(common: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _once() -> tuple[object, object]:
-    return trajectory_once(verdict.trajectory), walk_once(diagnosis.walk)
+    return tracks_once(verdict.tracks), walk_once(verdict.walk)
 
 
 @pytest.fixture(scope="module")
 def remembered(_once: tuple[object, object]) -> Iterator[None]:
     """The checks and diagnoses of a module compute no interval twice; see tests/remembered.py."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verdict, "trajectory", _once[0])
-        patch.setattr(diagnosis, "walk", _once[1])
+        patch.setattr(verdict, "tracks", _once[0])
+        patch.setattr(verdict, "walk", _once[1])
         yield
 
 

@@ -9,16 +9,16 @@ out here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.conformance import Case, Run, Verdict, parse
+from mlx_optimizers.conformance import Case, Run, Verdict, cases_of, parse
 from mlx_optimizers.conformance.verdict import Word
 from mlx_optimizers.oracle import FORMATS, trajectory
-from tests.expected import EIGHT, EXPECTED, LATER
+from tests.expected import EIGHT, EXPECTED, LATER, WHOLE
 
 
 class Program:
@@ -34,21 +34,29 @@ class Program:
     def claim(self, optimizer: str) -> str:
         return self._claim or optimizer
 
-    def first(self, case: Case) -> list[Any]:
-        return [np.zeros_like(case.parameter) for _ in EXPECTED[case.optimizer].slots]
-
     def run(self, case: Case) -> Run:
-        w, slots = case.parameter.copy(), self.first(case)
-        rows: list[list[Any]] = []
-        real = case.parameter.dtype.type
-        with np.errstate(all="ignore"):
-            for index, gradient in enumerate(case.gradients):
-                h = SimpleNamespace(**case.at_step(index))
-                w, *slots = self.step(h, index + 1, w, gradient.copy(), *slots)
-                rows.append([np.asarray(x, real).copy() for x in (w, *slots)])
-        stacked = [np.stack(column) for column in zip(*rows, strict=True)]
-        names = EXPECTED[case.optimizer].slots if self._state else ()
-        return Run(case, stacked[0], dict(zip(names, stacked[1:], strict=False)))
+        return Run.of_tree(case, self._steps(case))
+
+    def first(self, case: Case) -> list[Any]:
+        """The slots before the first step."""
+        zeros = {name: np.zeros_like(case.parameter) for name in EXPECTED[case.optimizer].slots}
+        return [np.array(values) for values in {**zeros, **case.state}.values()]
+
+    def _steps(self, case: Case) -> Iterator[list[Any]]:
+        rows = [(leaf.parameter.copy(), *self.first(leaf)) for leaf in case.each]
+        for index in range(len(case.gradients)):
+            h = SimpleNamespace(**case.at_step(index))
+            gradients = [leaf.gradients[index, ...].copy() for leaf in case.each]
+            with np.errstate(all="ignore"):
+                rows = [self.stepped(h, case.step + index + 1, row, g) for row, g in zip(rows, gradients, strict=True)]
+            names = EXPECTED[case.optimizer].slots if self._state else ()
+            shown = [dict(zip(names, slots, strict=False)) for _, *slots in rows]
+            yield list(zip([w for w, *_ in rows], shown, gradients, strict=True))
+
+    def stepped(self, h: Any, t: int, row: tuple[Any, ...], g: Any) -> tuple[Any, ...]:
+        """Take the step of one parameter, in the format of its array."""
+        real = row[0].dtype.type
+        return tuple(np.asarray(x, real) for x in self.step(h, t, row[0], g, *row[1:]))
 
 
 class _Numpy:
@@ -89,17 +97,18 @@ class Stepped:
         return optimizer
 
     def run(self, case: Case) -> Run:
-        def steps() -> Any:
-            w = case.parameter.astype(self.real)
-            slots = {name: np.zeros(shape, self.real) for name, shape in case.slots.items()}
-            for index, g in enumerate(case.gradients):
-                with np.errstate(all="ignore"):
-                    w = self.step(case.at_step(index), index + 1, w, g.astype(self.real), slots).astype(self.real)
-                    shown = {name: slots[name].astype(np.float32) for name in case.slots} if self.state else {}
-                    single = w.astype(np.float32)
-                yield single, shown
+        return Run.of_tree(case, zip(*map(self._steps, case.each), strict=True))
 
-        return Run.from_steps(case, steps())
+    def _steps(self, case: Case) -> Iterator[Any]:
+        w = case.parameter.astype(self.real)
+        slots = {name: np.zeros(shape, self.real) for name, shape in case.slots.items()}
+        slots.update({name: values.astype(self.real) for name, values in case.state.items()})
+        for index, g in enumerate(case.gradients):
+            with np.errstate(all="ignore"):
+                h, t = case.at_step(index), case.step + index + 1
+                w = np.asarray(self.step(h, t, w, g.astype(self.real), slots), self.real)
+                shown = {name: slots[name].astype(np.float32) for name in case.slots} if self.state else {}
+                yield w.astype(np.float32), shown, g
 
 
 class Nearest(Stepped):
@@ -108,10 +117,19 @@ class Nearest(Stepped):
     def __init__(self, formula: Any) -> None:
         self.formula = formula
 
-    def run(self, case: Case) -> Run:
-        entries = trajectory(self.formula, case.parameter, case.gradients, **case.hyperparameters)
-        shown = [{name: quantity.nearest for name, quantity in entry.state.items()} for entry in entries]
-        return Run.from_steps(case, [(e.parameter.nearest, s) for e, s in zip(entries, shown, strict=True)])
+    def _steps(self, case: Case) -> Iterator[Any]:
+        begun = {"step": case.step, "state": case.state}
+        for entry, g in zip(
+            trajectory(self.formula, case.parameter, case.gradients, **begun, **case.hyperparameters),
+            case.gradients,
+            strict=True,
+        ):
+            yield entry.parameter.nearest, {name: slot.nearest for name, slot in entry.state.items()}, g
+
+
+def formula_cases() -> list[Case]:
+    """List the cases of every formula, without those of the frame."""
+    return [case for name in (*EXPECTED, *WHOLE) for case in cases_of(name)]
 
 
 def plain(optimizer: str) -> Program:

@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from mlx_optimizers.oracle import Entry, Formula, Rounded
+from mlx_optimizers.oracle import Formula, Rounded
+from mlx_optimizers.oracle.trajectory import Track
 
 MOST = 4000
 """How many walks are kept at once: those of one optimizer's cases under all its formulas, within some 200 MB."""
 
-__all__ = ["trajectory_once", "walk_once"]
+NUMBERS = 2_000_000
+"""How many exact numbers are kept at once, within some 300 MB."""
+
+__all__ = ["tracks_once", "walk_once"]
 
 
 def _of_formula(formula: Formula) -> tuple[Any, ...]:
@@ -30,24 +34,35 @@ def _of_formula(formula: Formula) -> tuple[Any, ...]:
     return (formula.name, formula.optimizer, *functions)
 
 
-def _of_data(parameter: Any, gradients: Sequence[Any], given: Mapping[str, Any]) -> tuple[Any, ...]:
+def _of_data(parameter: Any, gradients: Sequence[Any], *given: Any) -> tuple[Any, ...]:
     w, g = np.asarray(parameter), np.asarray(gradients)
-    return (w.dtype, w.shape, w.tobytes(), g.dtype, g.shape, g.tobytes(), repr(sorted(given.items())))
+    return (w.dtype, w.shape, w.tobytes(), g.dtype, g.shape, g.tobytes(), *map(_hashable, given))
 
 
-def trajectory_once(real: Callable[..., list[Entry]]) -> Callable[..., list[Entry]]:
-    """Wrap ``trajectory`` so that it computes nothing twice."""
-    made: dict[tuple[Any, ...], list[Entry]] = {}
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple((key, _hashable(x)) for key, x in sorted(value.items()))
+    return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
 
-    def trajectory(
-        formula: Formula, parameter: Any, gradients: Any, *, dtype: str, scalars: str, **given: Any
-    ) -> list[Entry]:
-        key = (_of_formula(formula), dtype, scalars, _of_data(parameter, gradients, given))
+
+def tracks_once(real: Callable[..., dict[str, Track]]) -> Callable[..., dict[str, Track]]:
+    """Wrap ``tracks`` so that it computes nothing twice."""
+    made: dict[tuple[Any, ...], dict[str, Track]] = {}
+    held = 0
+
+    def tracks(formula: Formula, parameter: Any, gradients: Any, **given: Any) -> dict[str, Track]:
+        nonlocal held
+        key = (_of_formula(formula), _of_data(parameter, gradients, given))
         if key not in made:
-            made[key] = real(formula, parameter, gradients, dtype=dtype, scalars=scalars, **given)
+            found = real(formula, parameter, gradients, **given)
+            held += sum(track.all.exact.size for track in found.values())
+            if held > NUMBERS:
+                made.clear()
+                held = 0
+            made[key] = found
         return made[key]
 
-    return trajectory
+    return tracks
 
 
 def walk_once(real: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
@@ -55,14 +70,17 @@ def walk_once(real: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]
     made: dict[tuple[Any, ...], tuple[list[Any], Iterator[Any]]] = {}
 
     def walk(
-        formula: Formula, n: Rounded, parameter: Any, gradients: Sequence[Any], given: Mapping[str, Any]
+        formula: Formula, n: Rounded, parameter: Any, gradients: Sequence[Any], given: Mapping[str, Any], **begun: Any
     ) -> Iterator[Any]:
+        if not isinstance(n, Rounded):
+            yield from real(formula, n, parameter, gradients, given, **begun)
+            return
         model = (n.form.name, type(n.centre), n.scalar_roundoff, n.scalar_underflow)
-        key = (_of_formula(formula), model, _of_data(parameter, gradients, given))
+        key = (_of_formula(formula), model, _of_data(parameter, gradients, given, begun))
         if key not in made:
             if len(made) == MOST:
                 made.clear()
-            made[key] = [], real(formula, n, parameter, gradients, given)
+            made[key] = [], real(formula, n, parameter, gradients, given, **begun)
         taken, rest = made[key]
         for number in range(len(gradients)):
             if number == len(taken):

@@ -13,7 +13,7 @@ import pytest
 import mlx_optimizers as optim
 from mlx_optimizers.adafactor import Adafactor
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import check, matching
+from mlx_optimizers.conformance import cases_of, check
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.verdict import can_decide, judge
 from mlx_optimizers.optimizer import Whole
@@ -25,7 +25,7 @@ from tests.support import require
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
-CASES = matching(["Adafactor"])
+CASES = cases_of("Adafactor")
 SETTINGS = {case.label: case.hyperparameters for case in CASES if case.regime == "plain"}
 SHAPES = [(), (7,), (1,), (4, 6), (6, 4), (1, 5), (5, 1), (2, 3, 4), (2, 1, 3, 2)]
 

@@ -9,7 +9,7 @@ import pytest
 
 import mlx_optimizers as optim
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import check, matching
+from mlx_optimizers.conformance import cases_of, check
 from mlx_optimizers.oracle import Exact, trajectory
 from tests.expected import LATER
 from tests.support import require
@@ -91,7 +91,7 @@ def test_a_step_continues_from_any_count(name, plain, dtype):
 @PAIRS
 def test_mlx_conforms_with_coefficients_in_float32_and_not_in_double(name, plain):
     require("mlx.core")
-    backend, cases = open_backend("mlx"), matching([name])
+    backend, cases = open_backend("mlx"), cases_of(name)
     single = check(backend, cases, scalars="float32")
     assert {result.word for result in single.results} == {"conforms"} and len(single.results) >= 20
     assert check(backend, cases, scalars="double").counts()["deviates"] >= 8

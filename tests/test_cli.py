@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -66,11 +67,12 @@ def test_every_case_of_the_reference_conforms_in_the_double_profile():
     assert (run.returncode, run.stderr) == (0, "")
     report = json.loads(run.stdout)
     jsonschema.validate(report, schema("report"))
+    unsupported = 0 if importlib.util.find_spec("ml_dtypes") else len(NAMES) + len(WHOLE)  # gradients in bfloat16
     assert report["summary"] == {
         "cases": len(all_cases()),
-        "conforms": len(all_cases()),
+        "conforms": len(all_cases()) - unsupported,
         "deviates": 0,
-        "unsupported": 0,
+        "unsupported": unsupported,
         "failed": 0,
     }
     assert [result["case"] for result in report["results"]] == [case.id for case in all_cases()]
@@ -81,9 +83,10 @@ def test_every_case_of_the_reference_conforms_in_the_double_profile():
 def test_optimizers_and_patterns_choose_cases(capsys):
     for arguments, expected in (
         (("--optimizer", "Lion"), [case.id for case in all_cases() if case.optimizer == "Lion"]),
-        (("--optimizer", "Lion", "--optimizer", "SGD", "--case", "*/defaults"), 9),
+        (("--optimizer", "Lion", "--optimizer", "SGD", "--case", "*/plain/defaults"), 2),
         (("--case", "*/tiny/*eps=0.001*"), 11),
-        (("--as", "AdamW[bias_correction=true]", "--case", "*/defaults"), 4),
+        (("--as", "AdamW[bias_correction=true]", "--case", "*/defaults"), 7),
+        (("--case", "*/sizes/n=8"), len(NAMES) + len(WHOLE)),
         ((), [case.id for case in all_cases()]),
     ):
         assert main(["check", "reference", "--list", *arguments]) == 0
@@ -350,7 +353,7 @@ def test_colours_are_for_a_terminal_and_no_color_is_honoured():
 
 def test_a_reader_that_has_seen_enough_is_no_error():
     """As ``| head -1`` does: a line is read, then the pipe is closed; the report is longer than a pipe holds."""
-    command = [sys.executable, "-m", "mlx_optimizers", "check", "reference", "--format", "json", "--scalars", "double"]
+    command = [sys.executable, "-m", "mlx_optimizers", "check", "reference", "--optimizer", "SGD", "--format", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "{\n"
         process.stdout.close()

@@ -13,7 +13,7 @@ import pytest
 import mlx_optimizers as optim
 from mlx_optimizers import checkpoint
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import Run, check, matching
+from mlx_optimizers.conformance import Run, cases_of, check
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.check import _verdict
 from mlx_optimizers.conformance.verdict import can_decide, judge
@@ -357,7 +357,7 @@ def test_torch_has_another_formula():
 
 # The checker: libraries
 
-CASES = matching(["Muon"])
+CASES = cases_of("Muon")
 MATRICES = [case for case in CASES if case.parameter.ndim == 2]
 CLAIMS = {
     "torch": "Muon[eps=least,precision=bfloat16,weight_decay=decoupled]",

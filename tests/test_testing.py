@@ -19,6 +19,10 @@ from tests.support import require
 pytestmark = pytest.mark.usefixtures("remembered")
 
 
+FRAME = 21
+"""Cases of sizes, one of 300 steps, and one that looks at the gradients afterwards."""
+
+
 def rmsprop(parameter, gradients, *, learning_rate, alpha, eps, inside=False):
     real = parameter.dtype.type
     rates = learning_rate if isinstance(learning_rate, list) else [learning_rate] * len(gradients)
@@ -43,7 +47,7 @@ def test_a_right_function_passes_every_case():
         return rmsprop(parameter, gradients, **h)
 
     assert_conforms(recorded, "RMSprop")
-    assert len(seen) == 20
+    assert len(seen) == 20 + FRAME
     assert {len(rate) for rate in seen if isinstance(rate, list)} == {STEPS}
 
 
@@ -70,7 +74,7 @@ def test_given_hyperparameters_are_run_in_every_regime():
         return rmsprop(parameter, gradients, **h)
 
     assert_conforms(recorded, "RMSprop", alpha=0.5, learning_rate=0.25)
-    assert seen == [{"learning_rate": 0.25, "alpha": 0.5, "eps": 1e-8}] * 4
+    assert seen == [{"learning_rate": 0.25, "alpha": 0.5, "eps": 1e-8}] * (4 + FRAME)
 
 
 def test_a_changing_learning_rate_may_be_given():
@@ -80,7 +84,7 @@ def test_a_changing_learning_rate_may_be_given():
     def first_rate_kept(parameter, gradients, *, learning_rate, **h):
         return rmsprop(parameter, gradients, learning_rate=learning_rate[0], **h)
 
-    with pytest.raises(AssertionError, match="deviates in 4 of 4 cases"):
+    with pytest.raises(AssertionError, match="deviates in 25 of 25 cases"):
         assert_conforms(first_rate_kept, "RMSprop", learning_rate=rates)
 
 
@@ -92,7 +96,8 @@ def test_hyperparameters_of_numpy_are_those_of_python():
         return rmsprop(parameter, gradients, **h)
 
     assert_conforms(recorded, "RMSprop", learning_rate=np.full(STEPS, 0.5), alpha=np.float32(0.75))
-    assert seen == [{"learning_rate": [0.5] * STEPS, "alpha": 0.75, "eps": 1e-8}] * 4
+    assert all(h == {"learning_rate": [0.5] * len(h["learning_rate"]), "alpha": 0.75, "eps": 1e-8} for h in seen)
+    assert sorted(len(h["learning_rate"]) for h in seen) == [3] * 20 + [STEPS] * 4 + [300]
     assert {type(h["alpha"]) for h in seen} == {float}
 
 
@@ -147,7 +152,10 @@ def test_a_function_gets_copies():
         gradients[:] = np.nan
         return out
 
-    assert_conforms(careless, "RMSprop")
+    with pytest.raises(
+        AssertionError, match=r"deviates in 1 of 41 cases(.|\n)*untouched/defaults, step 1, gradient\[0\]"
+    ):
+        assert_conforms(careless, "RMSprop")
     assert_conforms(rmsprop, "RMSprop")
 
 
@@ -188,6 +196,7 @@ def own(optimizer, **changed):
     return step
 
 
+@pytest.mark.usefixtures("mpfr")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("optimizer", CLASSES, ids=NAMES)
 def test_every_dtype_lets_a_right_program_pass_and_no_wrong_one(optimizer, dtype):
@@ -214,10 +223,10 @@ def test_a_case_that_a_dtype_cannot_decide_is_not_run():
         return rmsprop(parameter, gradients, **h)
 
     assert_conforms(recorded, "RMSprop", dtype="float16")
-    assert 0 < len(seen) < 20
+    assert FRAME < len(seen) < 20 + FRAME
     seen.clear()
     assert_conforms(recorded, "RMSprop", dtype="float16", eps=1e-6)  # rounds to a subnormal
-    assert len(seen) == 3
+    assert len(seen) == 3 + FRAME
 
 
 @pytest.mark.parametrize("formula", ["SGD", "Adam", "Lion"])
@@ -260,7 +269,9 @@ def test_numbers_of_other_kinds_become_floats():
 
     given = {"learning_rate": range(1, STEPS + 1), "alpha": Fraction(3, 4), "eps": Decimal("0.001")}
     assert_conforms(recorded, "RMSprop", **given)
-    assert seen == [{"learning_rate": [1, 2, 3, 4, 5, 6, 7, 8], "alpha": 0.75, "eps": 0.001}] * 4
+    whole = {"learning_rate": [1, 2, 3, 4, 5, 6, 7, 8], "alpha": 0.75, "eps": 0.001}
+    assert [h for h in seen if len(h["learning_rate"]) == STEPS] == [whole] * 4
+    assert {tuple(h["learning_rate"]) for h in seen if len(h["learning_rate"]) == 3} == {(1, 2, 3)}
     assert {type(h[name]) for h in seen for name in ("alpha", "eps")} == {float}
 
 
@@ -308,6 +319,53 @@ def test_a_refusal_names_the_argument_and_the_value_before_my_step_is_called(giv
         assert_conforms(never, **{"formula": "RMSprop", **given})
 
 
+@pytest.mark.parametrize(
+    ("shape", "error", "words"),
+    [
+        ((6, 0), ValueError, r"shape must have elements: every axis is at least 1, not \(6, 0\)"),
+        ((6, 1.5), TypeError, r"shape must be a tuple of whole numbers, not \(6, 1.5\)"),
+        ("ab", TypeError, "shape must be a tuple of whole numbers, not 'ab'"),
+        ((True,), TypeError, "shape must be a tuple of whole numbers"),
+    ],
+)
+def test_a_shape_that_is_none_is_refused(shape, error, words):
+    with pytest.raises(error, match=words):
+        assert_conforms(never, "RMSprop", shape=shape)
+
+
+@pytest.mark.parametrize("formula", ["RMSprop", "Adafactor", "Muon"])
+def test_a_shape_is_asked_for_once(formula):
+    seen = []
+
+    def recorded(parameter, gradients, **h):
+        seen.append(parameter.shape)
+        return own(getattr(mlx_optimizers, formula))(parameter, gradients, **h)
+
+    assert_conforms(recorded, formula, shape=(5, 2, 3))
+    assert seen.count((5, 2, 3)) == 1
+
+
+def test_what_is_wrong_around_the_formula_is_found():
+    def without_tail(parameter, gradients, **h):
+        out = rmsprop(parameter, gradients, **h)
+        out[:, parameter.size // 8 * 8 :] = parameter[parameter.size // 8 * 8 :]
+        return out
+
+    def writes(parameter, gradients, **h):
+        out = rmsprop(parameter, gradients, **h)
+        gradients *= 2
+        return out
+
+    def stops(parameter, gradients, **h):
+        out = rmsprop(parameter, gradients, **h)
+        out[255:] = out[min(254, len(out) - 1)]
+        return out
+
+    for wrong, place in ((without_tail, "sizes/n=1,"), (writes, "untouched/defaults,"), (stops, "long/defaults,")):
+        with pytest.raises(AssertionError, match=rf"First seen in rmsprop/{place}"):
+            assert_conforms(wrong, "RMSprop")
+
+
 def test_my_step_is_a_function():
     with pytest.raises(TypeError, match="my_step must be a function, not 3"):
         assert_conforms(3, "SGD")
@@ -318,5 +376,5 @@ def test_what_ends_a_program_does_not_end_a_check(error):
     def ends(parameter, gradients, **h):
         raise error
 
-    with pytest.raises(AssertionError, match=f"SGD failed in 4 of 4 cases(.|\n)*{type(error).__name__}"):
+    with pytest.raises(AssertionError, match=f"SGD failed in 25 of 25 cases(.|\n)*{type(error).__name__}"):
         assert_conforms(ends, "SGD", learning_rate=0.5)

@@ -20,7 +20,7 @@ import pytest
 import mlx_optimizers as optim
 from mlx_optimizers.backends import open_backend, reference
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import check, matching, parse
+from mlx_optimizers.conformance import cases_of, check, parse
 from mlx_optimizers.conformance.verdict import judge
 from scripts.mutants import changed
 from tests.expected import EXPECTED, NAMES, each_name
@@ -79,7 +79,7 @@ def replaced(monkeypatch):
 def conforms(name):
     """Tell whether every case passes in the wider profile: a step that falls out of it falls out of both."""
     backend = open_backend("reference")
-    return all(judge(backend.run(case), parse(name), "float32").conforms for case in matching([name]))
+    return all(judge(backend.run(case), parse(name), "float32").conforms for case in cases_of(name))
 
 
 @each_name
@@ -93,7 +93,7 @@ def test_every_optimizer_is_there(name):
 @each_name
 def test_the_step_without_a_change_conforms(replaced, name):
     replaced(name, None)
-    report = check(open_backend("reference"), matching([name]))
+    report = check(open_backend("reference"), cases_of(name))
     assert {result.word for result in report.results} == {"conforms"}
 
 

@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import mlx_optimizers
 from mlx_optimizers import hyperparameters
-from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.conformance.case import default_rate
 
 PORT = Path(__file__).parents[1] / "ports" / "javascript" / "optimizers.mjs"
 SCRIPTS = ("optimizers.js", "live.js")

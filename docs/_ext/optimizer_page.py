@@ -29,8 +29,9 @@ from tables import Cell, Report, Table, literal, reports, results_of, summary
 import mlx_optimizers
 from mlx_optimizers.backends.reference import Reference
 from mlx_optimizers.catalog import CATALOG, Event, entry_of
-from mlx_optimizers.conformance import all_cases, matching
-from mlx_optimizers.conformance.cases import default_rate, recast
+from mlx_optimizers.conformance import cases_of, matching
+from mlx_optimizers.conformance.case import default_rate
+from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.formats.summary import number
 from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.optimizer import Whole
@@ -146,7 +147,7 @@ class MeasuredError(OfOptimizer):
     def rows(self) -> Iterable[Sequence[Cell]]:
         """One row a dtype."""
         name = self.optimizer.__name__
-        cases = [case for case in all_cases() if case.optimizer == name and case.label == "defaults"]
+        cases = [case for case in cases_of(name) if case.label == "defaults"]
         for dtype in ("float64", "float32", "bfloat16", "float16"):
             part, tested, untested = 0.0, 0, 0
             for case in [case if dtype == "float32" else recast(case, dtype) for case in cases]:

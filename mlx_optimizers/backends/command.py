@@ -38,7 +38,7 @@ from mlx_optimizers.kinds import FloatArray, Shape
 __all__ = ["LIMIT", "NEWEST", "TIMEOUT", "AdapterError", "Command", "Failed", "request"]
 
 NEWEST = 2
-"""The newest protocol that the checker speaks; it has asked for nothing yet that 1 does not have."""
+"""The newest protocol that the checker speaks: it adds trees, a state to start from, and gradients in another dtype."""
 
 LIMIT = 2**24
 """Bytes that a reply may have."""
@@ -119,10 +119,13 @@ class Command(contextlib.AbstractContextManager["Command"]):
         """Compute a case.
 
         Raises:
-            Unsupported: when the adapter says that it cannot express the case.
+            Unsupported: when the adapter says that it cannot express the case, or its protocol cannot.
             Failed: when it answers ``error``.
             AdapterError: when it breaks the protocol, and in every call from then on.
         """
+        self._require_protocol()
+        if (reason := _beyond(case, self.protocol)) is not None:
+            raise Unsupported(reason)
         answer = self._ask(f"run {case.id}", request(case), lambda reply: _answer(reply, case))
         if isinstance(answer, Exception):
             raise answer
@@ -146,8 +149,7 @@ class Command(contextlib.AbstractContextManager["Command"]):
 
     def _ask(self, what: str, message: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
         """Send a request and return what ``read`` makes of the reply; after anything else the process is killed."""
-        if self.error is not None:
-            raise AdapterError(*self.error.args)
+        self._require_protocol()
         line = b""
         try:
             if message["op"] == "run":
@@ -161,6 +163,11 @@ class Command(contextlib.AbstractContextManager["Command"]):
         except BaseException:
             self._finalizer()
             raise
+
+    def _require_protocol(self) -> None:
+        """Raise the `AdapterError` of a protocol that was broken before."""
+        if self.error is not None:
+            raise AdapterError(*self.error.args)
 
     def _text(self, what: str, breach: _Breach, line: bytes | bytearray) -> str:
         came = _cut(line[: 4 * _SHOWN].decode("utf-8", "replace"), len(line)) if line else "nothing"
@@ -318,6 +325,17 @@ def request(case: Case) -> dict[str, Any]:
     return {"op": "run", "id": case.id, **case.to_json()}
 
 
+def _beyond(case: Case, protocol: int) -> str | None:
+    """Say why a protocol cannot ask for a case, or None."""
+    if case.regime == "untouched":
+        return "a pipe does not show what a program writes to"
+    if case.saved is not None:
+        return "an adapter keeps no optimizer between requests; resume/step=3000 gives it a state"
+    if protocol < 2 and (case.leaves or case.step or case.state or case.gradient_dtype is not None):
+        return "the adapter speaks protocol 1"
+    return None
+
+
 def _object(line: bytes) -> dict[str, Any]:
     expected = "one JSON object"
     try:
@@ -337,11 +355,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _require_keys(value: dict[str, Any], *sets: tuple[set[str], set[str]]) -> None:
+def _require_keys(value: dict[str, Any], *sets: tuple[set[str], set[str]], place: str = "") -> None:
     """One of the sets of keys: those that must be there, and those that may."""
     words = [", ".join([*sorted(must), *(f"{key} (optional)" for key in sorted(may))]) for must, may in sets]
     known = any(must <= set(value) <= must | may for must, may in sets)
-    _require(known, f"the keys are {_cut(', '.join(value))}", "the keys " + "; or ".join(words))
+    _require(known, f"{place}the keys are {_cut(', '.join(value))}", "the keys " + "; or ".join(words))
 
 
 def _word(value: dict[str, Any], key: str) -> str:
@@ -371,18 +389,35 @@ def _introduction(reply: dict[str, Any]) -> tuple[str, str, int, dict[str, str]]
 
 def _answer(reply: dict[str, Any], case: Case) -> Run | Unsupported | Failed:
     """What the reply to ``run`` says."""
-    _require_keys(reply, ({"id", "parameters"}, {"state"}), ({"id", "unsupported"}, set()), ({"id", "error"}, set()))
+    one: tuple[set[str], set[str]] = {"parameters"}, {"state"}
+    computed = ({"id", "tree"}, set[str]()) if case.leaves else ({"id", *one[0]}, one[1])
+    _require_keys(reply, computed, ({"id", "unsupported"}, set()), ({"id", "error"}, set()))
     _require(reply["id"] == case.id, f"id is {_cut(reply['id'])}", f"id is {case.id!r}")
     if "unsupported" in reply:
         return Unsupported(_word(reply, "unsupported"))
     if "error" in reply:
         return Failed(_word(reply, "error"))
-    slots, state = case.slots, reply.get("state", {})
+    if not case.leaves:
+        return _computed("", reply, case)
+    tree, count = reply["tree"], len(case.leaves)
+    _require(isinstance(tree, list) and len(tree) == count, f"tree is {_cut(tree)}", f"tree is a list of {count}")
+    runs = []
+    for index, (value, leaf) in enumerate(zip(tree, case.leaves, strict=True)):
+        place = f"tree[{index}]"
+        _require(isinstance(value, dict), f"{place} is {_cut(value)}", f"{place} is an object")
+        _require_keys(value, one, place=f"{place}: ")
+        runs.append(_computed(f"{place}: ", value, leaf))
+    return Run(case, case.gradients, {}, leaves=tuple(runs))
+
+
+def _computed(place: str, value: dict[str, Any], case: Case) -> Run:
+    """What was computed for one parameter; ``place`` says where in the reply."""
+    slots, state = case.slots, value.get("state", {})
     alone = f"state is an object with {', '.join(slots)} alone"
-    _require(isinstance(state, dict), f"state is {_cut(state)}", alone)
-    _require(set(state) <= set(slots), f"the slots of state are {_cut(', '.join(state))}", alone)
-    parameters = _floats("parameters", reply["parameters"], case, case.parameter.shape)
-    found = {name: _floats(f"state {name}", rows, case, slots[name]) for name, rows in state.items()}
+    _require(isinstance(state, dict), f"{place}state is {_cut(state)}", alone)
+    _require(set(state) <= set(slots), f"{place}the slots of state are {_cut(', '.join(state))}", alone)
+    parameters = _floats(f"{place}parameters", value["parameters"], case, case.parameter.shape)
+    found = {name: _floats(f"{place}state {name}", rows, case, slots[name]) for name, rows in state.items()}
     return Run(case, parameters, found)
 
 

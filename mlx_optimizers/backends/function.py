@@ -19,9 +19,9 @@ class StepFunction(Claims):
     """A function ``step(parameter, gradients, **hyperparameters)``.
 
     Args:
-        function: Gets arrays of shape (n,) and (steps, n) and every hyperparameter by keyword; ``learning_rate`` is a
-            list, one number a step, in the cases where it changes. Returns the parameter after each step, of shape
-            (steps, n).
+        function: Gets arrays of shape (n,) and (steps, n), in the cases that have others of their shape, and every
+            hyperparameter by keyword; ``learning_rate`` is a list, one number a step, in the cases where it changes.
+            Returns the parameter after each step, with an axis for the steps first.
         name: Name of the backend.
         device: ``"cpu"`` alone.
     """
@@ -36,10 +36,15 @@ class StepFunction(Claims):
 
     def run(self, case: Case) -> Run:
         """Compute a case; the function gets copies."""
+        if case.leaves:
+            raise Unsupported("a function gets one array")
+        if case.state or case.saved:
+            raise Unsupported("a function starts from a state of zeros")
         self._require_taken(case)
-        parameters = self._function(case.parameter.copy(), case.gradients.copy(), **case.hyperparameters)
+        gradients = np.stack([case.given(index) for index in range(len(case.gradients))])
+        parameters = self._function(case.parameter.copy(), gradients, **case.hyperparameters)
         refuse_masked(parameters, "what the function returns")
-        return Run(case, np.asarray(parameters), {})
+        return Run(case, np.asarray(parameters), {}, gradients if case.gradient_dtype is None else None)
 
     def _require_taken(self, case: Case) -> None:
         try:

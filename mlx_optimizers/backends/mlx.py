@@ -7,9 +7,11 @@ from importlib.metadata import version
 
 import mlx.core as mx
 import mlx.optimizers
+from mlx.utils import tree_map
 
 from mlx_optimizers.backends import CHECKED, Claims, Unavailable
 from mlx_optimizers.conformance import Case, Run
+from mlx_optimizers.conformance.verdict import Computed
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.trees import from_mlx, to_mlx
 
@@ -32,7 +34,11 @@ class Mlx(Claims):
     def run(self, case: Case) -> Run:
         """Compute a case."""
         with mx.stream(self._device):
-            return Run.from_steps(case, _steps(case))
+            return Run.of_tree(case, _steps(case))
+
+    def unclaimed(self, case: Case) -> str | None:
+        """Say why a case with gradients of another dtype is not claimed."""
+        return "MLX keeps its state in the dtype of the gradient" if case.gradient_dtype else None
 
 
 def _made(case: Case) -> mlx.optimizers.Optimizer:
@@ -42,13 +48,28 @@ def _made(case: Case) -> mlx.optimizers.Optimizer:
     return getattr(mlx.optimizers, name)(**case.at_step(0), **switches)
 
 
-def _steps(case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
-    optimizer = _made(case)
-    parameter = {"w": to_mlx(case.parameter)}
-    for rate, gradient in zip(case.rates(), case.gradients, strict=True):
+def _steps(case: Case) -> Iterator[list[Computed]]:
+    optimizer, tree = _made(case), {"w": [to_mlx(leaf.parameter) for leaf in case.each]}
+    if case.state:
+        optimizer.init(tree)
+        optimizer.state["step"] = mx.array(case.step, mx.uint64)
+        for slots, leaf in zip(optimizer.state["w"], case.each, strict=True):
+            slots.update({name: to_mlx(values) for name, values in leaf.state.items()})
+    for index, rate in enumerate(case.rates()):
+        if index == case.saved:
+            state, optimizer = tree_map(mx.array, optimizer.state), _made(case)
+            optimizer.state = state
         if rate is not None:
             optimizer.learning_rate = rate
-        parameter = optimizer.apply_gradients({"w": to_mlx(gradient)}, parameter)
-        mx.eval(parameter, optimizer.state)
-        slots = {name: from_mlx(values, name) for name, values in optimizer.state["w"].items()}
-        yield from_mlx(parameter["w"], "w"), slots
+        gradients = [to_mlx(leaf.given(index)) for leaf in case.each]
+        tree = optimizer.apply_gradients({"w": gradients}, tree)
+        mx.eval(tree, optimizer.state)
+        yield [
+            (_from_mlx(w, leaf), {name: _from_mlx(values, leaf) for name, values in slots.items()}, from_mlx(g, "g"))
+            for leaf, w, slots, g in zip(case.each, tree["w"], optimizer.state["w"], gradients, strict=True)
+        ]
+
+
+def _from_mlx(array: mx.array, case: Case) -> FloatArray:
+    """Convert an array; one of a narrower dtype than the case's, which has gradients of it, exactly to the case's."""
+    return from_mlx(array, "w") if case.gradient_dtype is None else from_mlx(array, "w").astype(case.form.dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +11,7 @@ import mlx_optimizers
 from mlx_optimizers.backends import Claims, Unavailable
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import Case, Run
-from mlx_optimizers.kinds import FloatArray
+from mlx_optimizers.conformance.verdict import Computed
 
 __all__ = ["Reference"]
 
@@ -29,16 +30,26 @@ class Reference(Claims):
     def run(self, case: Case) -> Run:
         """Compute a case."""
         with np.errstate(all="ignore"):
-            return Run.from_steps(case, _steps(case))
+            return Run.of_tree(case, _steps(case))
 
 
-def _steps(case: Case) -> Iterator[tuple[FloatArray, Mapping[str, FloatArray]]]:
+def _made(case: Case) -> mlx_optimizers.Optimizer:
+    """Make the optimizer of a case. Its schedule is asked once more than there are steps: at construction, for 0."""
     rates = case.rates()
-    # A schedule is asked once more than there are steps: at construction, for step 0.
-    schedule = None if rates[0] is None else lambda step: rates[step]
-    hyperparameters = {**case.hyperparameters, "learning_rate": schedule}
-    optimizer = entry_of(case.optimizer).optimizer(**hyperparameters)
-    model = {"w": case.parameter.copy()}
-    for gradient in case.gradients:
-        optimizer.update(model, {"w": gradient})
-        yield model["w"], {name: optimizer.state["w"][name] for name in case.slots}
+    schedule = None if rates[0] is None else lambda step: rates[max(step - case.step, 0)]
+    return entry_of(case.optimizer).optimizer(**{**case.hyperparameters, "learning_rate": schedule})
+
+
+def _steps(case: Case) -> Iterator[list[Computed]]:
+    model, optimizer = {"w": [leaf.parameter.copy() for leaf in case.each]}, _made(case)
+    if case.state:
+        optimizer.init(model)
+        slots = [{name: values.copy() for name, values in leaf.state.items()} for leaf in case.each]
+        optimizer.state = {**optimizer.state, "step": np.uint64(case.step), "w": slots}
+    for index in range(len(case.gradients)):
+        if index == case.saved:
+            state, optimizer = copy.deepcopy(optimizer.state), _made(case)
+            optimizer.state = state
+        gradients = [leaf.given(index) for leaf in case.each]
+        optimizer.update(model, {"w": gradients})
+        yield list(zip(model["w"], optimizer.state["w"], gradients, strict=True))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from mlx_optimizers.backends import CHECKED, Claims, Unavailable, counterpart, relative, require_matrix
+from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import Case, Run, Unsupported
+from mlx_optimizers.conformance.verdict import Computed
 from mlx_optimizers.kinds import FloatArray
 
 __all__ = ["Torch", "TorchClass"]
@@ -54,22 +57,72 @@ class TorchClass(Claims):
 
     def run(self, case: Case) -> Run:
         """Compute a case."""
-        return Run.from_steps(case, self._steps(case))
+        if case.gradient_dtype is not None:
+            raise Unsupported("torch takes no gradient of another dtype than the parameter has")
+        return Run.of_tree(case, self._steps(case))
 
-    def _steps(self, case: Case) -> Iterator[tuple[FloatArray, dict[str, FloatArray]]]:
+    def _made(self, case: Case, arrays: Sequence[torch.Tensor]) -> tuple[list[torch.nn.Parameter], Any]:
+        """Make parameters of copies of tensors, and a fresh optimizer of them."""
         optimizer_class = self.class_for(case)
         device = "cuda" if self.device == "gpu" else "cpu"
-        w = torch.nn.Parameter(_to_torch(case.parameter).to(device))
-        optimizer = optimizer_class([w], **self.arguments(case, optimizer_class))
-        for rate, gradient in zip(case.rates(), case.gradients, strict=True):
+        parameters = [torch.nn.Parameter(array.detach().clone().to(device)) for array in arrays]
+        return parameters, optimizer_class(parameters, **self.arguments(case, optimizer_class))
+
+    def _steps(self, case: Case) -> Iterator[list[Computed]]:
+        arrays = [_to_torch(leaf.parameter) for leaf in case.each]
+        begun = self._resumed(case, arrays) if case.state else None
+        parameters, optimizer = self._made(case, arrays)
+        if begun is not None:
+            optimizer.load_state_dict(begun)
+        for index, rate in enumerate(case.rates()):
+            if index == case.saved:
+                saved = copy.deepcopy(optimizer.state_dict())
+                parameters, optimizer = self._made(case, parameters)
+                optimizer.load_state_dict(saved)
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] if rate is None else rate
-            w.grad = _to_torch(gradient).to(device)
+            for w, leaf in zip(parameters, case.each, strict=True):
+                w.grad = _to_torch(leaf.given(index)).to(w.device)
             optimizer.step()
-            state = optimizer.state.get(w, {})
-            slots = {ours: state[theirs] for theirs, ours in self.slots(case).items() if state.get(theirs) is not None}
-            found = {name: _to_numpy(value, case).reshape(case.slots[name]) for name, value in slots.items()}
-            yield _to_numpy(w, case), found
+            yield [
+                (_to_numpy(w, leaf), self._shown(optimizer.state.get(w, {}), leaf), _gradient(w, leaf))
+                for w, leaf in zip(parameters, case.each, strict=True)
+            ]
+
+    def _shown(self, state: Mapping[str, Any], case: Case) -> dict[str, FloatArray]:
+        """Collect the slots that are known, under our names."""
+        slots = {ours: state[theirs] for theirs, ours in self.slots(case).items() if state.get(theirs) is not None}
+        return {name: _to_numpy(value, case).reshape(case.slots[name]) for name, value in slots.items()}
+
+    def _resumed(self, case: Case, arrays: Sequence[torch.Tensor]) -> dict[str, Any]:
+        """Write the state of a case into a state dict, whose form the first step of another optimizer shows.
+
+        Raises:
+            Unsupported: where its entries are not known by torch's names or ours.
+        """
+        parameters, probe = self._made(case, arrays)
+        for w in parameters:
+            w.grad = torch.zeros_like(w)
+        probe.step()
+        record = entry_of(case.optimizer).elsewhere.get("torch")
+        named = {**(record.slots if record else {}), **{name: name for name in case.state}}
+        begun: dict[str, Any] = copy.deepcopy(probe.state_dict())
+        for number, leaf in enumerate(case.each):
+            entries = begun["state"].get(number, {})
+            found = {named[name]: name for name in entries if named.get(name) in leaf.state}
+            kept = {name: value for name, value in leaf.state.items() if name in found or self._keeps(name, case)}
+            if lacking := [name for name in kept if name not in found]:
+                raise Unsupported(f"the state of {self.name} shows no {', '.join(lacking)}")
+            for name, values in kept.items():
+                entries[found[name]] = _to_torch(values).reshape(entries[found[name]].shape)
+            if "step" in entries:
+                step = entries["step"]
+                entries["step"] = torch.full_like(step, case.step) if isinstance(step, torch.Tensor) else case.step
+        return begun
+
+    def _keeps(self, slot: str, case: Case) -> bool:
+        """Say whether a slot plays a part: SGD has one with momentum alone."""
+        return case.optimizer != "SGD" or bool(case.hyperparameters["momentum"])
 
 
 class Torch(TorchClass):
@@ -101,7 +154,10 @@ class Torch(TorchClass):
         del h["relative_step"]
         if h["clip_threshold"] < 1:
             raise Unsupported("torch.optim.Adafactor takes no clip_threshold below 1")
-        least = max(h["eps"][0], float(np.abs(case.gradients).min()) ** 2)
+        if not all(leaf.parameter.size for leaf in case.each):
+            raise Unsupported("torch.optim.Adafactor divides by the number of elements, which may not be 0")
+        smallest = min(float(np.abs(leaf.gradients).min()) for leaf in case.each)
+        least = max(h["eps"][0], smallest**2)
         if least**2 < case.form.tiny:
             raise Unsupported("torch.optim.Adafactor squares ε₁ and the mean squares, which are 0 then: 0/0")
         named = {"lr": h.pop("learning_rate"), "beta2_decay": h.pop("decay_rate"), "d": h.pop("clip_threshold")}
@@ -122,6 +178,11 @@ class Torch(TorchClass):
 def _to_torch(array: FloatArray) -> torch.Tensor:
     bits = torch.from_numpy(array.copy().view(f"i{array.itemsize}"))  # torch takes no NumPy bfloat16
     return bits.view(getattr(torch, array.dtype.name))
+
+
+def _gradient(parameter: torch.nn.Parameter, case: Case) -> FloatArray | None:
+    """Copy the gradient of a parameter as the optimizer left it."""
+    return None if parameter.grad is None else _to_numpy(parameter.grad, case)
 
 
 def _to_numpy(tensor: torch.Tensor, case: Case) -> FloatArray:

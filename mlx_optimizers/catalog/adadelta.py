@@ -35,6 +35,7 @@ ENTRY = Entry(
         {"rho": 0.95},
         {"eps": 1e-3},
     ),
+    frame={},
     regimes=axes.REGIMES,
     tiny=around_the_root,
     axes=(

@@ -88,6 +88,7 @@ ENTRY = Entry(
         {"eps": (1e-3, 0.25), "beta_1": 0.9},
         {"scale_parameter": False, "weight_decay": 0.25, "eps": (1e-6, 1e-2)},
     ),
+    frame={"learning_rate": 0.01, "relative_step": False},
     regimes=(*axes.REGIMES, "vector", "batch"),
     tiny=around_the_root,
     axes=(

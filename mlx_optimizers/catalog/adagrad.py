@@ -23,6 +23,7 @@ ENTRY = Entry(
         axes.SCHEDULED,
         {"eps": 1e-6},
     ),
+    frame={},
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

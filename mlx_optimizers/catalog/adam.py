@@ -44,6 +44,7 @@ ENTRY = Entry(
         {"betas": (0.8, 0.95)},
         {"eps": 1e-6},
     ),
+    frame={},
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(*AXES, axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS)),

@@ -24,6 +24,7 @@ ENTRY = Entry(
     formula="Adamax",
     rate=2e-3,
     settings=ADAM.settings,
+    frame={},
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

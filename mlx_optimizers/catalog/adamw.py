@@ -18,6 +18,7 @@ ENTRY = Entry(
         {"eps": 1e-6, "weight_decay": 0.0},
         {**axes.SCHEDULED, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.0},
     ),
+    frame={},
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

@@ -97,6 +97,7 @@ class Entry:
         formula: The formula that the class computes: its own name, or another's with what differs in brackets.
         rate: The usual learning rate, which cases and examples have by default; None where it may be left out.
         settings: The hyperparameters of its cases, besides the defaults.
+        frame: Those of its cases of the frame, so that a state and a weight decay play a part where it has them.
         regimes: The regimes of data of its cases, by name.
         tiny: The least and the greatest gradient of the regime ``tiny``, where ε decides, for an ε.
         axes: Where implementations differ.
@@ -114,6 +115,7 @@ class Entry:
     formula: str
     rate: float | None
     settings: tuple[Mapping[str, Any], ...]
+    frame: Mapping[str, Any]
     regimes: tuple[str, ...]
     tiny: Callable[[Any], tuple[float, float]]
     axes: tuple[Axis, ...]

@@ -31,6 +31,7 @@ ENTRY = Entry(
         {"learning_rate": 0.01, "weight_decay": 1.0},
         axes.BETAS,
     ),
+    frame={"weight_decay": 0.1},
     regimes=(*axes.REGIMES, "edge"),
     tiny=axes.up_to_a_millionth,
     axes=(

@@ -70,6 +70,7 @@ ENTRY = Entry(
         {"learning_rate": 0.05, "momentum": 0.6, "ns_steps": 3},
         {"learning_rate": 0.05, "momentum": 0.8, "nesterov": False, "ns_steps": 6, "weight_decay": 0.3},
     ),
+    frame={},
     regimes=(*axes.REGIMES, "vector", "tall", "stack"),
     tiny=around_the_norm,
     axes=(

@@ -24,6 +24,7 @@ ENTRY = Entry(
         {"alpha": 0.9, "eps": 1e-6},
         {"alpha": 0.6},
     ),
+    frame={},
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

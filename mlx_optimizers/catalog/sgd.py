@@ -52,6 +52,7 @@ ENTRY = Entry(
         {"momentum": 0.6, "nesterov": True},
         {"learning_rate": 0.05, "momentum": 0.6, "nesterov": True, "weight_decay": 0.01},
     ),
+    frame={"momentum": 0.9, "weight_decay": 0.01},
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

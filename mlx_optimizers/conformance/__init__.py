@@ -1,6 +1,7 @@
 """The checker: cases, verdicts and reports."""
 
-from mlx_optimizers.conformance.cases import Case, all_cases, matching
+from mlx_optimizers.conformance.case import Case
+from mlx_optimizers.conformance.cases import all_cases, cases_of, matching
 from mlx_optimizers.conformance.check import Backend, Broken, Unsupported, check
 from mlx_optimizers.conformance.report import Report
 from mlx_optimizers.conformance.verdict import Run, Verdict
@@ -15,6 +16,7 @@ __all__ = [
     "Unsupported",
     "Verdict",
     "all_cases",
+    "cases_of",
     "check",
     "matching",
     "parse",

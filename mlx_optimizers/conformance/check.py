@@ -7,7 +7,7 @@ import copy
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ import numpy as np
 
 import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.conformance.cases import Case
+from mlx_optimizers.conformance.case import Case, Unsupported
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, printable
 from mlx_optimizers.conformance.verdict import Run, Verdict, decidable, judge_widening
@@ -33,10 +33,6 @@ __all__ = ["Backend", "Broken", "Profile", "Unsupported", "check"]
 Profile = Literal["double", "float32", "either"]
 
 
-class Unsupported(Exception):
-    """Raised by a backend for a case that it cannot express; its text is the reason."""
-
-
 class Broken(Exception):
     """Raised by a backend that cannot go on: what finished is reported, and nothing more is asked of it."""
 
@@ -45,7 +41,8 @@ class Backend(Protocol):
     """Something that computes optimizer steps.
 
     ``name``, ``version`` and ``device`` go into the report. One that speaks for a library has ``checked`` too, the
-    version whose claims were checked.
+    version whose claims were checked; and it may have ``unclaimed(case)``, which says why it claims nothing of a case
+    that it can run, or None. Such a case is run where a formula is asked for.
     """
 
     name: str
@@ -117,7 +114,8 @@ def check(
         verdicts.append(verdict)
         if progress is not None:
             progress(len(verdicts))
-    diagnoses = _diagnosed(answers, verdicts, profiles)
+    unclaimed = {case.id for case in cases if _unclaimed(backend, case) is not None}
+    diagnoses = _diagnosed(answers, verdicts, profiles, unclaimed)
     for index, verdict in enumerate(verdicts):
         if verdict.word == "deviates":
             verdicts[index] = replace(verdict, diagnosis=diagnoses[verdict.case.optimizer].formulas)
@@ -136,6 +134,8 @@ def _executed(backend: Backend, cases: Iterable[Case], asked: Formula | None) ->
         answer: Answer
         try:
             formula = asked or _claimed(backend, case.optimizer)
+            if asked is None and (reason := _unclaimed(backend, case)) is not None:
+                raise Unsupported(reason)
             run = backend.run(copy.deepcopy(case))  # what a backend changes in place stays its own
             answer = _own(case, run), formula
         except (Broken, KeyboardInterrupt):
@@ -145,6 +145,12 @@ def _executed(backend: Backend, cases: Iterable[Case], asked: Formula | None) ->
         except BaseException as error:  # a SystemExit too: the code that is checked does not end the check
             answer = Verdict(case, formula, "failed", reason=f"{type(error).__name__}: {_text(error)}")
         yield answer
+
+
+def _unclaimed(backend: Backend, case: Case) -> str | None:
+    """Say why a backend claims nothing of a case; most claim all that they can run."""
+    reason: str | None = getattr(backend, "unclaimed", lambda case: None)(case)
+    return reason
 
 
 def _claimed(backend: Backend, optimizer: str) -> Formula:
@@ -158,10 +164,16 @@ def _own(case: Case, run: Run) -> Run:
     """Copy what a backend returned: it may use its buffers again for the next case."""
     if not isinstance(run, Run):
         raise TypeError(f"the backend returned {type(run).__name__}, not a Run")
-    for name, values in (("parameters", run.parameters), *run.state.items()):
+    if len(run.leaves) != len(case.leaves):
+        raise ValueError(f"the backend returned {len(run.leaves)} parameters of a tree, not {len(case.leaves)}")
+    if case.leaves:
+        leaves = tuple(_own(*pair) for pair in zip(case.leaves, run.leaves, strict=True))
+        return Run(case, case.gradients, {}, leaves=leaves)
+    for name, values in {"parameters": run.parameters, "gradients": run.gradients, **run.state}.items():
         refuse_masked(values, f"the backend's {name}")
     state = {name: np.array(np.asarray(values)) for name, values in run.state.items()}
-    return Run(case, np.array(np.asarray(run.parameters)), state)
+    gradients = None if run.gradients is None else np.array(np.asarray(run.gradients))
+    return Run(case, np.array(np.asarray(run.parameters)), state, gradients)
 
 
 def _text(error: BaseException) -> str:
@@ -209,16 +221,19 @@ def _verdict(answer: Answer, profiles: Sequence[Scalars], asked: bool) -> Verdic
 
 
 def _diagnosed(
-    answers: Iterable[Answer], verdicts: Iterable[Verdict], profiles: Sequence[Scalars]
+    answers: Iterable[Answer], verdicts: Iterable[Verdict], profiles: Sequence[Scalars], unclaimed: Collection[str]
 ) -> dict[str, Diagnosis]:
-    """Diagnose every optimizer that deviates, by all of its cases together."""
+    """Diagnose every optimizer that deviates, by all of its cases together; by those that are claimed if one does."""
     judged: dict[str, list[tuple[bool, Run]]] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):
         if not isinstance(answer, Verdict) and verdict.word != "failed":
-            judged.setdefault(verdict.case.optimizer, []).append((verdict.word != "deviates", answer[0]))
+            run = replace(answer[0], gradients=verdict.case.gradients)  # what it wrote to is no matter of a formula
+            judged.setdefault(verdict.case.optimizer, []).append((verdict.word != "deviates", run))
     diagnoses = {}
     for optimizer, rows in judged.items():
-        rows.sort(key=lambda row: row[0])  # what deviates refutes other formulas first
+        claimed = [row for row in rows if row[1].case.id not in unclaimed]
+        rows = rows if all(agrees for agrees, _ in claimed) else claimed
+        rows.sort(key=lambda row: (row[0], row[1].parameters.size))  # what deviates refutes other formulas first
         if not rows[0][0]:
             diagnoses[optimizer] = diagnose(optimizer, [run for _, run in rows], profiles)
     return diagnoses

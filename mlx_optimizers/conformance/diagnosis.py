@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.conformance.verdict import Run, judge_widening
+from mlx_optimizers.conformance.frame import FAMILIES
+from mlx_optimizers.conformance.verdict import Run, judge_widening, walked
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Ball, Double, Exact, Formula, Rounded
 from mlx_optimizers.oracle.exact import Radius
 from mlx_optimizers.oracle.formulas import variants
 from mlx_optimizers.oracle.newton_schulz import CONSISTENT
 from mlx_optimizers.oracle.rounded import Scalars, error_ratio
-from mlx_optimizers.oracle.trajectory import walk
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -57,7 +57,7 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
         profiles: The coefficient precisions that may explain a case.
     """
     search, entry = _Search(runs, profiles[-1]), entry_of(optimizer)
-    told = any(np.isfinite(run.parameters).any() for run in runs)
+    told = any(_finite(run) for run in runs)
     for count in range(entry.depth + 1 if told else 0):
         confirmed = [
             (excess, formula.name)
@@ -67,12 +67,14 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
         if confirmed:
             return Diagnosis([name for _, name in sorted(confirmed)])
     near = {formula.name: formula for count in (0, 1) for formula in variants(entry.family, count)}
-    radii = search.radii(near[entry.formula])
-    away = {name: search.distance(formula, radii) for name, formula in near.items()}
+    some = _Search([run for run in runs if run.case.regime not in FAMILIES] or runs, profiles[-1])
+    radii = some.radii(near[entry.formula])
+    away = {name: some.distance(formula, radii) for name, formula in near.items()}
     best = min(near, key=away.__getitem__)
     if away[best][0] == away[entry.formula][0] and away[best][1] > away[entry.formula][1] - _CLEARLY:
         best = entry.formula
-    return Diagnosis([], best, len(runs) - away[best][0])
+    strayed, _ = search.distance(near[best], search.radii(near[entry.formula]))
+    return Diagnosis([], best, len(runs) - strayed)
 
 
 def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars]) -> float | None:
@@ -86,9 +88,14 @@ def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars
             greatest = max(greatest or 0.0, verdict.distance / CONSISTENT)
         elif verdict.word == "unsupported" and verdict.distance is None:
             continue  # nothing can be told
-        elif verdict.decided or verdict.first is not None or np.isfinite(run.parameters).any():
+        elif verdict.decided or verdict.first is not None or _finite(run):
             return None  # otherwise neither has a value in this case
     return greatest
+
+
+def _finite(run: Run) -> bool:
+    """Say whether a program has computed a finite parameter."""
+    return any(bool(np.isfinite(leaf.parameters).any()) for leaf in run.each)
 
 
 class _Search:
@@ -124,26 +131,26 @@ class _Search:
         """
         strayed, bits = 0, []
         for run, radii in zip(self._runs, documented, strict=True):
-            own, common, decided = [], [], False
+            own, common, decided = [], [], not any(leaf.parameters.size for leaf in run.each)
             with self._exact.active():
                 for (name, n, ball, got), radius in zip(self._balls(formula, run), radii, strict=True):
                     decided |= name == "parameter" and bool(np.isfinite(ball.radius).any())
                     own.append(_excess(n, ball, got).reshape(-1))
                     common.append(_excess(n, Ball(n, ball.centre, radius), got).reshape(-1))
             strayed += int(not decided or (np.concatenate(own) > _SLACK).any())
-            bits.append(np.log2(np.clip(np.concatenate(common), 1.0, 2.0**64)).mean())
+            errors = np.concatenate(common)
+            bits.append(np.log2(np.clip(errors, 1.0, 2.0**64)).mean() if errors.size else 0.0)
         return strayed, float(np.mean(bits))
 
     def _balls(self, formula: Formula, run: Run) -> Iterator[tuple[str, Rounded, Ball, FloatArray]]:
         """Yield each step's quantities with the backend's numbers; the caller holds the exact context active."""
-        case, n = run.case, self._model[run.case.dtype]
-        arrays = {"parameter": run.parameters, **run.state}
-        names = ("parameter", *case.slots)
-        steps = walk(formula, n, case.parameter, list(case.gradients), case.hyperparameters)
-        for step, balls in enumerate(steps):
-            for name, ball in zip(names, balls, strict=True):
-                if name in arrays:
-                    yield name, n, ball, arrays[name][step]
+        for leaf in run.each:
+            n, names = self._model[leaf.case.dtype], ("parameter", *leaf.case.slots)
+            arrays = {"parameter": leaf.parameters, **leaf.state}
+            for step, balls in enumerate(walked(formula, n, leaf.case)):
+                for name, ball in zip(names, balls, strict=True):
+                    if name in arrays:
+                        yield name, n, ball, arrays[name][step]
 
 
 def _excess(n: Rounded, ball: Ball, got: FloatArray) -> FloatArray:

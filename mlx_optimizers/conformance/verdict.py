@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -14,19 +14,24 @@ import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.conformance.cases import Case, cases_of
+from mlx_optimizers.conformance.case import Case
+from mlx_optimizers.conformance.cases import cases_of
 from mlx_optimizers.kinds import FloatArray
-from mlx_optimizers.oracle import FORMATS, Double, Entry, Exact, Formula, Quantity, Rounded, trajectory
+from mlx_optimizers.oracle import FORMATS, Double, Exact, Formula, Rounded
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.newton_schulz import CONSISTENT
 from mlx_optimizers.oracle.rounded import Scalars, error_ratio, norm_ratio
-from mlx_optimizers.oracle.trajectory import walk
+from mlx_optimizers.oracle.trajectory import Track, tracks, walk
 
 __all__ = ["WORDS", "Element", "Run", "Verdict", "Word", "can_decide", "decidable", "is_decidable", "judge"]
 
 Word = Literal["conforms", "deviates", "unsupported", "failed"]
 WORDS: tuple[Word, ...] = get_args(Word)
 """The verdicts in one word."""
+
+
+Computed = tuple[npt.ArrayLike, Mapping[str, npt.ArrayLike], npt.ArrayLike | None]
+"""A parameter and its slots after a step, and its gradient as the program left it, or None."""
 
 
 @dataclass(eq=False)
@@ -37,6 +42,8 @@ class Run:
         case: The case.
         parameters: The parameter after each step, with an axis for the steps before its own.
         state: Slots after each step, those that the backend shows, likewise.
+        gradients: The gradients that the program got, as they were after each step; or None where nobody looked.
+        leaves: For a tree, what was computed for each of its leaves; the tree has nothing of its own.
 
     Example:
         >>> from mlx_optimizers.conformance import Run, matching
@@ -49,6 +56,30 @@ class Run:
     case: Case
     parameters: FloatArray
     state: Mapping[str, FloatArray]
+    gradients: FloatArray | None = None
+    leaves: tuple[Run, ...] = ()
+
+    @property
+    def each(self) -> tuple[Run, ...]:
+        """The runs of all parameters, which are the leaves of a tree, or the run itself."""
+        return self.leaves or (self,)
+
+    @classmethod
+    def of_tree(cls, case: Case, steps: Iterable[Sequence[Computed]]) -> Self:
+        """Collect copies of what a program has after each step, for every parameter of a case in turn."""
+        kept: list[list[Computed]] = [[] for _ in case.each]
+        for row in steps:
+            for column, (parameter, slots, gradient) in zip(kept, row, strict=True):
+                copied = {name: np.array(values) for name, values in slots.items()}
+                column.append((np.array(parameter), copied, None if gradient is None else np.array(gradient)))
+        runs = tuple(cls._collected(*pair) for pair in zip(case.each, kept, strict=True))
+        return cls(case, case.gradients, {}, leaves=runs) if case.leaves else runs[0]
+
+    @classmethod
+    def _collected(cls, case: Case, steps: Sequence[Computed]) -> Self:
+        run = cls.from_steps(case, ((parameter, slots) for parameter, slots, _ in steps))
+        gradients = [gradient for *_, gradient in steps if gradient is not None]
+        return replace(run, gradients=np.stack(gradients)) if len(gradients) == len(steps) else run
 
     @classmethod
     def from_steps(cls, case: Case, steps: Iterable[tuple[npt.ArrayLike, Mapping[str, npt.ArrayLike]]]) -> Self:
@@ -67,7 +98,7 @@ class Element:
     """One element after one step: its bit patterns, and its exact value as decimal text.
 
     ``excess`` is |got − exact| over the accepted distance, above 1 outside the interval; infinite for a NaN, an
-    infinity, or anything but an exact zero where only zero is accepted.
+    infinity, or anything but an exact zero where only zero is accepted. ``path`` is the index of a leaf in a tree.
     """
 
     quantity: str
@@ -79,6 +110,7 @@ class Element:
     high: str
     exact: str
     excess: float
+    path: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,51 +195,118 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
     Raises:
         ValueError: for arrays of another shape or dtype than the case asks for, or an unknown slot.
     """
+    if run.leaves:
+        return _of_tree(run, [judge(leaf, formula, scalars) for leaf in run.leaves])
+    if run.case.regime == "untouched" and run.gradients is None:
+        return Verdict(run.case, formula, "unsupported", scalars, reason="the backend does not show its gradients")
     case, exact = run.case, Exact()
-    entries = trajectory(
-        formula, case.parameter, case.gradients, dtype=case.dtype, scalars=scalars, **case.hyperparameters
+    data = case.parameter, list(case.gradients)
+    expected = tracks(
+        formula,
+        *data,
+        dtype=case.dtype,
+        scalars=scalars,
+        given=case.hyperparameters,
+        step=case.step,
+        state=case.state,
+        quick=case.regime in QUICK,
     )
-    got = _checked(run, formula)
     tested = untested = 0
-    excesses: dict[str, list[float | None]] = {name: [] for name in got}
+    excesses: dict[str, list[float | None]] = {}
     greatest: list[tuple[float, str, int, int]] = []
     norm: dict[str, Any] | None = None
-    for step, entry in enumerate(entries):
-        for name, quantity in entry.quantities():
-            if name not in got:
-                continue
-            with exact.active():
-                excess, whole = _excess(exact, got[name][step], quantity)
-            excess = excess.reshape(-1)
-            if quantity.norm and (norm is None or whole > norm["got"] / norm["bound"]):
-                norm = {"quantity": name, "step": step + 1, "got": whole * quantity.norm, "bound": quantity.norm}
-            known = np.isfinite(quantity.radius).reshape(-1)
-            tested += int(known.sum())
-            untested += int((~known).sum())
-            index = int(np.argmax(excess))
-            excesses[name].append(float(excess[index]) if known[index] else None)
-            if known[index]:
-                greatest.append((float(excess[index]), name, step, index))
+    got = _checked(run, formula)
+    for name, track in expected.items():
+        if name not in got:
+            continue
+        with exact.active():
+            found, wholes = _excess(exact, got[name], track)
+        known = np.isfinite(track.all.radius)
+        tested += int(known.sum())
+        untested += int((~known).sum())
+        excesses[name] = []
+        for step, (excess, whole, bound) in enumerate(zip(found, wholes, track.norms, strict=True)):
+            if bound and (norm is None or whole > norm["got"] / norm["bound"]):
+                norm = {"quantity": name, "step": step + 1, "got": whole * bound, "bound": bound}
+            index = int(np.argmax(excess)) if excess.size else 0
+            decided = excess.size > 0 and bool(known[step].reshape(-1)[index])
+            excesses[name].append(float(excess.reshape(-1)[index]) if decided else None)
+            if decided:
+                greatest.append((float(excess.reshape(-1)[index]), name, step, index))
 
     def element(excess: float, name: str, step: int, index: int) -> Element:
-        quantity = dict(entries[step].quantities())[name]
-        arrays = {"got": got[name][step], "low": quantity.low, "nearest": quantity.nearest, "high": quantity.high}
-        bits = {key: case.form.bits(array.reshape(-1)[index : index + 1])[0] for key, array in arrays.items()}
+        quantity = expected[name].all
+        numbers = got[name], quantity.low, quantity.nearest, quantity.high
+        bits = [case.form.bits(array[step].reshape(-1)[index : index + 1])[0] for array in numbers]
         with exact.active():
-            text = exact.text(quantity.exact.reshape(-1)[index])
-        return Element(name, step + 1, index, exact=text, excess=excess, **bits)
+            text = exact.text(quantity.exact[step, ...].reshape(-1)[index])
+        return Element(name, step + 1, index, bits[0], bits[1], bits[2], bits[3], text, excess)
 
+    greatest.sort(key=lambda place: place[2])  # by step, then in the order of the quantities
     worst = element(*max(greatest, key=itemgetter(0))) if greatest else None
     first = next((element(*place) for place in greatest if place[0] > 1), None)
     verdict = Verdict(case, formula, "conforms", scalars, worst, first, [], None, tested, untested, excesses, norm)
+    if (written := _written(run)) is not None:
+        return replace(verdict, word="deviates", worst=written, first=written)
+    if case.parameter.size == 0:
+        return verdict  # there is nothing but the shape
     if not verdict.decided and first is None and entry_of(formula.optimizer.__name__).consistent:
-        return _measured(verdict, got["parameter"], entries)
+        return _measured(verdict, got["parameter"], expected["parameter"])
     if not verdict.decided:
         return replace(verdict, word="deviates", reason="no element of the parameter could be tested")
     return verdict if first is None else replace(verdict, word="deviates")
 
 
-def _measured(verdict: Verdict, got: FloatArray, entries: Sequence[Entry]) -> Verdict:
+QUICK = ("sizes", "long")
+"""The regimes with so many numbers that float64 holds the centres of the balls."""
+
+
+def _of_tree(run: Run, verdicts: Sequence[Verdict]) -> Verdict:
+    """Join the verdicts on the leaves of a tree: it conforms where all do."""
+
+    def placed(name: str) -> Iterator[Element]:
+        for path, verdict in enumerate(verdicts):
+            if (element := getattr(verdict, name)) is not None:
+                yield replace(element, path=path)
+
+    def joined(name: str) -> list[float | None]:
+        columns = zip(*(verdict.excesses[name] for verdict in verdicts if name in verdict.excesses), strict=True)
+        return [max((x for x in column if x is not None), default=None) for column in columns]
+
+    graves = [word for word in ("deviates", "unsupported") if any(verdict.word == word for verdict in verdicts)]
+    word: Word = next((word for word in WORDS if word in graves), "conforms")
+    one = next(verdict for verdict in verdicts if verdict.word == word)
+    names = dict.fromkeys(name for verdict in verdicts for name in verdict.excesses)
+    return replace(
+        one,
+        case=run.case,
+        word=word,
+        worst=max(placed("worst"), key=attrgetter("excess"), default=None) if word != "unsupported" else None,
+        first=min(placed("first"), key=attrgetter("step"), default=None),
+        tested=sum(verdict.tested for verdict in verdicts),
+        untested=sum(verdict.untested for verdict in verdicts),
+        excesses={name: joined(name) for name in names},
+        norm=next((verdict.norm for verdict in verdicts if verdict.norm is not None), None),
+    )
+
+
+def _written(run: Run) -> Element | None:
+    """Find the first gradient that the program has written to; None where it has to none, or nobody looked."""
+    case = run.case
+    if run.gradients is None or case.regime != "untouched":
+        return None
+    for step, (before, after) in enumerate(zip(case.gradients, run.gradients, strict=True)):
+        were, are = case.form.bits(before), case.form.bits(after)
+        for index, (low, got) in enumerate(zip(were, are, strict=True)):
+            if low != got:
+                exact = Exact()
+                with exact.active():
+                    text = exact.text(exact.number(float(before.reshape(-1)[index])))
+                return Element("gradient", step + 1, index, got, low, low, low, text, math.inf)
+    return None
+
+
+def _measured(verdict: Verdict, got: FloatArray, expected: Track) -> Verdict:
     """Compare a program of which nothing is certain with the exact steps: it is consistent with the formula or not.
 
     What a step changes is compared with what the formula does, in the Frobenius norm, and beyond what a rounding of
@@ -217,11 +316,8 @@ def _measured(verdict: Verdict, got: FloatArray, entries: Sequence[Entry]) -> Ve
     narrow = Exact()
     narrow.narrow = FORMATS["bfloat16"] if case.dtype != "float16" else form
     with narrow.active(), np.errstate(all="ignore"):
-        second = [
-            w.values.astype(np.float64)
-            for w, *_ in walk(verdict.formula, narrow, case.parameter, list(case.gradients), case.hyperparameters)
-        ]
-    first = [entry.parameter.exact.astype(np.float64) for entry in entries]
+        second = [w.values.astype(np.float64) for w, *_ in walked(verdict.formula, narrow, case)]
+    first = [exact.astype(np.float64) for exact in expected.all.exact]
     start, rows = case.parameter.astype(np.float64), case.parameter.shape[0]
     distances = []
     for step, now in enumerate(got.astype(np.float64)):
@@ -263,14 +359,23 @@ def can_decide(case: Case, formula: Formula) -> bool:
 
     The interval of the precision *double* decides; that of *float32* contains it.
     """
+    if case.leaves:
+        return any(can_decide(leaf, formula) for leaf in case.leaves)
+    if case.parameter.size == 0:
+        return True  # the shape
     exact = Exact()
     n = Rounded(case.form, exact if case.dtype == "float64" else Double(), "double", exact)
     with n.active(), np.errstate(all="ignore"):
-        steps = walk(formula, n, case.parameter, list(case.gradients), case.hyperparameters)
         try:
-            return any(bool(np.isfinite(w.radius).any()) for w, *_ in steps)
+            return any(bool(np.isfinite(w.radius).any()) for w, *_ in walked(formula, n, case))
         except ValueError:  # the root of a negative number
             return False
+
+
+def walked(formula: Formula, n: Any, case: Case) -> Iterator[tuple[Any, ...]]:
+    """Evaluate a formula for a case over the numbers of a context; see `walk`."""
+    data = case.parameter, list(case.gradients), case.hyperparameters
+    return walk(formula, n, *data, step=case.step, state=case.state)
 
 
 @cache
@@ -318,22 +423,24 @@ def _checked(run: Run, formula: Formula) -> dict[str, FloatArray]:
     return arrays
 
 
-def _excess(exact: Exact, got: FloatArray, quantity: Quantity) -> tuple[FloatArray, float]:
-    """Compute the error ratio; the ends of the interval decide which values lie inside; −1 where untested.
+def _excess(exact: Exact, got: FloatArray, track: Track) -> tuple[FloatArray, list[float]]:
+    """Compute the error ratio after all steps; the ends of the interval decide which values lie inside; −1 untested.
 
-    The second number is the ratio of the whole, which the farthest element has where it is greater; 0 without a norm.
+    The second numbers are the ratios of the whole, which the farthest element has where it is greater; 0 without norm.
     """
-    values = got.astype(np.float64)
+    quantity, values = track.all, got.astype(np.float64)
     known = np.isfinite(quantity.radius)
     centre = np.where(known, quantity.exact, exact.number(0))
     with np.errstate(all="ignore"):
         inside = (values >= quantity.low.astype(np.float64)) & (values <= quantity.high.astype(np.float64))
     ratio = error_ratio(exact, centre, quantity.radius, values)
     ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, math.nextafter(1.0, 2.0)))
-    whole = 0.0
-    if quantity.norm:
+    wholes = [0.0] * len(values)
+    for step in np.flatnonzero(track.norms):
+        step_values, radius, norm = values[step], quantity.radius[step], track.norms[step]
         with np.errstate(all="ignore"):
-            error = np.abs(exact.array(np.nan_to_num(values)).values.reshape(values.shape) - centre).astype(np.float64)
-        whole, place = norm_ratio(np.where(np.isfinite(values), error, np.inf), quantity.radius, quantity.norm)
-        ratio.reshape(-1)[place] = max(ratio.reshape(-1)[place], whole)
-    return np.where(known, ratio, -1.0), whole
+            known_values = exact.array(np.nan_to_num(step_values)).values.reshape(step_values.shape)
+            error = np.abs(known_values - centre[step]).astype(np.float64)
+        wholes[step], place = norm_ratio(np.where(np.isfinite(step_values), error, np.inf), radius, norm)
+        ratio[step].reshape(-1)[place] = max(ratio[step].reshape(-1)[place], wholes[step])
+    return np.where(known, ratio, -1.0), wholes

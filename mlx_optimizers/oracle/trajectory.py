@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 import mlx_optimizers
-from mlx_optimizers.kinds import FloatArray, Hyperparameters
-from mlx_optimizers.oracle.exact import Array, Exact, Library, Values
+from mlx_optimizers.kinds import FloatArray, Hyperparameters, Shape
+from mlx_optimizers.oracle.exact import Array, Double, Exact, Library, Values
 from mlx_optimizers.oracle.formats import Format, format_of
 from mlx_optimizers.oracle.formula import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Ball, Rounded, Scalars
 from mlx_optimizers.trees import refuse_masked
 
-__all__ = ["Entry", "Quantity", "ends", "settings", "trajectory", "walk"]
+__all__ = ["Entry", "Quantity", "Track", "ends", "settings", "tracks", "trajectory", "walk"]
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], values: Mapping[str, Any
     changing = isinstance(rates, Sequence) and not isinstance(rates, str)
     if changing and len(rates) != steps:
         raise ValueError(f"learning_rate has {len(rates)} entries for {steps} steps")
-    out = []
-    for step in range(steps):
-        wanted = {**values, "learning_rate": rates[step]} if changing else dict(values)
+
+    def completed(wanted: Mapping[str, Any]) -> dict[str, Any]:
         instance = optimizer(**{name: _plain(name, value) for name, value in wanted.items()})
-        out.append({name: wanted[name] if name in wanted else getattr(instance, name, None) for name in names})
-    return out
+        return {name: wanted[name] if name in wanted else getattr(instance, name, None) for name in names}
+
+    return [completed({**values, "learning_rate": rate}) for rate in rates] if changing else [completed(values)] * steps
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -113,21 +113,41 @@ def _coefficients(n: Any, values: Mapping[str, Any]) -> Hyperparameters:
 
 
 def walk(
-    formula: Formula, n: Any, parameter: FloatArray, gradients: Sequence[Any], hyperparameters: Mapping[str, Any]
+    formula: Formula,
+    n: Any,
+    parameter: FloatArray,
+    gradients: Sequence[Any],
+    hyperparameters: Mapping[str, Any],
+    *,
+    step: int = 0,
+    state: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Evaluate a formula step by step over the numbers of a context; yields (w, *slots) after each step.
 
     The caller holds the context active (``with n.active():``) while it iterates.
+
+    Args:
+        formula: The formula.
+        n: The context.
+        parameter: The parameter before the first step.
+        gradients: One gradient a step.
+        hyperparameters: Those of the formula's optimizer; ``learning_rate`` may be a list, one number a step.
+        step: The number of updates done before.
+        state: The slots that they left, by name; those that are missing are zeros.
     """
     w, chosen = n.array(parameter), settings(formula.optimizer, hyperparameters, len(gradients))
     shapes = formula.slot_shapes(chosen[0], np.shape(parameter)) if chosen else {}
-    state = [n.array(np.zeros(shape)) for shape in shapes.values()]
-    for t, (gradient, values) in enumerate(zip(gradients, chosen, strict=True), start=1):
-        h, g = _coefficients(n, values), n.array(gradient)
+    before = {} if state is None else state
+    slots = [n.array(before[name] if name in before else np.zeros(shape)) for name, shape in shapes.items()]
+    last = None
+    for t, (gradient, values) in enumerate(zip(gradients, chosen, strict=True), start=step + 1):
+        if values is not last:
+            last, h = values, _coefficients(n, values)
+        g = n.array(gradient)
         if t == 1 and formula.initial is not None:
-            state = [*formula.initial(n, h, g, *state)]
-        w, *state = formula.exact(n, h, t, w, g, *state)
-        yield (w, *state)
+            slots = [*formula.initial(n, h, g, *slots)]
+        w, *slots = formula.exact(n, h, t, w, g, *slots)
+        yield (w, *slots)
 
 
 def trajectory(
@@ -139,6 +159,8 @@ def trajectory(
     scalars: Scalars = "double",
     bits: int = 200,
     library: Library | None = None,
+    step: int = 0,
+    state: Mapping[str, npt.ArrayLike] | None = None,
     **hyperparameters: Any,
 ) -> list[Entry]:
     """Evaluate a formula step by step: exactly, correctly rounded, and with the interval that rounding can explain.
@@ -151,6 +173,8 @@ def trajectory(
         scalars: Where a backend forms 1−β and its like: ``"double"`` (default) or ``"float32"``.
         bits: Working precision of the exact numbers; default 200.
         library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same bits.
+        step: The number of updates done before the first of these; default 0.
+        state: The slots that they left, by name; those that are missing are zeros.
         **hyperparameters: As the class takes them. A float means its exact value, a string or
             `fractions.Fraction` the exact decimal or ratio; ``learning_rate`` may be a list, one entry a step.
 
@@ -167,7 +191,29 @@ def trajectory(
         >>> first.parameter.nearest, first.parameter.low, first.parameter.high
         (array([0.95], dtype=float32), array([0.9499999], dtype=float32), array([0.95000005], dtype=float32))
     """
-    parsed, form, centre = parse(formula), format_of(dtype), Exact(bits, library)
+    w, steps = _converted(parameter, gradients, format_of(dtype))
+    found = tracks(
+        parse(formula),
+        w,
+        steps,
+        dtype=dtype,
+        scalars=scalars,
+        exact=Exact(bits, library),
+        given=hyperparameters,
+        step=step,
+        state=state,
+    )
+    entries = []
+    for index in range(len(steps)):
+        quantity, *slots = (track.at(index) for track in found.values())
+        entries.append(Entry(quantity, dict(zip([*found][1:], slots, strict=True))))
+    return entries
+
+
+def _converted(
+    parameter: npt.ArrayLike, gradients: Sequence[npt.ArrayLike] | FloatArray, form: Format
+) -> tuple[FloatArray, list[FloatArray]]:
+    """Convert the arrays to the format; refuse masked ones, and gradients of another shape."""
     refuse_masked(parameter, "parameter")
     w, steps = np.asarray(parameter).astype(form.dtype), []
     for t, values in enumerate(gradients, start=1):
@@ -176,33 +222,96 @@ def trajectory(
         steps.append(gradient)
         if gradient.shape != w.shape:
             raise ValueError(f"the gradient of step {t} has shape {gradient.shape}, the parameter {w.shape}")
-    n = Rounded(form, centre, scalars)
-    shapes = parsed.slot_shapes(settings(parsed.optimizer, hyperparameters, len(steps))[0], w.shape) if steps else {}
-    with n.active():
-        balls = list(walk(parsed, n, w, steps, hyperparameters))
-        exact = [tuple(ball.centre for ball in row) for row in balls]
-        if n.unsure:
-            with np.errstate(all="ignore"):
-                exact = list(walk(parsed, centre, w, steps, hyperparameters))
-        entries = []
-        for row in zip(exact, balls, strict=True):
-            each = zip(*row, (w.shape, *shapes.values()), strict=True)
-            quantity, *state = (_quantity(n, value, ball, shape) for value, ball, shape in each)
-            entries.append(Entry(quantity, dict(zip(shapes, state, strict=True))))
-        return entries
+    return w, steps
 
 
-def _quantity(n: Rounded, value: Array, ball: Ball, shape: tuple[int, ...]) -> Quantity:
-    """Round exact values, and find the outermost floats in their ball."""
-    exact, form = n.exact, n.form
-    values, centres, radius = np.broadcast_arrays(value.values, ball.centre.values, ball.radius)
+@dataclass(frozen=True)
+class Track:
+    """A quantity after each step: a `Quantity` with an axis for the steps before its own, and the norm of each.
 
-    nearest = exact.rounded(values, form)
+    Args:
+        all: The arrays of all steps.
+        norms: The norm of each step.
+    """
+
+    all: Quantity
+    norms: list[float]
+
+    def at(self, index: int) -> Quantity:
+        """Select the step with this index, from 0."""
+        x = self.all
+        arrays = (
+            x.exact[index, ...],
+            x.nearest[index, ...],
+            x.low[index, ...],
+            x.high[index, ...],
+            x.radius[index, ...],
+        )
+        return Quantity(*arrays, self.norms[index])
+
+
+def tracks(
+    formula: Formula,
+    parameter: FloatArray,
+    gradients: Sequence[FloatArray],
+    *,
+    dtype: npt.DTypeLike,
+    scalars: Scalars,
+    given: Mapping[str, Any],
+    exact: Exact | None = None,
+    step: int = 0,
+    state: Mapping[str, npt.ArrayLike] | None = None,
+    quick: bool = False,
+) -> dict[str, Track]:
+    """Evaluate a formula as `trajectory` does, and collect the parameter and each slot over all steps.
+
+    Args:
+        formula: The formula.
+        parameter: w, of the dtype.
+        gradients: One a step, of the dtype.
+        dtype: The dtype.
+        scalars: The coefficient precision.
+        given: The hyperparameters.
+        exact: The context of the exact values.
+        step: The number of updates done before.
+        state: The slots that they left.
+        quick: Whether float64 may hold the centres and the radii. The exact values are the same; the interval is
+            wider by what float64 may lose, 2⁻²⁷ of itself in an operation. Not in float64, whose radii are no larger.
+    """
+    form = format_of(dtype)
+    exact = Exact() if exact is None else exact
+    n = Rounded(form, Double(), scalars, exact) if quick and form.name != "float64" else Rounded(form, exact, scalars)
+    if not gradients:
+        return {}
+    with exact.active(), np.errstate(all="ignore"):
+        balls = list(walk(formula, n, parameter, gradients, given, step=step, state=state))
+        centres: list[tuple[Array, ...]] = [tuple(ball.centre for ball in row) for row in balls]
+        if n.unsure or n.centre is not exact:
+            centres = list(walk(formula, exact, parameter, gradients, given, step=step, state=state))
+        slots = formula.slot_shapes(settings(formula.optimizer, given, len(gradients))[0], parameter.shape)
+        shapes = {"parameter": parameter.shape, **slots}
+        columns = zip(shapes.items(), zip(*centres, strict=True), zip(*balls, strict=True), strict=True)
+        return {name: _track(n, exact, values, row, shape) for (name, shape), values, row in columns}
+
+
+def _track(n: Rounded, exact: Exact, values: Sequence[Array], balls: Sequence[Ball], shape: Shape) -> Track:
+    """Round exact values, and find the outermost floats in their balls, for all steps at once."""
+    form, whole = n.form, (len(balls), *shape)
+    flat = shape or (1,)  # a number has one axis
+
+    def stacked(rows: Iterable[Any]) -> Any:
+        return np.stack([np.broadcast_to(row, flat) for row in rows]).reshape(whole)
+
+    numbers, radius = stacked(value.values for value in values), stacked(ball.radius for ball in balls)
+    centres = numbers if n.centre is exact and not n.unsure else stacked(ball.centre.values for ball in balls)
+    if n.centre is not exact:
+        centres = exact.array(centres).values.reshape(whole)
+    nearest = exact.rounded(numbers, form)
     low, high = ends(exact, form, centres, radius)
-    apart = exact.magnitude(values - centres) if n.unsure else 0.0
+    apart = 0.0 if centres is numbers else exact.magnitude(numbers - centres)
     reach = np.where(np.isfinite(radius), radius + apart, np.inf)
-    near, least, most = (numbers.astype(form.dtype).reshape(shape) for numbers in (nearest, low, high))
-    return Quantity(values.reshape(shape), near, least, most, reach.reshape(shape), ball.norm)
+    near, least, most = (x.astype(form.dtype) for x in (nearest, low, high))
+    return Track(Quantity(numbers, near, least, most, reach), [ball.norm for ball in balls])
 
 
 def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -18,13 +19,21 @@ from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import check, matching, parse
 from mlx_optimizers.conformance.cases import recast
 from tests.expected import EXPECTED, LATER, NAMES, WHOLE
-from tests.reports import LIBRARIES, each_backend, opened, report_of
+from tests.reports import COMPILING, LIBRARIES, each_backend, looked_at, opened, report_of
 from tests.support import require
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
 PAGES = ("reference", "mlx")
 """The backends that compute the page's formulas."""
+
+
+MIXED = {
+    "mlx": "MLX keeps its state in the dtype of the gradient",
+    "torch": "torch takes no gradient of another dtype than the parameter has",
+    "optax": "optax computes (1 − β)g in the dtype of the gradient",
+}
+"""Why a library is held to nothing where gradients are of another dtype than their parameter."""
 
 
 def claimed(name, optimizer):
@@ -48,7 +57,8 @@ def unsupported(name):
     """List everything that a library cannot express in float32, by the identifiers of the cases."""
     lacks = {f"{optimizer.lower()}/*": lacking(name, optimizer) for optimizer in NAMES}
     beyond = dict(EXPECTED[optimizer].beyond[name] for optimizer in NAMES if name in EXPECTED[optimizer].beyond)
-    return {**{pattern: reason for pattern, reason in lacks.items() if reason}, **beyond}
+    mixed = {"*/mixed/*": MIXED[name.partition("-")[0]]} if name.partition("-")[0] in MIXED else {}
+    return {**{pattern: reason for pattern, reason in lacks.items() if reason}, **beyond, **mixed}
 
 
 def results_of(name):
@@ -77,7 +87,13 @@ def test_conforms_to_what_it_claims_in_every_case(name):
 
 @each_backend
 def test_what_is_unsupported_is_what_is_documented(name):
-    documented = {case.id: reason for pattern, reason in unsupported(name).items() for case in matching(NAMES, pattern)}
+    run = {case.id for case in looked_at(name)}
+    documented = {
+        case.id: reason
+        for pattern, reason in unsupported(name).items()
+        for case in matching(NAMES, pattern)
+        if case.id in run
+    }
     assert {r.case.id: r.reason for r in results_of(name) if r.word == "unsupported"} == documented
 
 
@@ -119,6 +135,24 @@ def test_state_is_shown_and_held_to_the_interval(name):
                 assert shown <= set(slots)  # without momentum most keep no buffer
             else:
                 assert shown == set(slots)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILING)
+def test_every_size_conforms(name):
+    """Those that the other tests leave out, as each size takes a compilation of its own."""
+    sizes = matching(NAMES, "*/sizes/*")
+    documented = {case.id for pattern in unsupported(name) for case in matching(NAMES, pattern)}
+    words = {result.case.id: result.word for result in check(opened(name), sizes).results}
+    assert words == {case.id: "unsupported" if case.id in documented else "conforms" for case in sizes}
+
+
+@pytest.mark.parametrize("name", ["mlx", "optax"])
+def test_what_is_not_claimed_is_run_where_a_formula_is_asked_for(name):
+    cases = matching(["Adam"], "*/mixed/*")
+    formula = claimed(name, "Adam")
+    (result,) = check(opened(name), cases, formula=formula).results
+    assert result.word == "deviates" and result.formula.name == formula
 
 
 LOW = ("float16", "bfloat16")
@@ -177,7 +211,8 @@ def test_keras_on_torch():
     opened("keras")
     require("torch")
     run = subprocess.run(
-        [sys.executable, "-m", "mlx_optimizers", "check", "keras", "--format", "json"],
+        [sys.executable, "-c", "from tests.reports import report_of; print(report_of('keras').dumps())"],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "KERAS_BACKEND": "torch"},
         capture_output=True,
         text=True,
@@ -188,7 +223,7 @@ def test_keras_on_torch():
     assert found["summary"]["deviates"] == found["summary"]["failed"] == 0
     results = [r for r in found["results"] if r["optimizer"] not in WHOLE]
     assert {r["case"] for r in results if r["verdict"] == "unsupported"} == {
-        case.id for case in matching(pattern="sgd/*dampening=*")
+        case.id for case in (*matching(pattern="sgd/*dampening=*"), *matching(NAMES, "*/mixed/*"))
     }
 
 

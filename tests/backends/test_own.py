@@ -11,7 +11,7 @@ import pytest
 
 from mlx_optimizers.backends import Unavailable, open_backend
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import check, matching
+from mlx_optimizers.conformance import cases_of, check, matching
 from tests.support import require
 
 FUNCTIONS = """
@@ -120,7 +120,7 @@ def own(tmp_path, monkeypatch):
 
 
 def counted(name, optimizer):
-    report = check(open_backend(name), matching([optimizer]))
+    report = check(open_backend(name), cases_of(optimizer))
     return {verdict: count for verdict, count in report.counts().items() if count}, report
 
 
@@ -174,9 +174,7 @@ def test_a_torch_class(own):
     counts, report = counted("torch:own_classes:Corrected", "Adam")
     assert counts == {"deviates": 20}
     assert report.diagnoses["Adam"].formulas == ["Adam[bias_correction=true]"]
-    assert (
-        check(open_backend("torch:own_classes:Corrected"), matching(["Adam"]), formula="BiasCorrectedAdam").status == 0
-    )
+    assert check(open_backend("torch:own_classes:Corrected"), cases_of("Adam"), formula="BiasCorrectedAdam").status == 0
     assert counted("torch:own_classes:Raises", "Adam")[0] == {"failed": 20}
     counts, report = counted("torch:own_classes:WithoutEps", "Adam")
     assert counts == {"unsupported": 20}

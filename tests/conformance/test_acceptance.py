@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mlx_optimizers.conformance import Case, Run, matching, parse, verdict
+from mlx_optimizers.conformance import Case, Run, cases_of, parse, verdict
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.verdict import judge
 from mlx_optimizers.oracle import trajectory
@@ -198,12 +198,12 @@ def test_the_interval_of_the_float32_profile_holds_the_one_of_double(name, dtype
     if dtype == "bfloat16":
         require("ml_dtypes")
     formula = parse(name)
-    for case in (recast(case, dtype) for case in matching([formula.optimizer.__name__])):
-        given = dict(dtype=dtype, **case.hyperparameters)
+    for case in (recast(case, dtype) for case in cases_of(formula.optimizer.__name__)):
+        data = formula, case.parameter, list(case.gradients)
         double, single = (
-            verdict.trajectory(formula, case.parameter, case.gradients, scalars=profile, **given)
+            verdict.tracks(*data, dtype=dtype, scalars=profile, given=case.hyperparameters)
             for profile in ("double", "float32")
         )
-        for one, other in zip(double, single, strict=True):
-            for (_, inner), (_, outer) in zip(one.quantities(), other.quantities(), strict=True):
-                assert (outer.low <= inner.low).all() and (inner.high <= outer.high).all(), case.id
+        for name, inner in double.items():
+            outer = single[name].all
+            assert (outer.low <= inner.all.low).all() and (inner.all.high <= outer.high).all(), case.id

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from mlx_optimizers.conformance import matching
+from mlx_optimizers.conformance import cases_of
 from mlx_optimizers.oracle.formulas import axes_of, name_of, parse, split
 from tests.conformance.intervals import apart, passes_as
 from tests.expected import EXPECTED, FORMULAS
@@ -44,7 +44,7 @@ def test_no_program_passes_for_two_formulas_that_differ_in_one_axis(base):
     optimizer, _ = split(base)
     pairs = {tuple(sorted(pair)) for axis in axes_of(optimizer) for pair in combinations(formulas_along(base, axis), 2)}
     assert len(pairs) > 15
-    left = {pair for pair in pairs if not any(apart(*pair, case) for case in matching([optimizer]))}
+    left = {pair for pair in pairs if not any(apart(*pair, case) for case in cases_of(optimizer))}
     assert left == LOST_IN_ROUNDING.get(base, set())
 
 
@@ -53,11 +53,11 @@ def test_what_is_lost_in_rounding_is_lost_wherever_the_accumulator_starts_at_a_t
     for pairs in LOST_IN_ROUNDING.values():
         for pair in pairs:
             from_zero = [name.replace(",initial=0.1", "") for name in pair]
-            assert any(apart(*from_zero, case) for case in matching(["Adagrad"]))
+            assert any(apart(*from_zero, case) for case in cases_of("Adagrad"))
 
 
 def test_a_formula_passes_as_itself_and_is_not_apart_from_itself():
     for base in BASES:
-        case = matching([split(base)[0]])[0]
+        case = cases_of(split(base)[0])[0]
         assert passes_as(base, base, case)
         assert not apart(base, base, case)

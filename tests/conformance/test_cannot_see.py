@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.conformance import Case, Run, check, matching, parse
+from mlx_optimizers.conformance import Case, Run, matching, parse
 from mlx_optimizers.conformance.cases import make_case
 from mlx_optimizers.conformance.vectors import derive, vectors_of
 from mlx_optimizers.conformance.verdict import judge_widening
@@ -51,7 +51,8 @@ def left_out(where: Callable[[int], Any]) -> Callable[[Step], Step]:
     def make(step: Step) -> Step:
         def wrong(h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
             new = step(h, t, w, g, *slots)
-            return tuple(np.where(where(w.size), old, x) for old, x in zip((w, *slots), new, strict=True))
+            chosen = np.reshape(where(w.size), w.shape)
+            return tuple(np.where(chosen, old, x) for old, x in zip((w, *slots), new, strict=True))
 
         return wrong
 
@@ -105,44 +106,12 @@ def until_step(last: int, step: Step) -> Step:
     return lambda h, t, w, g, *slots: step(h, t, w, g, *slots) if t <= last else (w, *slots)
 
 
-def vectors_alone(step: Step) -> Step:
-    return lambda h, t, w, g, *slots: step(h, t, w, g, *slots) if w.ndim == 1 else (w, *slots)
+def few_axes_alone(step: Step) -> Step:
+    return lambda h, t, w, g, *slots: step(h, t, w, g, *slots) if w.ndim < 5 else (w, *slots)
 
 
 def as_if_contiguous(w: Any, g: Any) -> tuple[Any, Any]:
-    return w, np.lib.stride_tricks.as_strided(g, strides=(g.itemsize,))
-
-
-def one_state_for_all(step: Step) -> Step:
-    """The state of the last parameter, but at the first step."""
-    kept: list[Any] = []
-
-    def wrong(h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
-        new, *kept[:] = step(h, t, w, g, *(slots if t == 1 else kept))
-        return new, *kept
-
-    return wrong
-
-
-def new_state_at_the_start(step: Step) -> Step:
-    """Zeros for the state at the first call, also for one that was loaded."""
-    begun = False
-
-    def wrong(h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
-        nonlocal begun
-        slots, begun = slots if begun else tuple(map(np.zeros_like, slots)), True
-        return step(h, t, w, g, *slots)
-
-    return wrong
-
-
-def into_the_gradient(step: Step) -> Step:
-    def wrong(h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
-        new = step(h, t, w, g, *slots)
-        g[...] = new[0]
-        return new
-
-    return wrong
+    return w, np.lib.stride_tricks.as_strided(g, strides=(g.itemsize,)) if g.ndim == 1 else g
 
 
 def skips_zeros(step: Step) -> Step:
@@ -206,6 +175,16 @@ def own_data(parameter: Any, gradients: Any) -> Shows:
     return shows
 
 
+def late(step: int) -> Shows:
+    """Show by the case that resumes, with so many updates done before."""
+
+    def shows(make: Make, optimizer: str) -> bool:
+        (case,) = matching([optimizer], "*/resume/step=3000")
+        return tells(make, [replace(case, step=step)])
+
+    return shows
+
+
 def own_settings(dtype: str = "float32", **given: Any) -> Shows:
     """Show by the cases that `assert_conforms` makes of those of these hyperparameters that the optimizer has."""
 
@@ -253,12 +232,11 @@ def floats(patterns: Sequence[str]) -> Any:
     return np.array([int(bits, 16) for bits in patterns], np.uint32).view(np.float32)
 
 
-def beside(data: Callable[[], tuple[Sequence[Any], Sequence[Any]]], *, resumed: int = 0, **given: Any) -> Shows:
+def beside(data: Callable[[], tuple[Sequence[Any], Sequence[Any]]], **given: Any) -> Shows:
     """Show beside the right program.
 
     Args:
         data: Draws several parameters, and their gradients for each step.
-        resumed: The step before which the program starts once more, and gets its state back.
         **given: Hyperparameters.
     """
 
@@ -268,7 +246,6 @@ def beside(data: Callable[[], tuple[Sequence[Any], Sequence[Any]]], *, resumed: 
         rows = [(w, *(np.zeros_like(w) for _ in EXPECTED[optimizer].slots)) for w in parameters]
         step = make(right(optimizer))
         for t, each in enumerate(gradients, start=1):
-            step = make(right(optimizer)) if t == resumed else step
             for index, g in enumerate(each):
                 rows[index] = tuple(map(np.float32, step(h, t, rows[index][0], g, *rows[index][1:])))
                 out += [x.tobytes() for x in (*rows[index], g)]
@@ -284,10 +261,6 @@ def beside(data: Callable[[], tuple[Sequence[Any], Sequence[Any]]], *, resumed: 
 def one(parameter: Any, *gradients: Any) -> Callable[[], tuple[Sequence[Any], Sequence[Any]]]:
     """One parameter, and its gradient for each step."""
     return lambda: ([np.float32(parameter)], [[np.float32(g)] for g in gradients])
-
-
-def two() -> tuple[Sequence[Any], Sequence[Any]]:
-    return list(drawn((2, 24))), list(drawn((4, 2, 24)))
 
 
 def strided() -> tuple[Sequence[Any], Sequence[Any]]:
@@ -316,23 +289,16 @@ class Blind:
 
 BLIND = {
     # arrays
-    "Elements after the 24th": Blind(
-        left_out(lambda size: np.arange(size) >= 24), "own data", own_data(drawn((40,)), drawn((8, 40)))
+    "Elements after the 4,097th": Blind(
+        left_out(lambda size: np.arange(size) >= 4097), "own data", own_data(drawn((5000,)), drawn((2, 5000)))
     ),
-    "Sizes that 8 does not divide": Blind(
-        left_out(lambda size: np.arange(size) >= size // 8 * 8), "own data", own_data(drawn((13,)), drawn((8, 13)))
+    "Arrays of five axes and more": Blind(
+        few_axes_alone, "own data", own_data(drawn((2, 1, 3, 2, 2)), drawn((4, 2, 1, 3, 2, 2)))
     ),
-    "Sizes of 32 and more": Blind(
-        left_out(lambda size: np.arange(size) < size // 32 * 32), "own data", own_data(drawn((40,)), drawn((8, 40)))
-    ),
-    "Scalars and matrices": Blind(vectors_alone, "own test", beside(one(drawn((4, 6)), drawn((4, 6))))),
     "Arrays that are not contiguous": Blind(before(as_if_contiguous), "own test", beside(strided)),
-    "Several parameters": Blind(one_state_for_all, "own test", beside(two)),
-    "What a program writes to": Blind(into_the_gradient, "own test", beside(one(drawn((24,)), drawn((24,))))),
     "Another dtype than float32": Blind(in_float32, "`dtype`", own_settings(dtype="float64")),
     # steps
-    "Step 9 and later": Blind(partial(until_step, 8), "own data", own_data(drawn((24,)), drawn((12, 24)))),
-    "A saved state": Blind(new_state_at_the_start, "own test", beside(one(drawn((24,)), *drawn((8, 24))), resumed=5)),
+    "Step 3,005 and later": Blind(partial(until_step, 3004), "own data", late(3004)),
     "A step in which every gradient is 0": Blind(skips_zeros, "own data", own_data(drawn((24,)), ZERO_STEP)),
     # gradients and parameters
     "NaN and ±∞": Blind(before(lambda w, g: (w, np.nan_to_num(g))), "vectors", published("nan", "infinity")),
@@ -399,6 +365,14 @@ BLIND = {
 }
 
 
+def first_seen(program: Program, optimizer: str) -> str | None:
+    """Name the first case in which a program does not conform; None where it does in all."""
+    for case in matching([optimizer]):
+        if not judge_widening(program.run(case), parse(optimizer), ("double", "float32")).conforms:
+            return case.id
+    return None
+
+
 def named(cell: str) -> list[str]:
     """Read the optimizers of a cell: all, all but some, or a list."""
     if cell == "all":
@@ -417,8 +391,8 @@ def test_the_rows_of_the_page_are_the_programs_of_this_file():
 def test_the_wrong_program_of_a_row_passes_every_case_and_is_wrong(what, cell):
     blind = BLIND[what]
     for optimizer in named(cell):
-        report = check(Program(blind.make(right(optimizer))), matching([optimizer]))
-        assert report.status == 0, f"the cases of {optimizer} see it now; take it out of the row {what!r}"
+        seen = first_seen(Program(blind.make(right(optimizer))), optimizer)
+        assert seen is None, f"{seen} sees it now; take {optimizer} out of the row {what!r}"
         assert blind.shows(blind.make, optimizer), (what, optimizer, blind.by)
 
 
@@ -426,5 +400,5 @@ def test_no_row_leaves_out_an_optimizer_whose_cases_do_not_see_it():
     for what, _, cell, _ in ROWS:
         for optimizer in set(NAMES) - set(named(cell)):
             make = BLIND[what].make
-            passes = check(Program(make(right(optimizer))), matching([optimizer])).status == 0
+            passes = first_seen(Program(make(right(optimizer))), optimizer) is None
             assert not (passes and BLIND[what].shows(make, optimizer)), (what, optimizer)

@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
-from mlx_optimizers.conformance import Case, all_cases, check, matching
-from mlx_optimizers.conformance.cases import CHANGING, DOMAIN, ELEMENTS, STEPS, make_case, recast
+from mlx_optimizers.catalog.axes import CHANGING
+from mlx_optimizers.conformance import Case, all_cases, cases_of, check, matching
+from mlx_optimizers.conformance.case import DOMAIN
+from mlx_optimizers.conformance.cases import ELEMENTS, STEPS, make_case, recast
 from tests.expected import EIGHT, EXPECTED, LATER, NAMES, WHOLE, each_name
-from tests.programs import Program
+from tests.programs import Program, formula_cases
 
-CASES = {case.id: case for case in all_cases()}
+CASES = {case.id: case for case in formula_cases()}
+"""Those of the formulas; tests/conformance/test_frame.py has the others."""
 
 
 def test_there_are_enough_and_no_two_share_an_identifier():
-    assert len(CASES) == len(all_cases()) >= 150
+    assert len(CASES) == len(formula_cases()) >= 150
+    assert len({case.id for case in all_cases()}) == len(all_cases()) >= 700
+    assert [case.id for name in (*NAMES, *WHOLE) for case in cases_of(name)] == list(CASES)
 
 
 @each_name
@@ -32,7 +37,7 @@ def test_the_settings_that_a_review_found_sufficient_are_there(name):
 
 
 @pytest.mark.norm("interval.domain", "check_your_port.hyperparameters", "check_your_port.no-defaults")
-@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", formula_cases(), ids=lambda case: case.id)
 def test_a_case_is_whole_and_inside_the_domain(case):
     assert case.parameter.size == ELEMENTS
     assert case.parameter.ndim == 1 or case.optimizer in WHOLE
@@ -52,7 +57,7 @@ def test_a_case_is_whole_and_inside_the_domain(case):
 
 @pytest.mark.norm("interval.eight-steps")
 def test_a_case_has_eight_steps():
-    assert {len(case.gradients) for case in all_cases()} == {8}
+    assert {len(case.gradients) for case in formula_cases()} == {8}
 
 
 def vars_of(optimizer):
@@ -95,7 +100,7 @@ def test_the_data_are_the_same_on_every_machine_and_release():
     """The digest of every bit of every case, in order. A change of it is a change of the suite: say so in CHANGELOG."""
     for names, expected in ((EIGHT, "e46f72096efb5b69"), (LATER, "3a50a226d8d8767b")):
         digest = hashlib.sha256()
-        for case in all_cases():
+        for case in formula_cases():
             if case.optimizer in names:
                 digest.update(case.id.encode())
                 digest.update(case.parameter.astype("<f4").tobytes())

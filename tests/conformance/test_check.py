@@ -11,13 +11,13 @@ import pytest
 
 import mlx_optimizers
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import Case, Run, Unsupported, check, matching
+from mlx_optimizers.conformance import Case, Run, Unsupported, cases_of, check, matching
 from tests.programs import Evaluated, Program, adam, rmsprop, sgd
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
-ADAM = matching(["Adam"])
-SOME = matching(["Adam"], "adam/*/defaults")
+ADAM = cases_of("Adam")
+SOME = [case for case in cases_of("Adam") if case.label == "defaults"]
 
 
 class Backend:

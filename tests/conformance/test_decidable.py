@@ -9,7 +9,7 @@ import pytest
 
 import mlx_optimizers
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import Case, Run, check, matching, parse
+from mlx_optimizers.conformance import Case, Run, cases_of, check, matching, parse
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.diagnosis import diagnose
 from mlx_optimizers.conformance.formats.summary import details, summaries
@@ -45,7 +45,7 @@ def test_nothing_is_held_to_a_formula_without_a_value(name, capsys):
 
     refuses(lambda: decidable(name))
     refuses(lambda: assert_conforms(never, name))
-    refuses(lambda: check(adam(), matching(["Adam"]), formula=name))
+    refuses(lambda: check(adam(), cases_of("Adam"), formula=name))
     assert main(["check", "reference", "--as", name]) == 2
     assert f"nothing can be held to {name!r}" in capsys.readouterr().err
     assert parse(name).name == name  # it is still known
@@ -143,7 +143,7 @@ def test_nan_everywhere_is_no_evidence_for_a_formula_without_a_value():
         return (w * np.float32(np.nan), *slots)
 
     for state in (False, True):
-        report = check(Program(nothing, state=state), matching(["Adam"]))
+        report = check(Program(nothing, state=state), cases_of("Adam"))
         assert report.diagnoses["Adam"].formulas == []
         assert (report.diagnoses["Adam"].nearest, report.diagnoses["Adam"].agreeing) == ("Adam", 0)
 
@@ -151,14 +151,14 @@ def test_nan_everywhere_is_no_evidence_for_a_formula_without_a_value():
 @pytest.mark.parametrize("name", WITHOUT_VALUE)
 def test_what_computes_a_formula_without_a_value_is_given_no_name(name):
     optimizer = parse(name).optimizer.__name__
-    runs = [Evaluated(name).run(case) for case in matching([optimizer])]
+    runs = [Evaluated(name).run(case) for case in cases_of(optimizer)]
     found = diagnose(optimizer, runs, ("double", "float32"))
     assert (found.formulas, found.agreeing) == ([], 0)
 
 
 def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():
     """In float16 some cases of Adam decide nothing: they agree with no formula."""
-    cases = [recast(case, "float16") for case in matching(["Adam"])]
+    cases = [recast(case, "float16") for case in cases_of("Adam")]
     undecided = sum(not can_decide(case, parse("Adam")) for case in cases)
     assert undecided > 0
 
@@ -178,4 +178,4 @@ def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():
 
 @pytest.mark.parametrize("optimizer", mlx_optimizers.OPTIMIZERS, ids=EIGHT)
 def test_every_case_of_float32_tells_something(optimizer):
-    assert all(can_decide(case, parse(optimizer.__name__)) for case in matching([optimizer.__name__]))
+    assert all(can_decide(case, parse(optimizer.__name__)) for case in cases_of(optimizer.__name__))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
-from mlx_optimizers.conformance import check, matching, parse
+from mlx_optimizers.conformance import cases_of, check, matching, parse
 from mlx_optimizers.conformance.cases import make_case, recast
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.formats.text import text as human
@@ -28,7 +28,7 @@ PROFILES = ("double", "float32")
 
 def outcomes(name):
     program = Evaluated(name, state=False)
-    return [program.run(case) for case in matching([split(name)[0]])]
+    return [program.run(case) for case in cases_of(split(name)[0])]
 
 
 def conforms(run, name):
@@ -66,7 +66,7 @@ def named_or_indistinguishable(name):
     found = diagnose(optimizer, outcomes(name), PROFILES).formulas
     if name in found:
         return True
-    return bool(found) and all(passes_as(other, name, case) for other in found for case in matching([optimizer]))
+    return bool(found) and all(passes_as(other, name, case) for other in found for case in cases_of(optimizer))
 
 
 def _sample(seed, optimizers, axes, size):
@@ -102,7 +102,7 @@ def test_of_48_triples_of_axes_of_the_adam_family_nine_in_ten_are_named():
 
 @pytest.mark.norm("check_your_port.adapter", "check_your_port.computes", "check_your_port.first")
 def test_the_words_name_the_formula_and_where_it_was_first_seen():
-    report = check(Evaluated("Adam[eps=inside_sqrt]", state=False), matching(["Adam"]), formula="Adam")
+    report = check(Evaluated("Adam[eps=inside_sqrt]", state=False), cases_of("Adam"), formula="Adam")
     assert report.counts()["conforms"] < report.counts()["deviates"]
     assert {tuple(r.diagnosis) for r in report.results if r.word == "deviates"} == {("Adam[eps=inside_sqrt]",)}
     assert {tuple(r.diagnosis) for r in report.results if r.word == "conforms"} == {()}
@@ -127,7 +127,7 @@ def test_formulas_that_the_cases_cannot_tell_apart_are_all_named():
 def test_fewest_axes_come_first_and_more_are_not_tried():
     """From a state of zero, AdaDelta without ε above never moves, with any other change."""
     report = check(
-        Evaluated("AdaDelta[eps=denominator_only,u=frozen]", state=False), matching(["AdaDelta"]), formula="AdaDelta"
+        Evaluated("AdaDelta[eps=denominator_only,u=frozen]", state=False), cases_of("AdaDelta"), formula="AdaDelta"
     )
     assert report.diagnoses["AdaDelta"].formulas == ["AdaDelta[eps=denominator_only]"]
 
@@ -151,7 +151,7 @@ def test_a_change_in_the_state_alone_is_seen_where_the_state_is_shown():
     assert report.counts()["deviates"] == len(report.results)
     for result in report.results:
         assert (result.first.quantity, result.first.step) == ("v", 3)
-    assert check(Program(right, "RMSprop", state=False), matching(["RMSprop"])).status == 0
+    assert check(Program(right, "RMSprop", state=False), cases_of("RMSprop")).status == 0
     assert report.diagnoses["RMSprop"].formulas == []
     assert "v[" in human(report)
 
@@ -167,7 +167,7 @@ def biased(factor):
 
 
 def test_where_no_formula_agrees_the_nearest_is_told_by_the_size_of_the_errors():
-    report = check(biased(1.01), matching(["Adam"]))
+    report = check(biased(1.01), cases_of("Adam"))
     assert report.diagnoses["Adam"] == Diagnosis([], "Adam[bias_correction=true]", 0)
     assert all(result.diagnosis == [] for result in report.results)
     text = " ".join(human(report).split())
@@ -181,13 +181,13 @@ def test_another_formula_with_a_learning_rate_that_is_off_is_the_nearest(factor)
         v = h.alpha * v + (1 - h.alpha) * g * g
         return w - np.float32(factor * h.learning_rate) * g / np.sqrt(v + np.float32(h.eps)), v
 
-    found = check(Program(step, state=False), matching(["RMSprop"])).diagnoses["RMSprop"]
+    found = check(Program(step, state=False), cases_of("RMSprop")).diagnoses["RMSprop"]
     assert (found.formulas, found.nearest) == ([], "RMSprop[eps=inside_sqrt]")
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.01, 1.3])
-@pytest.mark.parametrize("pattern", ["*", "*/plain/defaults"])
-def test_a_learning_rate_that_is_off_leaves_the_documented_formula_the_nearest(factor, pattern):
+@pytest.mark.parametrize("one", [False, True])
+def test_a_learning_rate_that_is_off_leaves_the_documented_formula_the_nearest(factor, one):
     """Not one whose weight decay stands elsewhere, though its wider interval makes errors look small."""
 
     def step(h, t, w, g, v):
@@ -197,7 +197,7 @@ def test_a_learning_rate_that_is_off_leaves_the_documented_formula_the_nearest(f
             g = g + h.momentum * v if h.nesterov else v
         return w - np.float32(factor * h.learning_rate) * g, v
 
-    found = check(Program(step, state=False), matching(["SGD"], pattern)).diagnoses["SGD"]
+    found = check(Program(step, state=False), cases_of("SGD")[: 1 if one else None]).diagnoses["SGD"]
     assert (found.formulas, found.nearest) == ([], "SGD")
 
 
@@ -213,7 +213,7 @@ def test_the_nearest_is_first_what_agrees_with_most_cases():
         v = v + g * g
         return w - h.learning_rate * g / (np.sqrt(v) + np.float32(h.eps)), v
 
-    cases = matching(["Adagrad"])
+    cases = cases_of("Adagrad")
     flawed = sum(case.regime == "zeros" for case in cases)
     report = check(Flawed(step, state=False), cases)
     assert report.counts()["deviates"] == flawed
@@ -230,7 +230,7 @@ def test_coefficients_formed_in_float32_are_no_hindrance():
         c1, c2 = one - np.float32(b1) ** np.float32(t), one - np.float32(b2) ** np.float32(t)
         return w - np.float32(h.learning_rate) * (m / c1) / (np.sqrt(v / c2) + np.float32(h.eps)), m, v
 
-    cases = matching(["Adam"])
+    cases = cases_of("Adam")
     program = Program(step, state=False)
     assert check(program, cases, formula="Adam").diagnoses["Adam"].formulas == ["Adam[bias_correction=true]"]
     assert check(program, cases, formula="Adam", scalars="double").diagnoses["Adam"].formulas == []
@@ -241,7 +241,7 @@ def test_another_dtype_is_diagnosed_too():
         v = h.alpha * v + (1 - h.alpha) * g * g
         return w - h.learning_rate * g / np.sqrt(v + h.eps), v
 
-    cases = [recast(case, "float64") for case in matching(["RMSprop"])]
+    cases = [recast(case, "float64") for case in cases_of("RMSprop")]
     assert check(Program(step, state=False), cases).diagnoses["RMSprop"].formulas == ["RMSprop[eps=inside_sqrt]"]
 
 
@@ -253,5 +253,5 @@ def test_two_axes_of_a_program_written_by_hand():
         v = h.alpha * v + (1 - h.alpha) * g * g
         return w - h.learning_rate * g / np.sqrt(v + np.float32(1e-7)), v
 
-    found = check(Program(step, state=False), matching(["RMSprop"])).diagnoses["RMSprop"].formulas
+    found = check(Program(step, state=False), cases_of("RMSprop")).diagnoses["RMSprop"].formulas
     assert found == ["RMSprop[eps=inside_sqrt,ignored=eps:1e-07]"]

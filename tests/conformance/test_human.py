@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import Report, Unsupported, check, matching
+from mlx_optimizers.conformance import Report, Unsupported, cases_of, check, matching
 from mlx_optimizers.conformance.formats.summary import HEADER, number, summaries
 from mlx_optimizers.conformance.formats.text import text as human
 from mlx_optimizers.conformance.verdict import Element
@@ -18,7 +18,8 @@ from tests.programs import Evaluated, Program, corrected, verdict
 from tests.support import require
 
 ONE_OF_EACH = ("plain/betas=0.8,0.95", "tiny/defaults", "wide/defaults", "zeros/defaults")
-CASES = [*(matching(["Adam"], f"adam/{label}")[0] for label in ONE_OF_EACH), *matching(["Lion"], "*/defaults")]
+DEFAULTS = {name: [case for case in cases_of(name) if case.label == "defaults"] for name in ("Adam", "Lion")}
+CASES = [*(matching(["Adam"], f"adam/{label}")[0] for label in ONE_OF_EACH), *DEFAULTS["Lion"]]
 
 
 class Mixed:
@@ -98,7 +99,7 @@ def test_where_no_formula_agrees_the_nearest_is_named():
         d = np.sqrt(v / np.float32(1 - b2**t)) + np.float32(h.eps)
         return w - np.float32(1.1 * h.learning_rate) * (m / np.float32(1 - b1**t)) / d, m, v
 
-    text = human(check(Program(wrong, "Adam", state=False), matching(["Adam"], "*/defaults")))
+    text = human(check(Program(wrong, "Adam", state=False), DEFAULTS["Adam"]))
     assert "agrees with every case. Nearest is Adam[bias_correction=true], in 0 of 4" in " ".join(text.split())
 
 

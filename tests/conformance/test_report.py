@@ -23,7 +23,7 @@ from tests.support import require
 
 TOP = {"format", "suite", "backend", "summary", "results"}
 RESULT = {"case", "optimizer", "formula", "verdict", "scalars", "worst", "diagnosis", "reason", "norm"}
-WORST = {"quantity", "step", "index", "got", "low", "nearest", "high", "exact", "excess"}
+WORST = {"quantity", "step", "index", "got", "low", "nearest", "high", "exact", "excess", "path"}
 ONE_OF_EACH = ("plain/betas=0.8,0.95", "tiny/defaults", "wide/defaults", "zeros/defaults")
 CASES = [matching(["Adam"], f"adam/{label}")[0] for label in ONE_OF_EACH]
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
-from mlx_optimizers.conformance import Case, check, matching, parse
-from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.conformance import Case, cases_of, check, parse
+from mlx_optimizers.conformance.case import default_rate
+from mlx_optimizers.conformance.frame import frame_of
 from mlx_optimizers.oracle import Double, Exact, Rounded, format_of
 from mlx_optimizers.oracle.trajectory import walk
 from tests.expected import LATER, NAMES
@@ -39,7 +40,15 @@ def test_every_published_order_has_a_program_and_every_program_one_order():
 def test_a_right_program_conforms(name):
     """In every case, parameter and state, with coefficients in double as these programs form them."""
     optimizer, program = RIGHT[name]
-    results = check(program, matching([optimizer]), scalars="double").results
+    results = check(program, cases_of(optimizer), scalars="double").results
+    assert [(r.case.id, r.first) for r in results if r.word != "conforms"] == []
+
+
+@pytest.mark.usefixtures("mpfr")
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_program_conforms_in_the_frame(name):
+    optimizer, program = RIGHT[name]
+    results = check(program, frame_of(optimizer), scalars="double").results
     assert [(r.case.id, r.first) for r in results if r.word != "conforms"] == []
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mlx_optimizers as optim
-from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.conformance.case import default_rate
 from mlx_optimizers.conformance.trace import trace
 from mlx_optimizers.oracle import trajectory
 from tests.expected import each_class

@@ -131,7 +131,7 @@ SHOWN = {
     ("docs/guides/check_your_backend.md", "sh"): (1, NOT_RUN),
     ("docs/guides/check_your_port.md", "c"): (1, "tests/ports/test_guide.py"),
     ("docs/guides/check_your_port.md", "javascript"): (1, "tests/ports/test_guide.py"),
-    ("docs/guides/check_your_port.md", "json"): (2, "tests/ports/test_guide.py"),
+    ("docs/guides/check_your_port.md", "json"): (8, "tests/ports/test_guide.py"),
     ("docs/guides/check_your_port.md", "rust"): (1, "tests/ports/test_guide.py"),
     ("docs/guides/check_your_port.md", "sh"): (1, NOT_RUN),
     ("docs/guides/check_your_port.md", "swift"): (1, NOT_RUN),

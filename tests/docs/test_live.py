@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.conformance.case import default_rate
 from tests.docs.copies import ROOT
 from tests.expected import CLASSES, NAMES
 from tests.support import require

@@ -101,6 +101,7 @@ SENTENCES = {
     "check_your_port.zero": 2,
     "check_your_port.bits": 2,
     "check_your_port.protocol": 2,
+    "check_your_port.spared": 2,
     "check_your_port.state": 2,
     "check_your_port.standard-error": 2,
     "check_your_port.no-defaults": 2,

@@ -17,7 +17,7 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 
 import mlx_optimizers
-from mlx_optimizers.conformance.cases import default_rate
+from mlx_optimizers.conformance.case import default_rate
 from mlx_optimizers.newton_schulz import newton_schulz
 from tests.docs.copies import ROOT
 from tests.expected import CLASSES, NAMES, WHOLE, record_of

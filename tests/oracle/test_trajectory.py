@@ -11,17 +11,18 @@ import pytest
 
 import mlx_optimizers
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import all_cases, matching
+from mlx_optimizers.conformance import cases_of, matching
 from mlx_optimizers.oracle import Exact, format_of, trajectory
 from mlx_optimizers.oracle.formats import FORMATS, SLACK
 from tests.expected import EXPECTED, NAMES, WHOLE, each_name
+from tests.programs import formula_cases
 from tests.support import require
 
 
 @cache
 def _by_mpmath(name):
     """Compute every case of an optimizer with mpmath at 200 bits, which is the authority."""
-    return [(case, _computed(case, 200, "mpmath")) for case in matching([name])]
+    return [(case, _computed(case, 200, "mpmath")) for case in cases_of(name)]
 
 
 def _computed(case, bits, library):
@@ -237,7 +238,7 @@ def test_the_interval_is_not_loose(name):
     """Median of radius over error of plain float32, every case, 8 steps: at most 64 in the parameter and each slot."""
     reference, exact = open_backend("reference"), Exact()
     ratios = {}
-    for case in matching([name]):
+    for case in cases_of(name):
         outcome = reference.run(case)
         given = {"parameter": outcome.parameters, **outcome.state}
         for step, entry in enumerate(_computed(case, 200, exact.library)):
@@ -254,7 +255,7 @@ def test_the_interval_is_not_loose(name):
 
 
 def test_every_case_of_the_suite_can_be_bounded():
-    for case in all_cases():
+    for case in formula_cases():
         if case.optimizer in WHOLE and case.regime in ("wide", "tiny"):
             continue  # the parameter grows beyond float32, or weight decay feeds errors back to a tiny d
         for entry in _computed(case, 200, None)[-1:]:

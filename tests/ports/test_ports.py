@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import resource
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,12 @@ import pytest
 
 from mlx_optimizers.backends.command import Command, Failed
 from mlx_optimizers.backends.reference import Reference
-from mlx_optimizers.conformance import Case, Unsupported, all_cases, check
+from mlx_optimizers.conformance import Case, Unsupported, cases_of, check, matching
+from mlx_optimizers.conformance.frame import frame_of
 from mlx_optimizers.oracle import format_of
 from tests.expected import ABOVE_0, AT_LEAST_0, CLASSES, EXPECTED, FLAG, NAMES, PAIR_BELOW_1, UP_TO_1
 
+CHECKER = importlib.import_module("mlx_optimizers.conformance.check")  # beside it stands the function of that name
 PORTS = Path(__file__).parents[2] / "docs" / "ports"
 STEPS, ELEMENTS, SETTINGS = 20, 120, 25
 
@@ -28,14 +32,69 @@ def port(adapter):
         yield backend
 
 
+def _arrays(run):
+    """List what a run computed: for each parameter its numbers, then its slots by name."""
+    return [array for one in run.each for array in (one.parameters, *(one.state[name] for name in sorted(one.state)))]
+
+
+@pytest.fixture(scope="module")
+def judged_once():
+    """Judge equal numbers of a case once: the ports give the same bits, and an interval takes longer than they do."""
+    judge, verdicts = CHECKER.judge_widening, {}
+
+    def judged(run, formula, profiles):
+        key = (run.case.id, formula.name, tuple(profiles), *(array.tobytes() for array in _arrays(run)))
+        if key not in verdicts:
+            verdicts[key] = judge(run, formula, profiles)
+        return verdicts[key]
+
+    return judged
+
+
+NEVER = ("resume/saved", "untouched/")
+"""How the identifiers begin, after the optimizer's name, of the cases that no adapter is asked."""
+
+
 @pytest.mark.parametrize("optimizer", NAMES)
-@pytest.mark.norm("check_your_port.ports", "check_your_port.adapter")
-def test_a_port_conforms_in_every_case(optimizer, port):
-    cases = [case for case in all_cases() if case.optimizer == optimizer]
+@pytest.mark.norm("check_your_port.ports", "check_your_port.adapter", "check_your_port.not-asked")
+def test_a_port_conforms_in_every_case(optimizer, port, judged_once, monkeypatch):
+    monkeypatch.setattr(CHECKER, "judge_widening", judged_once)
+    cases = matching([optimizer])
     report = check(port, cases)
-    assert {(result.word, result.scalars) for result in report.results} == {("conforms", "double")}
-    assert len(report.results) == len(cases)
-    assert report.broken is None
+    assert (port.protocol, report.broken, len(report.results)) == (2, None, len(cases))
+    for result in report.results:
+        never = result.case.id.partition("/")[2].startswith(NEVER)
+        assert (result.word, result.scalars) == ("unsupported" if never else "conforms", "double"), result.case.id
+
+
+@pytest.mark.parametrize("optimizer", NAMES)
+@pytest.mark.norm("check_your_port.ports", "check_your_port.both")
+def test_a_port_has_the_bits_of_the_fast_path_in_every_case_of_the_frame(optimizer, port):
+    for case in frame_of(optimizer):
+        if not case.id.partition("/")[2].startswith(NEVER):
+            theirs, ours = port.run(case), _reference(case)
+            for given, rows in zip(_arrays(theirs), _arrays(ours), strict=True):
+                np.testing.assert_array_equal(_bits(given), _bits(rows), case.id)
+
+
+def _reference(case):
+    """Compute a case by the classes. Gradients in bfloat16 come as float32: equal numbers, which need no package."""
+    return Reference().run(replace(case, gradient_dtype=None))
+
+
+@pytest.mark.norm("check_your_port.leaf-state", "check_your_port.given", "check_your_port.counted")
+def test_a_port_resumes_a_tree_with_the_state_of_each_leaf(port):
+    (whole,) = matching(["BiasCorrectedAdamW"], "*/long/defaults")
+    one = replace(whole, parameter=whole.parameter + np.float32(1), gradients=whole.gradients[:6])
+    two = replace(one, parameter=-one.parameter[:1], gradients=one.gradients[:, 1:])
+    ended, begun = [port.run(leaf) for leaf in (one, two)], []
+    for leaf, run in zip((one, two), ended, strict=True):
+        state = {name: rows[3] for name, rows in run.state.items()}
+        begun.append(replace(leaf, parameter=run.parameters[3], gradients=leaf.gradients[4:], state=state))
+    resumed = port.run(replace(begun[0], step=4, state={}, leaves=tuple(begun)))
+    for leaf, run in zip(resumed.leaves, ended, strict=True):
+        for given, rows in zip(_arrays(leaf), _arrays(run), strict=True):
+            np.testing.assert_array_equal(given.view(np.uint32), rows[4:].view(np.uint32))
 
 
 def _uniform(draw, low, high):
@@ -114,11 +173,11 @@ def test_an_identifier_comes_back_whatever_it_holds(port):
 
 
 def test_what_a_port_has_not_is_unsupported(port):
-    for name, dtype in (("Adam", "float64"), ("Muon", "float32")):
+    for name, dtype, given in (("Adam", "float64", None), ("Muon", "float32", None), ("Adam", "float32", "float16")):
         array = np.ones((1, 1), format_of(dtype).dtype)
         h = {"learning_rate": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}
         with pytest.raises(Unsupported):
-            port.run(Case("x", name, "any", "any", dtype, h, array[0], array))
+            port.run(Case("x", name, "any", "any", dtype, h, array[0], array, gradient_dtype=given))
 
 
 RUN = {
@@ -151,6 +210,13 @@ def test_an_adapter_reads_keys_in_any_order_with_any_space_and_ends_with_its_inp
     assert status == 0
 
 
+@pytest.mark.parametrize(("more", "protocol"), [({}, 1), ({"newest": 1}, 1), ({"newest": 2}, 2), ({"newest": 3}, 2)])
+@pytest.mark.norm("check_your_port.newest", "check_your_port.protocol")
+def test_an_adapter_speaks_the_newest_protocol_that_both_know(more, protocol, adapter):
+    answers, _ = _answers(adapter, json.dumps({"op": "start", "protocol": 1, **more}))
+    assert [answer["protocol"] for answer in answers] == [protocol]
+
+
 BROKEN = {
     "cut off": json.dumps(RUN)[:-30],
     "a string that does not end": '{"op": "run',
@@ -160,6 +226,10 @@ BROKEN = {
     "no gradients": json.dumps({key: value for key, value in RUN.items() if key != "gradients"}),
     "a short gradient": json.dumps({**RUN, "gradients": [[]]}),
     "a short pattern": json.dumps({**RUN, "parameter": ["3f8"]}),
+    "a pattern of another dtype": json.dumps({**RUN, "gradient_dtype": "bfloat16"}),
+    "a tree that is none": json.dumps({**RUN, "tree": 5}),
+    "a leaf without a parameter": json.dumps({**RUN, "tree": [{"gradients": []}]}),
+    "a state without a slot": json.dumps({**RUN, "state": {"m": ["3f800000"]}}),
     "too few learning rates": json.dumps(
         {**RUN, "hyperparameters": {"learning_rate": [], "betas": [0.5, 0.5], "eps": 0}}
     ),
@@ -239,7 +309,7 @@ def _seconds_of_processors():
 def test_a_thousand_cases_a_second_go_through_the_javascript_adapter(javascript_adapter):
     """Counted are the processors' seconds on both sides, the start of node included: one side waits for the other, and
     a loaded machine changes them least. The oracle takes no part."""
-    cases, rates = tuple(case for case in all_cases() if case.optimizer in EXPECTED), []
+    cases, rates = [case for optimizer in NAMES for case in cases_of(optimizer)], []
     for _ in range(8):
         begun = _seconds_of_processors()
         with Command(javascript_adapter) as backend:

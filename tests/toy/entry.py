@@ -20,6 +20,7 @@ ENTRY = Entry(
     formula="Soft",
     rate=0.1,
     settings=({**axes.SCHEDULED, "decay": 0.9, "softness": 0.25}, axes.SCHEDULED, {"decay": 0.75}, {"softness": 2.0}),
+    frame={},
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 import mlx_optimizers
 from mlx_optimizers.backends import open_backend
-from mlx_optimizers.conformance import Case, all_cases, check, matching, parse
+from mlx_optimizers.conformance import Case, cases_of, check, parse
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.schemas import schema
 from mlx_optimizers.conformance.vectors import (
@@ -30,7 +30,7 @@ from mlx_optimizers.conformance.vectors import (
 )
 from mlx_optimizers.oracle import format_of
 from tests.expected import EIGHT, EXPECTED, LATER, NAMES, SQUARING, WHOLE, each_name
-from tests.programs import Program
+from tests.programs import Program, formula_cases
 from tests.support import require
 
 pytestmark = pytest.mark.xdist_group("vectors")
@@ -213,7 +213,7 @@ def _slots(case):
     "vectors.id", "vectors.formula", "vectors.data", "vectors.bits", "vectors.hyperparameters", "vectors.blind"
 )
 def test_every_case_of_the_suite_is_published(cases):
-    for case in all_cases():
+    for case in formula_cases():
         published = cases[case.id]
         assert published["hyperparameters"] == json.loads(json.dumps(case.hyperparameters))
         assert published["parameter"] == [f"{x:08x}" for x in case.parameter.reshape(-1).view(np.uint32)]
@@ -223,7 +223,7 @@ def test_every_case_of_the_suite_is_published(cases):
         assert published["shape"] == list(case.parameter.shape) and math.prod(published["shape"]) == 24
         assert (published["formula"], published["optimizer"]) == (parse(case.optimizer).name, case.optimizer)
     float32 = {name for name, case in cases.items() if case["dtype"] == "float32" and case["regime"] != "special"}
-    assert float32 == {case.id for case in all_cases()}
+    assert float32 == {case.id for case in formula_cases()}
 
 
 @pytest.mark.norm("vectors.file", "vectors.keys")
@@ -309,7 +309,7 @@ def test_the_defaults_are_published_in_the_other_dtypes(dtype, cases):
     """The data are those of the suite in that dtype; for bfloat16 it needs a package, and the vectors do not."""
     if dtype == "bfloat16":
         require("ml_dtypes")
-    defaults = [case for case in all_cases() if case.label == "defaults"]
+    defaults = [case for case in formula_cases() if case.label == "defaults"]
     assert len(defaults) == sum(len(expected.regimes) for expected in EXPECTED.values()) + 6 + 7
     for case in defaults:
         wanted, published = recast(case, dtype), cases[f"{case.id}/{dtype}"]
@@ -419,7 +419,7 @@ def test_a_port_that_forms_its_coefficients_in_float32_is_outside_and_passes_the
         m, v = b1 * m + (one - b1) * g, b2 * v + (one - b2) * g * g
         return w - h.learning_rate * m / (np.sqrt(v) + h.eps), m, v
 
-    program, suite = Program(step), matching(["Adam"], "adam/*/defaults")
+    program, suite = Program(step), [case for case in cases_of("Adam") if case.label == "defaults"]
     outside = deviating(program, [cases[case.id] for case in suite])
     assert {line.split(",")[0] for line in outside} == {case.id for case in suite}
     assert check(program, suite, scalars="float32").counts()["conforms"] == len(suite)

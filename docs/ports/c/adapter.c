@@ -129,17 +129,18 @@ static size_t length_of(const char *list)
     return count;
 }
 
-/* Floats as bit patterns: 8 hexadecimal digits, most significant first. */
+/* Floats as bit patterns: 8 hexadecimal digits, most significant first. 4 digits are those of a bfloat16, which is the
+ * upper half of a float32. */
 
-static void read_floats(const char *list, size_t count, float *out)
+static void read_floats(const char *list, size_t count, unsigned digits, float *out)
 {
     if (length_of(list) != count)
         give_up("a list of bit patterns has the wrong length");
     const char *s = next_item(list);
     for (size_t i = 0; i < count; i++, s = next_item(skip_value(s))) {
-        if (skip_string(s) != s + 10)
+        if (skip_string(s) != s + digits + 2)
             give_up("a bit pattern has the wrong length");
-        const uint32_t bits = (uint32_t)strtoul(s + 1, NULL, 16);
+        const uint32_t bits = (uint32_t)strtoul(s + 1, NULL, 16) << (32 - 4 * digits);
         memcpy(&out[i], &bits, sizeof bits);
     }
 }
@@ -208,32 +209,26 @@ static void step(const char *name, size_t t, size_t n, float *w, const float *g,
         lion(n, w, g, first, rate, betas, weight_decay);
 }
 
-static void run(const char *request)
+/* Runs the steps of one parameter: the request itself, or a leaf of its tree. */
+static void run_leaf(const char *leaf, const char *request, const char *name, const char *slots, unsigned digits)
 {
-    const char *id = get(request, "id"), *optimizer = get(request, "optimizer");
-    const char *h = get(request, "hyperparameters"), *gradients = get(request, "gradients");
-    size_t kind = 0;
-    const size_t kinds = sizeof optimizers / sizeof *optimizers;
-    while (kind < kinds && !is(optimizer, optimizers[kind].name))
-        kind++;
-    printf("{\"id\": %.*s, ", (int)(skip_string(id) - id), id);
-    if (kind == kinds || !is(get(request, "dtype"), "float32")) {
-        printf("\"unsupported\": \"the port has no such optimizer, or not in this dtype\"}\n");
-        return;
-    }
-    const char *slots = optimizers[kind].slots;
-    const size_t steps = length_of(gradients), n = length_of(get(request, "parameter"));
+    const char *h = get(request, "hyperparameters"), *gradients = get(leaf, "gradients");
+    const char *done = find(request, "step"), *given = find(leaf, "state");
+    const size_t before = done != NULL ? (size_t)number(done) : 0;
+    const size_t steps = length_of(gradients), n = length_of(get(leaf, "parameter"));
     float *w = allocated(n, sizeof *w), *g = allocated(n, sizeof *g), *rows[3];
     float *state[2] = {allocated(n, sizeof *g), allocated(n, sizeof *g)};
     double *rates = allocated(steps, sizeof *rates);
     for (size_t k = 0; k < 3; k++)
         rows[k] = allocated(steps * n, sizeof *g);
-    read_floats(get(request, "parameter"), n, w);
+    read_floats(get(leaf, "parameter"), n, 8, w);
+    for (size_t k = 0; given != NULL && slots[k] != '\0'; k++)
+        read_floats(get(given, (const char[]){slots[k], '\0'}), n, 8, state[k]);
     numbers(get(h, "learning_rate"), steps, rates);
     const char *row = next_item(gradients);
     for (size_t t = 0; t < steps; t++, row = next_item(skip_value(row))) {
-        read_floats(row, n, g);
-        step(optimizers[kind].name, t + 1, n, w, g, state[0], state[1], rates[t], h);
+        read_floats(row, n, digits, g);
+        step(name, before + t + 1, n, w, g, state[0], state[1], rates[t], h);
         memcpy(rows[0] + t * n, w, n * sizeof *w);
         for (size_t k = 0; k < 2; k++)
             memcpy(rows[k + 1] + t * n, state[k], n * sizeof *w);
@@ -245,10 +240,41 @@ static void run(const char *request)
         printf(k > 0 ? ", \"%c\": " : "\"%c\": ", slots[k]);
         write_floats(rows[k + 1], steps, n);
     }
-    printf("}}\n");
+    printf("}");
     for (size_t k = 0; k < 3; k++)
         free(rows[k]);
     free(state[0]), free(state[1]), free(w), free(g), free(rates);
+}
+
+static void run(const char *request)
+{
+    const char *id = get(request, "id"), *optimizer = get(request, "optimizer"), *dtype = get(request, "dtype");
+    const char *given = find(request, "gradient_dtype"), *tree = find(request, "tree");
+    const char *gradient_dtype = given != NULL ? given : dtype;
+    size_t kind = 0;
+    const size_t kinds = sizeof optimizers / sizeof *optimizers;
+    while (kind < kinds && !is(optimizer, optimizers[kind].name))
+        kind++;
+    printf("{\"id\": %.*s, ", (int)(skip_string(id) - id), id);
+    const bool half = is(gradient_dtype, "bfloat16");
+    if (kind == kinds || !is(dtype, "float32") || !(half || is(gradient_dtype, "float32"))) {
+        printf("\"unsupported\": \"the port has no such optimizer, or not in this dtype\"}\n");
+        return;
+    }
+    const char *name = optimizers[kind].name, *slots = optimizers[kind].slots;
+    if (tree == NULL)
+        run_leaf(request, request, name, slots, half ? 4 : 8);
+    else {
+        printf("\"tree\": [");
+        const char *leaf = next_item(tree);
+        for (size_t k = 0; leaf != NULL; k++, leaf = next_item(skip_value(leaf))) {
+            printf(k > 0 ? ", {" : "{");
+            run_leaf(leaf, request, name, slots, half ? 4 : 8);
+            printf("}");
+        }
+        printf("]");
+    }
+    printf("}\n");
 }
 
 /* The next line of standard input, without its end, to be freed; NULL at the end. */
@@ -272,13 +298,14 @@ static char *read_line(void)
 int main(void)
 {
     for (char *line; (line = read_line()) != NULL; free(line)) {
-        const char *op = get(skip_space(line), "op");
+        const char *request = skip_space(line), *op = get(request, "op"), *newest = find(request, "newest");
         if (is(op, "stop"))
             return 0;
         if (is(op, "start"))
-            printf("{\"protocol\": 1, \"name\": \"c-port\", \"version\": \"1\"}\n");
+            printf("{\"protocol\": %d, \"name\": \"c-port\", \"version\": \"1\"}\n",
+                   newest != NULL && number(newest) >= 2 ? 2 : 1);
         else
-            run(skip_space(line));
+            run(request);
         fflush(stdout);
     }
     return 0;

@@ -73,7 +73,8 @@ def _cases(results: list[Verdict]) -> str:
         worst = result.worst
         cells: tuple[str, ...] = ("–", "–", "–", "–", result.reason or "–")
         if worst is not None:
-            where = f"{worst.quantity}[{worst.index}], step {worst.step}"
+            leaf = "" if worst.path is None else f"leaf {worst.path}, "
+            where = f"{leaf}{worst.quantity}[{worst.index}], step {worst.step}"
             cells = (number(worst.excess), where, worst.got, f"{worst.low} to {worst.high}", worst.exact)
         rows.append((result.case.id, result.word, result.scalars, *cells))
     return _table(header, rows)

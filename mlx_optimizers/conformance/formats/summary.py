@@ -112,8 +112,9 @@ def place(verdict: Verdict, element: Element) -> str:
     def value(bits: str) -> str:
         return f"{form.from_bits([bits])[0]!s}"
 
+    leaf = "" if element.path is None else f"leaf {element.path}, "
     return (
-        f"{verdict.case.id}, step {element.step}, {element.quantity}[{element.index}]:\n"
+        f"{verdict.case.id}, step {element.step}, {leaf}{element.quantity}[{element.index}]:\n"
         f"    got {value(element.got)} ({element.got}), accepted [{value(element.low)}, {value(element.high)}]\n"
         f"    exact {element.exact}"
     )

@@ -47,7 +47,7 @@ def schema(of: Literal["report", "vectors"]) -> dict[str, Any]:
     definitions = loaded["$defs"]
     slots = list(dict.fromkeys(slot for entry in CATALOG for slot in entry.optimizer.slots))
     if of == "report":
-        definitions["worst"]["properties"]["quantity"]["enum"] = ["parameter", *slots]
+        definitions["worst"]["properties"]["quantity"]["enum"] = ["parameter", *slots, "gradient"]
         return loaded
     definitions["optimizer"]["enum"] = [entry.name for entry in CATALOG]
     definitions["hyperparameters"]["properties"].update(_hyperparameters())
