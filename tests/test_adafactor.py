@@ -15,6 +15,7 @@ from mlx_optimizers.adafactor import Adafactor
 from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import cases_of, check
 from mlx_optimizers.conformance.cases import recast
+from mlx_optimizers.conformance.frame import SIZES
 from mlx_optimizers.conformance.verdict import can_decide, judge
 from mlx_optimizers.optimizer import Whole
 from mlx_optimizers.oracle import trajectory
@@ -406,4 +407,4 @@ def test_a_function_is_asked_for_the_shapes_of_the_cases():
         return np.stack(out)
 
     assert_conforms(step, "Adafactor")
-    assert seen == {(24,), (4, 6), (2, 3, 4)}
+    assert seen == {(24,), (4, 6), (2, 3, 4), (1, 2), *((size,) for size in SIZES)}
