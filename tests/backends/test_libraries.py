@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -57,7 +57,10 @@ def unsupported(name):
     """List everything that a library cannot express in float32, by the identifiers of the cases."""
     lacks = {f"{optimizer.lower()}/*": lacking(name, optimizer) for optimizer in NAMES}
     beyond = dict(EXPECTED[optimizer].beyond[name] for optimizer in NAMES if name in EXPECTED[optimizer].beyond)
-    mixed = {"*/mixed/*": MIXED[name.partition("-")[0]]} if name.partition("-")[0] in MIXED else {}
+    reason = MIXED.get(name.partition("-")[0])
+    if reason is None and importlib.util.find_spec("ml_dtypes") is None:
+        reason = "dtype bfloat16 needs the package ml_dtypes"
+    mixed = {"*/mixed/*": reason} if reason else {}
     return {**{pattern: reason for pattern, reason in lacks.items() if reason}, **beyond, **mixed}
 
 
