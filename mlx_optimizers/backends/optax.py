@@ -95,8 +95,12 @@ class OptaxFunction(Claims):
         """Set the state of a case by its names, which are optax' or ours.
 
         Raises:
-            Unsupported: where it has no such names.
+            Unsupported: where it has no such names, or a count has another than ``count``.
         """
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            name = str(getattr(path[-1], "name", getattr(path[-1], "key", "")))
+            if name != "count" and jnp.ndim(leaf) == 0 and jnp.issubdtype(jnp.result_type(leaf), jnp.integer):
+                raise Unsupported(f"what the state of {self.name} counts as {name or 'a number'} is not known")
         record = entry_of(case.optimizer).elsewhere.get("optax")
         theirs = {ours: name for name, ours in record.slots.items()} if record else {}
         values: dict[str, Any] = {}

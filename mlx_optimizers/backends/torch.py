@@ -98,17 +98,25 @@ class TorchClass(Claims):
         """Write the state of a case into a state dict, whose form the first step of another optimizer shows.
 
         Raises:
-            Unsupported: where its entries are not known by torch's names or ours.
+            Unsupported: where its entries are not known by torch's names or ours, or a count has another name.
         """
         parameters, probe = self._made(case, arrays)
+        groups = [dict(group) for group in probe.state_dict()["param_groups"]]
         for w in parameters:
             w.grad = torch.zeros_like(w)
         probe.step()
         record = entry_of(case.optimizer).elsewhere.get("torch")
         named = {**(record.slots if record else {}), **{name: name for name in case.state}}
         begun: dict[str, Any] = copy.deepcopy(probe.state_dict())
+        unknown = set(begun) - {"state", "param_groups"}
+        for before, group in zip(groups, begun["param_groups"], strict=True):
+            moved = {name for name, value in group.items() if name not in before or not _same(value, before[name])}
+            unknown |= moved - {"step"}
+            if "step" in group:
+                group["step"] = _counted(group["step"], case)
         for number, leaf in enumerate(case.each):
             entries = begun["state"].get(number, {})
+            unknown |= {name for name in entries if name not in named} - {"step"}
             found = {named[name]: name for name in entries if named.get(name) in leaf.state}
             kept = {name: value for name, value in leaf.state.items() if name in found or self._keeps(name, case)}
             if lacking := [name for name in kept if name not in found]:
@@ -116,8 +124,9 @@ class TorchClass(Claims):
             for name, values in kept.items():
                 entries[found[name]] = _to_torch(values).reshape(entries[found[name]].shape)
             if "step" in entries:
-                step = entries["step"]
-                entries["step"] = torch.full_like(step, case.step) if isinstance(step, torch.Tensor) else case.step
+                entries["step"] = _counted(entries["step"], case)
+        if unknown:
+            raise Unsupported(f"what the state of {self.name} keeps as {', '.join(sorted(unknown))} is not known")
         return begun
 
     def _keeps(self, slot: str, case: Case) -> bool:
@@ -173,6 +182,16 @@ class Torch(TorchClass):
         if self._implementation == "fused" and "fused" not in inspect.signature(optimizer_class).parameters:
             raise Unsupported(f"torch.optim has no fused {case.optimizer}")
         return optimizer_class
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Say whether two entries of a group are equal."""
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else bool(a == b)
+
+
+def _counted(step: Any, case: Case) -> Any:
+    """Make a count of the updates before a case, of the kind that a state has."""
+    return torch.full_like(step, case.step) if isinstance(step, torch.Tensor) else case.step
 
 
 def _to_torch(array: FloatArray) -> torch.Tensor:

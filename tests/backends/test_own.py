@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 
 from mlx_optimizers.backends import Unavailable, open_backend
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import cases_of, check, matching
+from mlx_optimizers.conformance import Unsupported, cases_of, check, matching, parse
+from mlx_optimizers.conformance.frame import frame_of
+from mlx_optimizers.conformance.verdict import judge_widening
 from tests.support import require
 
 FUNCTIONS = """
@@ -86,7 +89,89 @@ CLASSES = """
             super().__init__(params, lr, betas)
 """
 
+AROUND = """
+    import torch
+
+    class Right(torch.optim.Optimizer):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+        def count(self, state):
+            state["step"] = state.get("step", 0) + 1
+            return state["step"]
+
+        def moments(self, p):
+            state = self.state[p]
+            if "exp_avg" not in state:
+                state.update(exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+            return state["exp_avg"], state["exp_avg_sq"]
+
+        def begin(self, group):
+            pass
+
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                b1, b2 = group["betas"]
+                self.begin(group)
+                for p in group["params"]:
+                    (m, v), t = self.moments(p), self.count(self.state[p])
+                    m.mul_(b1).add_(p.grad, alpha=1 - b1)
+                    v.mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+                    divisor = (v.sqrt() / (1 - b2**t) ** 0.5).add_(group["eps"])
+                    p.addcdiv_(m, divisor, value=-group["lr"] / (1 - b1**t))
+
+    class CountsInTheGroup(Right):
+        def begin(self, group):
+            self.now = group["step"] = group.get("step", 0) + 1
+
+        def count(self, state):
+            return self.now
+
+    class CountsAsT(Right):
+        def count(self, state):
+            state["t"] = state.get("t", 0) + 1
+            return state["t"]
+
+    class CountsInTheGroupAsK(Right):
+        def begin(self, group):
+            self.now = group["k"] = group.get("k", 0) + 1
+
+        def count(self, state):
+            return self.now
+
+    class SharedStep(Right):
+        shared = 0
+
+        def count(self, state):
+            self.shared += 1
+            return self.shared
+
+    class Outside(Right):
+        def moments(self, p):
+            kept = self.__dict__.setdefault("kept", {})
+            return kept.setdefault(p, (torch.zeros_like(p), torch.zeros_like(p)))
+
+    class StopsAtEmpty(Right):
+        def step(self):
+            if self.param_groups[0]["params"][-1].numel():
+                super().step()
+
+    class GradientWriter(Right):
+        @torch.no_grad()
+        def step(self):
+            super().step()
+            for p in self.param_groups[0]["params"]:
+                p.grad.mul_(2)
+
+    class Stuck(Right):
+        def count(self, state):
+            state["step"] = min(state.get("step", 0) + 1, 2048)
+            return state["step"]
+"""
+
 TRANSFORMATIONS = """
+    import jax.numpy as jnp
     import optax
 
     def momentum(learning_rate, betas):
@@ -100,6 +185,20 @@ TRANSFORMATIONS = """
 
     def raises(learning_rate, betas, weight_decay):
         raise RuntimeError("out of order")
+
+    def counts_as_t(learning_rate, betas, eps):
+        inner = optax.adam(learning_rate, *betas, eps=eps)
+
+        def update(updates, state, params=None):
+            scale = state["inner"][0]._replace(count=state["t"])
+            updates, (scale, *rest) = inner.update(updates, (scale, *state["inner"][1:]), params)
+            kept = scale._replace(count=jnp.zeros((), jnp.int32))
+            return updates, {"t": scale.count, "inner": (kept, *rest)}
+
+        def init(params):
+            return {"t": jnp.zeros((), jnp.int32), "inner": inner.init(params)}
+
+        return optax.GradientTransformation(init, update)
 """
 
 
@@ -179,6 +278,49 @@ def test_a_torch_class(own):
     counts, report = counted("torch:own_classes:WithoutEps", "Adam")
     assert counts == {"unsupported": 20}
     assert report.results[0].reason == "WithoutEps takes no eps"
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"),
+    [
+        ("Right", ()),
+        ("CountsInTheGroup", ()),
+        ("SharedStep", ("many/defaults", "many/last=empty", "resume/step=3000", "resume/saved")),
+        ("Outside", ("resume/saved",)),
+        ("StopsAtEmpty", ("many/last=empty",)),
+        ("GradientWriter", ("untouched/defaults",)),
+        ("Stuck", ("resume/step=3000",)),
+    ],
+)
+def test_a_torch_class_that_is_wrong_around_its_formula_deviates_there_alone(own, name, cases):
+    require("torch")
+    own("own_around", AROUND)
+    backend, formula = open_backend(f"torch:own_around:{name}"), parse("BiasCorrectedAdam")
+    verdicts = []
+    for case in frame_of("Adam"):
+        with contextlib.suppress(Unsupported):  # gradients in bfloat16, and a state that is not shown
+            verdicts.append(judge_widening(backend.run(case), formula, ("double", "float32")))
+    assert tuple(v.case.id.removeprefix("adam/") for v in verdicts if not v.conforms) == cases
+
+
+@pytest.mark.parametrize(("name", "entry"), [("CountsAsT", "t"), ("CountsInTheGroupAsK", "k")])
+def test_a_torch_class_whose_count_has_a_name_of_its_own_is_resumed_by_its_own_state_alone(own, name, entry):
+    require("torch")
+    own("own_around", AROUND)
+    cases = matching(["Adam"], "*/resume/*")
+    given, saved = check(open_backend(f"torch:own_around:{name}"), cases, formula="BiasCorrectedAdam").results
+    assert (given.word, saved.word) == ("unsupported", "conforms")
+    assert given.reason == f"what the state of torch:own_around:{name} keeps as {entry} is not known"
+
+
+def test_an_optax_function_whose_count_has_a_name_of_its_own_is_resumed_by_its_own_state_alone(own):
+    require("optax")
+    own("own_transformations", TRANSFORMATIONS)
+    cases = matching(["Adam"], "*/resume/*")
+    backend = open_backend("optax:own_transformations:counts_as_t")
+    given, saved = check(backend, cases, formula="BiasCorrectedAdam").results
+    assert (given.word, saved.word) == ("unsupported", "conforms")
+    assert given.reason == "what the state of optax:own_transformations:counts_as_t counts as t is not known"
 
 
 def test_an_optax_function(own):
