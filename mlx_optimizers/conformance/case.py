@@ -146,16 +146,13 @@ class Draw:
         """Draw a whole number from 0, below an end."""
         return int(self.uniform() * end)
 
-    def float(self, low: int, high: int, digits: int) -> float:
-        """Draw ±1.x · 2ᵉ with ``digits`` random bits and low ≤ e ≤ high."""
-        low, high = (min(max(exponent, self.range[0]), self.range[1]) for exponent in (low, high))
-        sign = 1 - 2 * self.below(2)
-        return sign * math.ldexp(1 + self.below(2**digits) / 2**digits, low + self.below(high - low + 1))
-
     def block(self, shape: Shape, low: int, high: int, digits: int | None = None) -> npt.NDArray[np.float64]:
-        """Draw an array of such numbers, with all digits of the format by default."""
+        """Draw an array of ±1.x · 2ᵉ with so many random bits, by default all of the format, and low ≤ e ≤ high."""
         digits = self.digits if digits is None else digits
-        return np.array([self.float(low, high, digits) for _ in range(math.prod(shape))], np.float64).reshape(shape)
+        low, high = (min(max(exponent, self.range[0]), self.range[1]) for exponent in (low, high))
+        uniform = np.array([self.uniform() for _ in range(3 * math.prod(shape))], np.float64).reshape(*shape, 3)
+        sign, fraction, exponent = np.moveaxis(np.floor(uniform * [2.0, 2.0**digits, high - low + 1.0]), -1, 0)
+        return (1 - 2 * sign) * np.ldexp(1 + fraction / 2.0**digits, low + exponent.astype(np.int64))
 
 
 def default_rate(optimizer: str) -> float | None:
