@@ -13,10 +13,11 @@ from mlx_optimizers.backends.function import StepFunction
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import check
 from mlx_optimizers.conformance.case import default_rate
-from mlx_optimizers.conformance.cases import STEPS, cases_of, make_case, recast
+from mlx_optimizers.conformance.cases import STEPS, VALUES, cases_of, make_case, recast
 from mlx_optimizers.conformance.check import Profile
 from mlx_optimizers.conformance.formats.summary import details
 from mlx_optimizers.conformance.frame import family
+from mlx_optimizers.conformance.special import special_of
 from mlx_optimizers.conformance.verdict import can_decide, decidable
 from mlx_optimizers.kinds import Shape
 from mlx_optimizers.oracle import format_of
@@ -78,9 +79,11 @@ def assert_conforms(
     name, values = meant.optimizer.__name__, None
     if hyperparameters:
         values = _checked(meant.optimizer, hyperparameters)
-        cases = [make_case(meant.optimizer, regime, values, form.name) for regime in entry_of(name).regimes]
+        regimes = (*entry_of(name).regimes, *VALUES)
+        cases = [make_case(meant.optimizer, regime, values, form.name) for regime in regimes]
     else:
         cases = [recast(case, form.name) for case in cases_of(name)]
+        cases += special_of(name) if form.name == "float32" else ()
     for frame in ("sizes", "shapes", "long", "untouched"):
         cases += family(name, frame, values, form.name, shapes)
     cases = [case for case in cases if can_decide(case, meant)]

@@ -102,6 +102,8 @@ def _arguments(case: Case) -> dict[str, Any]:
         raise Unsupported("keras.optimizers.SGD has no dampening")
     if "betas" in h:
         h["beta_1"], h["beta_2"] = h.pop("betas")
+    if case.optimizer == "Lion" and not h["beta_1"]:
+        raise Unsupported("keras.optimizers.Lion takes no β₁ of 0")
     return {_HYPERPARAMETERS.get(name, name): value for name, value in h.items()}
 
 

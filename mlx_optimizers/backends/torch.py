@@ -165,7 +165,10 @@ class Torch(TorchClass):
             raise Unsupported("torch.optim.Adafactor takes no clip_threshold below 1")
         if not all(leaf.parameter.size for leaf in case.each):
             raise Unsupported("torch.optim.Adafactor divides by the number of elements, which may not be 0")
-        smallest = min(float(np.abs(leaf.gradients).min()) for leaf in case.each)
+        sizes = [np.abs(leaf.gradients.astype(np.float64)) for leaf in case.each]
+        if max((float(size.max()) for size in sizes if size.ndim > 2), default=0.0) ** 4 > case.form.limit:
+            raise Unsupported("torch.optim.Adafactor multiplies means of g², beyond the largest number then")
+        smallest = min(float(size.min()) for size in sizes)
         least = max(h["eps"][0], smallest**2)
         if least**2 < case.form.tiny:
             raise Unsupported("torch.optim.Adafactor squares ε₁ and the mean squares, which are 0 then: 0/0")

@@ -36,6 +36,14 @@ ENTRY = Entry(
         {"eps": 1e-3},
     ),
     frame={},
+    rare=(
+        *axes.RARE_RATES,
+        *axes.RARE_EPSILONS,
+        ("tiny", {"rho": 0.0}),
+        ("tiny", {"rho": 0.4}),
+        ("tiny", {"rho": 0.9999}),
+    ),
+    means=("rho",),
     regimes=axes.REGIMES,
     tiny=around_the_root,
     axes=(

@@ -89,6 +89,14 @@ ENTRY = Entry(
         {"scale_parameter": False, "weight_decay": 0.25, "eps": (1e-6, 1e-2)},
     ),
     frame={"learning_rate": 0.01, "relative_step": False},
+    rare=(
+        *((regime, {**setting, "relative_step": False}) for regime, setting in axes.RARE_RATES),
+        ("tiny", {"eps": (0.0, 1.0)}),
+        ("plain", {"eps": (0.1, 0.0)}),
+        ("tiny", {"beta_1": 0.0}),
+        ("plain", {"weight_decay": 2.0}),
+    ),
+    means=("beta_1",),
     regimes=(*axes.REGIMES, "vector", "batch"),
     tiny=around_the_root,
     axes=(
@@ -130,7 +138,7 @@ ENTRY = Entry(
     ),
     step=step,
     depth=2,
-    undecided=frozenset(),
+    undecided=frozenset({"parameter", "exp_avg"}),  # max(1, NaN) is 1 in Python
     elsewhere={
         "torch": Elsewhere(
             "Adafactor",

@@ -24,6 +24,8 @@ ENTRY = Entry(
         {"eps": 1e-6},
     ),
     frame={},
+    rare=(*axes.RARE_RATES, *axes.RARE_EPSILONS),
+    means=(),
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

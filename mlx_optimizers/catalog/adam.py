@@ -45,6 +45,8 @@ ENTRY = Entry(
         {"eps": 1e-6},
     ),
     frame={},
+    rare=(*axes.RARE_RATES, ("tiny", {"eps": 0.0}), ("tiny", {"eps": 1.0}), *axes.RARE_BETAS),
+    means=("betas",),
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(*AXES, axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlx_optimizers.adamw import AdamW
 from mlx_optimizers.catalog import axes
 from mlx_optimizers.catalog.adam import AXES, step
+from mlx_optimizers.catalog.adam import ENTRY as ADAM
 from mlx_optimizers.catalog.entry import Entry, Event, Plot
 
 ENTRY = Entry(
@@ -19,6 +20,8 @@ ENTRY = Entry(
         {**axes.SCHEDULED, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.0},
     ),
     frame={},
+    rare=(*ADAM.rare, axes.LARGE_DECAY),
+    means=ADAM.means,
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

@@ -11,8 +11,23 @@ from mlx_optimizers.kinds import Hyperparameters, Number, Numbers
 CHANGING = (0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01)
 """The changing learning rate of a case, one number a step."""
 
+RISING = (0.0, 1e-6, 0.01, 1.5, 0.25, 0.5, 1e-3, 2.0)
+"""A learning rate that is 0, tiny and above 1, rises and falls, and is another in every step."""
+
 SCHEDULED: Mapping[str, Any] = {"learning_rate": CHANGING}
 BETAS: Mapping[str, Any] = {**SCHEDULED, "betas": (0.6, 0.7)}
+RARE_RATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("tiny", {"learning_rate": 0.0}),
+    ("tiny", {"learning_rate": RISING}),
+)
+RARE_EPSILONS: tuple[tuple[str, Mapping[str, Any]], ...] = (("tiny", {"eps": 1e-12}), ("tiny", {"eps": 1.0}))
+RARE_BETAS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("tiny", {"betas": (0.0, 0.4)}),
+    ("tiny", {"betas": (0.9999, 0.95)}),
+)
+LARGE_DECAY: tuple[str, Mapping[str, Any]] = ("plain", {"learning_rate": 0.05, "weight_decay": 2.0})
+"""Settings of values that seldom occur, each with the regime that shows it."""
+
 FLAT = (24,)
 """The shape of the parameter in the cases of an optimizer to which shapes do not matter."""
 

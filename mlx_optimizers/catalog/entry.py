@@ -98,12 +98,14 @@ class Entry:
         rate: The usual learning rate, which cases and examples have by default; None where it may be left out.
         settings: The hyperparameters of its cases, besides the defaults.
         frame: Those of its cases of the frame, so that a state and a weight decay play a part where it has them.
+        rare: Settings with values that seldom occur, each with the regime of its case.
+        means: The hyperparameters that are decays of running means, which a program may compute by interpolation.
         regimes: The regimes of data of its cases, by name.
         tiny: The least and the greatest gradient of the regime ``tiny``, where ε decides, for an ε.
         axes: Where implementations differ.
         step: One step over the numbers of an oracle, under a choice of the axes: ``step(a, n, h, t, w, g, *slots)``.
         depth: In how many axes a diagnosis lets a formula differ.
-        undecided: The quantities of vectors in which a NaN may vanish in a correct program.
+        undecided: The quantities of the regime ``special`` in which a NaN may vanish in a correct program.
         elsewhere: What torch, optax and Keras have, by the library's name; a library that has none is left out.
         history: What MLX computed or documented otherwise.
         plot: How it is drawn.
@@ -116,6 +118,8 @@ class Entry:
     rate: float | None
     settings: tuple[Mapping[str, Any], ...]
     frame: Mapping[str, Any]
+    rare: tuple[tuple[str, Mapping[str, Any]], ...]
+    means: tuple[str, ...]
     regimes: tuple[str, ...]
     tiny: Callable[[Any], tuple[float, float]]
     axes: tuple[Axis, ...]

@@ -32,6 +32,8 @@ ENTRY = Entry(
         axes.BETAS,
     ),
     frame={"weight_decay": 0.1},
+    rare=(*axes.RARE_RATES, *axes.RARE_BETAS, axes.LARGE_DECAY),
+    means=("betas",),
     regimes=(*axes.REGIMES, "edge"),
     tiny=axes.up_to_a_millionth,
     axes=(

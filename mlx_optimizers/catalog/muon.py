@@ -71,6 +71,13 @@ ENTRY = Entry(
         {"learning_rate": 0.05, "momentum": 0.8, "nesterov": False, "ns_steps": 6, "weight_decay": 0.3},
     ),
     frame={},
+    rare=(
+        *axes.RARE_RATES,
+        ("tiny", {"momentum": 0.0}),
+        ("tiny", {"momentum": 0.9999}),
+        axes.LARGE_DECAY,
+    ),
+    means=("momentum",),
     regimes=(*axes.REGIMES, "vector", "tall", "stack"),
     tiny=around_the_norm,
     axes=(

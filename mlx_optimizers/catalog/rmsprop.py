@@ -25,6 +25,14 @@ ENTRY = Entry(
         {"alpha": 0.6},
     ),
     frame={},
+    rare=(
+        *axes.RARE_RATES,
+        *axes.RARE_EPSILONS,
+        ("tiny", {"alpha": 0.0}),
+        ("tiny", {"alpha": 0.4}),
+        ("tiny", {"alpha": 0.9999}),
+    ),
+    means=("alpha",),
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

@@ -53,6 +53,13 @@ ENTRY = Entry(
         {"learning_rate": 0.05, "momentum": 0.6, "nesterov": True, "weight_decay": 0.01},
     ),
     frame={"momentum": 0.9, "weight_decay": 0.01},
+    rare=(
+        *axes.RARE_RATES,
+        ("tiny", {"momentum": 0.3}),
+        ("tiny", {"momentum": 0.9999}),
+        axes.LARGE_DECAY,
+    ),
+    means=(),
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(

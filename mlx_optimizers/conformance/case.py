@@ -8,13 +8,13 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers.catalog import entry_of
-from mlx_optimizers.catalog.axes import CHANGING
+from mlx_optimizers.catalog.axes import CHANGING, RISING
 from mlx_optimizers.kinds import FloatArray, Shape
 from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.oracle import Format, format_of
@@ -23,6 +23,7 @@ __all__ = [
     "DOMAIN",
     "Case",
     "Draw",
+    "Level",
     "Unsupported",
     "completed",
     "default_rate",
@@ -33,6 +34,10 @@ __all__ = [
 
 DOMAIN = (2.0**-40, 2.0**40)
 """Where the interval is proved: every nonzero |g|, |w|, λ and ε of a case lies in it."""
+
+
+Level = Literal["required", "informative"]
+"""Whether every correct program lies in the interval of a case, or some need not."""
 
 
 class Unsupported(Exception):
@@ -58,6 +63,9 @@ class Case:
             of ``gradients`` are numbers of it.
         saved: The number of steps after which the state is saved and loaded into a fresh optimizer; or None.
         leaves: For a tree of parameters, the case of each; the tree has an empty parameter of its own.
+        level: Whether the interval is proved for every order of operations that is covered; "informative" where it is
+            not, and a program outside it need not be wrong.
+        reason: Why a case only informs; None where it is required.
     """
 
     id: str
@@ -73,6 +81,8 @@ class Case:
     gradient_dtype: str | None = None
     saved: int | None = None
     leaves: tuple[Case, ...] = ()
+    level: Level = "required"
+    reason: str | None = None
 
     @property
     def form(self) -> Format:
@@ -152,7 +162,10 @@ class Draw:
         low, high = (min(max(exponent, self.range[0]), self.range[1]) for exponent in (low, high))
         uniform = np.array([self.uniform() for _ in range(3 * math.prod(shape))], np.float64).reshape(*shape, 3)
         sign, fraction, exponent = np.moveaxis(np.floor(uniform * [2.0, 2.0**digits, high - low + 1.0]), -1, 0)
-        return (1 - 2 * sign) * np.ldexp(1 + fraction / 2.0**digits, low + exponent.astype(np.int64))
+        drawn: npt.NDArray[np.float64] = (1 - 2 * sign) * np.ldexp(
+            1 + fraction / 2.0**digits, low + exponent.astype(np.int64)
+        )
+        return drawn
 
 
 def default_rate(optimizer: str) -> float | None:
@@ -190,7 +203,9 @@ def _defaults(optimizer: type[Optimizer]) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "changing" if value == CHANGING else ",".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+    if value in (CHANGING, RISING):
+        return "changing" if value == CHANGING else "rising"
+    return ",".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
 
 
 def require_domain(identifier: str, values: Mapping[str, Any], *arrays: npt.ArrayLike) -> None:

@@ -2,8 +2,10 @@
 
 The data decide what a check can see: gradients near 1 hide where ε stands, constant learning rates hide a scaled
 momentum buffer, nonzero moments hide sign(0). Each regime and each setting is here because some wrong formula passes
-without it. Every combination of an optimizer's branches that can be reached, and of terms that a hyperparameter of 0
-takes away, has cases in which each number takes two values at least.
+without it. Values that seldom occur have cases of their own: steps without a gradient, numbers at the ends of the
+domain, rates and decays of 0, and those of the module `special`. Every combination of an optimizer's branches that can
+be reached, and of terms that a hyperparameter of 0 takes away, has cases in which each number takes two values at
+least.
 
 Everything is derived from a case's identifier by `random.Random.random` and IEEE arithmetic, so that the same
 identifier means the same bits on every processor whose arithmetic is IEEE's.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +26,7 @@ import numpy.typing as npt
 from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance.case import Case, Draw, completed, labelled, require_domain
 from mlx_optimizers.conformance.frame import frame_of
+from mlx_optimizers.conformance.special import special_of
 from mlx_optimizers.kinds import Shape
 from mlx_optimizers.optimizer import Optimizer
 from mlx_optimizers.oracle import format_of
@@ -31,6 +35,7 @@ __all__ = [
     "ELEMENTS",
     "REGIMES",
     "STEPS",
+    "VALUES",
     "Case",
     "all_cases",
     "cases_of",
@@ -92,6 +97,28 @@ def _edge(draw: Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
     return parameter, gradients
 
 
+def _still(draw: Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
+    """Draw as in ``plain``, with steps in which every gradient is 0: the last one, and three others; half w = 0."""
+    gradients = draw.block(_SHAPE, -2, 1)
+    gradients[[2, 3, 5, 7]] = 0.0
+    return _half(draw.block((ELEMENTS,), -2, 1)), gradients
+
+
+def _small(draw: Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
+    """Draw the smallest numbers of the domain, 2⁻⁴⁰ to 2⁻³⁰; half w = 0."""
+    return _half(draw.block((ELEMENTS,), -40, -31)), draw.block(_SHAPE, -40, -31)
+
+
+def _large(draw: Draw, optimizer: str, h: Mapping[str, Any]) -> Data:
+    """Draw the largest numbers of the domain, 2³⁰ to 2⁴⁰; half w = 0, so that small steps are seen."""
+    return _half(draw.block((ELEMENTS,), 30, 39)), draw.block(_SHAPE, 30, 39)
+
+
+def _half(parameter: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Set every second element to 0."""
+    return np.where(np.arange(ELEMENTS) % 2 == 0, 0.0, parameter)
+
+
 REGIMES: dict[str, Callable[[Draw, str, Mapping[str, Any]], Data]] = {
     "plain": _plain,
     "vector": _plain,
@@ -102,8 +129,16 @@ REGIMES: dict[str, Callable[[Draw, str, Mapping[str, Any]], Data]] = {
     "wide": _wide,
     "zeros": _zeros,
     "edge": _edge,
+    "still": _still,
+    "small": _small,
+    "large": _large,
 }
 """The regimes of data by name; ``edge`` is Lion's alone, those of `SHAPES` are plain data of other shapes."""
+
+VALUES = ("still", "small", "large")
+"""The regimes of values that seldom occur, which every optimizer has with one setting."""
+
+INTERPOLATED = "rounding is not bounded for a program that interpolates with a decay of 1/2 or less"
 
 
 def make_case(
@@ -138,7 +173,11 @@ def make_case(
     require_domain(identifier, values, parameter, gradients)
     rates = values["learning_rate"]
     values["learning_rate"] = list(rates) if isinstance(rates, tuple) else rates
-    return Case(identifier, name, regime, label, form.name, values, parameter, gradients)
+    case = Case(identifier, name, regime, label, form.name, values, parameter, gradients)
+    decays = (values[mean] for mean in entry_of(name).means)
+    if all(decay is None or min(np.atleast_1d(decay)) > 0.5 for decay in decays):
+        return case
+    return replace(case, level="informative", reason=INTERPOLATED)
 
 
 def recast(case: Case, dtype: npt.DTypeLike, *, wide: bool = False) -> Case:
@@ -149,17 +188,17 @@ def recast(case: Case, dtype: npt.DTypeLike, *, wide: bool = False) -> Case:
 
 @cache
 def cases_of(optimizer: str) -> tuple[Case, ...]:
-    """List the cases of one optimizer's formula, in the order of the regimes, then of the settings."""
+    """List the cases of one optimizer's formula: regime by regime for all settings, then those of rare values."""
     entry = entry_of(optimizer)
-    return tuple(
-        make_case(entry.optimizer, regime, setting) for regime in entry.regimes for setting in ({}, *entry.settings)
-    )
+    usual = [(regime, setting) for regime in entry.regimes for setting in ({}, *entry.settings)]
+    rare = [*((regime, entry.frame) for regime in VALUES), *entry.rare]
+    return tuple(make_case(entry.optimizer, *each) for each in (*usual, *rare))
 
 
 @cache
 def all_cases() -> tuple[Case, ...]:
-    """List every case: for each optimizer, in the order of the table, those of its formula, then those of the frame."""
-    return tuple(case for entry in CATALOG for case in (*cases_of(entry.name), *frame_of(entry.name)))
+    """List every case: by optimizer, in the table's order, those of its formula, the special ones, and the frame's."""
+    return tuple(case for entry in CATALOG for made in (cases_of, special_of, frame_of) for case in made(entry.name))
 
 
 def matching(optimizers: Iterable[str] | None = None, pattern: str | None = None) -> list[Case]:

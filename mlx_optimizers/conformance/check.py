@@ -21,6 +21,7 @@ from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance.case import Case, Unsupported
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, printable
+from mlx_optimizers.conformance.special import REGIME
 from mlx_optimizers.conformance.verdict import Run, Verdict, decidable, judge_widening
 from mlx_optimizers.interrupts import held
 from mlx_optimizers.oracle import Formula
@@ -114,8 +115,8 @@ def check(
         verdicts.append(verdict)
         if progress is not None:
             progress(len(verdicts))
-    unclaimed = {case.id for case in cases if _unclaimed(backend, case) is not None}
-    diagnoses = _diagnosed(answers, verdicts, profiles, unclaimed)
+    aside = {case.id for case in cases if _aside(backend, case)}
+    diagnoses = _diagnosed(answers, verdicts, profiles, aside)
     for index, verdict in enumerate(verdicts):
         if verdict.word == "deviates":
             verdicts[index] = replace(verdict, diagnosis=diagnoses[verdict.case.optimizer].formulas)
@@ -136,7 +137,8 @@ def _executed(backend: Backend, cases: Iterable[Case], asked: Formula | None) ->
             formula = asked or _claimed(backend, case.optimizer)
             if asked is None and (reason := _unclaimed(backend, case)) is not None:
                 raise Unsupported(reason)
-            run = backend.run(copy.deepcopy(case))  # what a backend changes in place stays its own
+            with np.errstate(all="ignore"):  # a NaN or an infinity is a number of some cases
+                run = backend.run(copy.deepcopy(case))  # what a backend changes in place stays its own
             answer = _own(case, run), formula
         except (Broken, KeyboardInterrupt):
             raise
@@ -151,6 +153,11 @@ def _unclaimed(backend: Backend, case: Case) -> str | None:
     """Say why a backend claims nothing of a case; most claim all that they can run."""
     reason: str | None = getattr(backend, "unclaimed", lambda case: None)(case)
     return reason
+
+
+def _aside(backend: Backend, case: Case) -> bool:
+    """Say whether a diagnosis leaves a case out: it is not claimed, or of numbers that no formula has."""
+    return _unclaimed(backend, case) is not None or case.level == "informative" or case.regime == REGIME
 
 
 def _claimed(backend: Backend, optimizer: str) -> Formula:
@@ -221,9 +228,9 @@ def _verdict(answer: Answer, profiles: Sequence[Scalars], asked: bool) -> Verdic
 
 
 def _diagnosed(
-    answers: Iterable[Answer], verdicts: Iterable[Verdict], profiles: Sequence[Scalars], unclaimed: Collection[str]
+    answers: Iterable[Answer], verdicts: Iterable[Verdict], profiles: Sequence[Scalars], aside: Collection[str]
 ) -> dict[str, Diagnosis]:
-    """Diagnose every optimizer that deviates, by all of its cases together; by those that are claimed if one does."""
+    """Diagnose every optimizer that deviates, by all of its cases together but some, if another than these does."""
     judged: dict[str, list[tuple[bool, Run]]] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):
         if not isinstance(answer, Verdict) and verdict.word != "failed":
@@ -231,8 +238,8 @@ def _diagnosed(
             judged.setdefault(verdict.case.optimizer, []).append((verdict.word != "deviates", run))
     diagnoses = {}
     for optimizer, rows in judged.items():
-        claimed = [row for row in rows if row[1].case.id not in unclaimed]
-        rows = rows if all(agrees for agrees, _ in claimed) else claimed
+        telling = [row for row in rows if row[1].case.id not in aside]
+        rows = rows if all(agrees for agrees, _ in telling) else telling
         rows.sort(key=lambda row: (row[0], row[1].parameters.size))  # what deviates refutes other formulas first
         if not rows[0][0]:
             diagnoses[optimizer] = diagnose(optimizer, [run for _, run in rows], profiles)

@@ -4,34 +4,29 @@ One JSON file an optimizer, a manifest, and the list of changes. The text is lai
 one line, by itself or after its key: a language without JSON reads the files line by line, and `verify_vectors`
 names the element that a wrong line holds. Nothing here depends on the libraries' versions, on gmpy2 or on ml_dtypes:
 the same release writes the same bytes everywhere.
-
-The regime ``special`` is exact arithmetic within the range of float32: a result that float32 rounds to zero or to an
-infinity becomes that zero or infinity, and infinities and NaN go on as IEEE 754 has it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_optimizers.catalog import CATALOG, entry_of
-from mlx_optimizers.conformance.cases import Case, cases_of, make_case, recast
+from mlx_optimizers.conformance.cases import Case, cases_of, recast
+from mlx_optimizers.conformance.special import REGIME, special_ball, special_of
 from mlx_optimizers.files import replacing
-from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded
-from mlx_optimizers.oracle.exact import Library, Values
+from mlx_optimizers.oracle.exact import Library, Ranged
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.trajectory import ends, walk
 
@@ -41,7 +36,6 @@ __all__ = [
     "changes",
     "derive",
     "last_changes",
-    "level_of",
     "vectors_of",
     "verify_vectors",
     "write_vectors",
@@ -55,7 +49,6 @@ DTYPES = ("float16", "bfloat16", "float64")
 SHOWN = 50
 """Differences that `verify_vectors` names in one file; it counts the rest."""
 
-Level = Literal["required", "informative"]
 Place = tuple[str | int, ...]
 """Keys and indices that lead to a line of a file."""
 
@@ -65,67 +58,10 @@ def vectors_of(optimizer: str) -> list[Case]:
 
     The numbers of those in `DTYPES` are float64, which holds them without a package for bfloat16.
     """
-    suite = cases_of(optimizer)
-    others = [recast(case, dtype, wide=True) for dtype in DTYPES for case in suite if case.label == "defaults"]
-    return [*suite, *others, *(_special(optimizer, kind) for kind in SPECIAL)]
-
-
-def level_of(case: Case) -> Level:
-    """Say whether the expected values of a published case are required, or only inform."""
-    return SPECIAL[case.label][0] if case.regime == "special" else "required"
-
-
-# The regime `special`. A row of gradients is one step; every element is another situation.
-
-_ONE = (0.5, -1.25, 2.0, -0.75, 1.5, -3.0)  # what stands where a kind needs something ordinary
-
-
-def _scaled(parameter: int, gradient: int, others: Mapping[tuple[int, int], float]) -> tuple[FloatArray, FloatArray]:
-    """Scale ordinary numbers by powers of two; some steps and elements have other gradients."""
-    rows = np.ldexp(np.outer(range(1, 5), _ONE), gradient)
-    for place, value in others.items():
-        rows[place] = value
-    return np.ldexp(_ONE, parameter), rows
-
-
-SPECIAL: dict[str, tuple[Level, tuple[npt.ArrayLike, npt.ArrayLike]]] = {
-    # A NaN in the first, the third and the last gradient of an element.
-    "nan": ("required", _scaled(0, 0, {(0, 0): math.nan, (2, 1): math.nan, (3, 2): math.nan})),
-    # An infinity in the last gradient: the steps after one depend on the order of operations.
-    "infinity": ("required", _scaled(0, 0, {(3, 0): math.inf, (3, 1): -math.inf})),
-    # Zeros of either sign among parameters and gradients.
-    "negative_zero": (
-        "required",
-        ([-0.0, 0.0, -0.0, 0.5, -0.0, -0.0], [[-0.0, -0.0, 0.0, -0.0, g, -3.0] for g in (1.5, -0.0, 1.5, -0.0)]),
-    ),
-    "overflow": ("informative", _scaled(0, 100, {})),  # g² = 2²⁰⁰, beyond float32 in every order
-    "underflow": ("informative", _scaled(-60, -80, {})),  # g² = 2⁻¹⁶⁰, which float32 rounds to zero
-    "subnormal": ("informative", _scaled(-132, -130, {})),
-}
-"""The special kinds by label: the level, and the data. Every number is one of float32."""
-
-
-def _special(optimizer: str, kind: str) -> Case:
-    parameter, gradients = map(np.array, SPECIAL[kind][1])
-    hyperparameters = make_case(entry_of(optimizer).optimizer, "plain", {}).hyperparameters
-    identifier = f"{optimizer.lower()}/special/{kind}"
-    return Case(identifier, optimizer, "special", kind, "float32", hyperparameters, parameter, gradients)
-
-
-class _Ranged(Exact):
-    """Exact numbers within the range of a format: what it rounds to zero or to an infinity becomes that."""
-
-    def __init__(self, form: Format, library: Library | None) -> None:
-        super().__init__(library=library)
-
-        def fit(x: Any) -> Any:
-            near = self.round(x, form)
-            return x if near and math.isfinite(near) else self.number(near)
-
-        self._fit = np.frompyfunc(fit, 1, 1)
-
-    def wrap(self, values: Values) -> Array:
-        return Array(self, self._fit(values))
+    suite, regimes = cases_of(optimizer), entry_of(optimizer).regimes
+    defaults = [case for case in suite if case.label == "defaults" and case.regime in regimes]
+    others = [recast(case, dtype, wide=True) for dtype in DTYPES for case in defaults]
+    return [*suite, *others, *special_of(optimizer)]
 
 
 def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
@@ -140,7 +76,7 @@ def derive(case: Case, library: Library | None = None) -> dict[str, Any]:
         "expected": _expected(case, library),
         "formula": entry_of(case.optimizer).formula,
         "id": case.id,
-        "level": level_of(case),
+        "level": case.level,
         "regime": case.regime,
         "sha256": _digest(request),
         **request,
@@ -158,27 +94,24 @@ def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
 
     The values are no centres of balls: where Lion's sign is uncertain, the ball [−1, 1] has the centre 0.
     """
-    n, formula, special = Exact(library=library), parse(case.optimizer), case.regime == "special"
+    n, formula, special = Exact(library=library), parse(case.optimizer), case.regime == REGIME
     data = case.parameter, list(case.gradients), case.hyperparameters
     steps = []
     with n.active(), np.errstate(all="ignore"):
-        values = walk(formula, _Ranged(case.form, n.library) if special else n, *data)
+        values = walk(formula, Ranged(case.form, library=n.library) if special else n, *data)
         for numbers, balls in zip(values, walk(formula, Rounded(case.form, n), *data), strict=True):
             parameter, *state = (
-                _quantity(n, case.form, x, _special_ball(case, name, x, ball) if special else ball)
+                _quantity(n, case.form, x, _published(case, name, x, ball) if special else ball)
                 for name, x, ball in zip(("parameter", *case.slots), numbers, balls, strict=True)
             )
             steps.append({"parameter": parameter, "state": dict(zip(case.slots, state, strict=True))})
     return steps
 
 
-def _special_ball(case: Case, name: str, x: Array, ball: Ball) -> Ball:
-    """Choose the model's ball for finite values, the value alone for others, all numbers where nothing is required."""
-    sizes = x.values.astype(np.float64)
-    undecided = np.isnan(sizes) & (name in entry_of(case.optimizer).undecided)
-    untested = undecided | (level_of(case) == "informative")
-    radius = np.where(untested, np.inf, np.where(np.isfinite(sizes), ball.radius, 0.0))
-    return Ball(ball.context, x, radius)
+def _published(case: Case, name: str, x: Array, ball: Ball) -> Ball:
+    """Choose the ball of a special case; all numbers where nothing is required."""
+    chosen = special_ball(case, name, x, ball)
+    return Ball(ball.context, x, np.full_like(chosen.radius, np.inf)) if case.level == "informative" else chosen
 
 
 def _quantity(n: Exact, form: Format, x: Array, ball: Ball) -> dict[str, list[str]]:

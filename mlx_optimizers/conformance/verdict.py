@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
+from mlx_optimizers.conformance import special
 from mlx_optimizers.conformance.case import Case
 from mlx_optimizers.conformance.cases import cases_of
 from mlx_optimizers.kinds import FloatArray
@@ -192,25 +193,29 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
         formula: The formula.
         scalars: The coefficient precision, ``"double"`` or ``"float32"``.
 
+    A case that only informs is unsupported, with its reason, where a correct program may be outside the interval.
+
     Raises:
         ValueError: for arrays of another shape or dtype than the case asks for, or an unknown slot.
     """
+    verdict, case = _held(run, formula, scalars), run.case
+    undecided = case.regime == special.REGIME and verdict.first is None
+    if verdict.word != "deviates" or (case.level == "required" and not undecided):
+        return verdict
+    if case.regime != special.REGIME and not _held(run, formula, scalars, interpolating=True).conforms:
+        return verdict
+    reason = case.reason or "a NaN may leave the parameter of a correct program"
+    return replace(verdict, word="unsupported", reason=f"informative: {reason}", worst=None, first=None)
+
+
+def _held(run: Run, formula: Formula, scalars: Scalars, *, interpolating: bool = False) -> Verdict:
+    """Hold a run to a formula, whatever the level of its case."""
     if run.leaves:
         return _of_tree(run, [judge(leaf, formula, scalars) for leaf in run.leaves])
     if run.case.regime == "untouched" and run.gradients is None:
         return Verdict(run.case, formula, "unsupported", scalars, reason="the backend does not show its gradients")
     case, exact = run.case, Exact()
-    data = case.parameter, list(case.gradients)
-    expected = tracks(
-        formula,
-        *data,
-        dtype=case.dtype,
-        scalars=scalars,
-        given=case.hyperparameters,
-        step=case.step,
-        state=case.state,
-        quick=case.regime in QUICK,
-    )
+    expected = _tracks(case, formula, scalars, interpolating=interpolating)
     tested = untested = 0
     excesses: dict[str, list[float | None]] = {}
     greatest: list[tuple[float, str, int, int]] = []
@@ -255,6 +260,24 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
     if not verdict.decided:
         return replace(verdict, word="deviates", reason="no element of the parameter could be tested")
     return verdict if first is None else replace(verdict, word="deviates")
+
+
+def _tracks(case: Case, formula: Formula, scalars: Scalars, *, interpolating: bool) -> dict[str, Track]:
+    """Evaluate a formula for a case."""
+    if case.regime == special.REGIME:
+        return special.special_tracks(formula, case, scalars)
+    return tracks(
+        formula,
+        case.parameter,
+        list(case.gradients),
+        dtype=case.dtype,
+        scalars=scalars,
+        given=case.hyperparameters,
+        step=case.step,
+        state=case.state,
+        quick=case.regime in QUICK,
+        interpolating=interpolating,
+    )
 
 
 QUICK = ("sizes", "long")
@@ -430,11 +453,14 @@ def _excess(exact: Exact, got: FloatArray, track: Track) -> tuple[FloatArray, li
     """
     quantity, values = track.all, got.astype(np.float64)
     known = np.isfinite(quantity.radius)
-    centre = np.where(known, quantity.exact, exact.number(0))
+    low, high = quantity.low.astype(np.float64), quantity.high.astype(np.float64)
+    alone = known & ~np.isfinite(low)  # a NaN or an infinity, in the regime ``special``
+    centre = np.where(known & ~alone, quantity.exact, exact.number(0))
     with np.errstate(all="ignore"):
-        inside = (values >= quantity.low.astype(np.float64)) & (values <= quantity.high.astype(np.float64))
+        inside = (values >= low) & (values <= high)
     ratio = error_ratio(exact, centre, quantity.radius, values)
     ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, math.nextafter(1.0, 2.0)))
+    ratio = np.where(alone, np.where(inside | (np.isnan(low) & np.isnan(values)), 0.0, np.inf), ratio)
     wholes = [0.0] * len(values)
     for step in np.flatnonzero(track.norms):
         step_values, radius, norm = values[step], quantity.radius[step], track.norms[step]

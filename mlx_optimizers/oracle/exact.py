@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import decimal
 import importlib.util
+import math
 import operator
 from collections.abc import Callable
 from decimal import Decimal
@@ -26,7 +27,7 @@ from mlx_optimizers.newton_schulz import COEFFICIENTS
 from mlx_optimizers.oracle.fixed_point import exactly
 from mlx_optimizers.oracle.formats import Direction, Format
 
-__all__ = ["Arithmetic", "Array", "Context", "Double", "Exact", "Library"]
+__all__ = ["Arithmetic", "Array", "Context", "Double", "Exact", "Library", "Ranged"]
 
 Library = Literal["mpmath", "gmpy2"]
 
@@ -349,6 +350,28 @@ class Exact(Context):
             value = value * 2**exponent if exponent >= 0 else (value * 5**-exponent).scaleb(exponent)
             context.prec = digits
             return str((+value).normalize())
+
+
+class Ranged(Exact):
+    """Exact numbers within the range of a format: what it rounds to zero or to an infinity becomes that.
+
+    Args:
+        form: The format.
+        library: As for `Exact`.
+    """
+
+    def __init__(self, form: Format, *, library: Library | None = None) -> None:
+        super().__init__(library=library)
+
+        def fit(x: Any) -> Any:
+            near = self.round(x, form)
+            return x if near and math.isfinite(near) else self.number(near)
+
+        self._fit = np.frompyfunc(fit, 1, 1)
+
+    def wrap(self, values: Values) -> Array:
+        """Make an array of numbers, those within the range as they are."""
+        return Array(self, self._fit(values))
 
 
 class Double(Context):

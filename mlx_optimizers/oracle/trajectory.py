@@ -262,6 +262,7 @@ def tracks(
     step: int = 0,
     state: Mapping[str, npt.ArrayLike] | None = None,
     quick: bool = False,
+    interpolating: bool = False,
 ) -> dict[str, Track]:
     """Evaluate a formula as `trajectory` does, and collect the parameter and each slot over all steps.
 
@@ -277,10 +278,12 @@ def tracks(
         state: The slots that they left.
         quick: Whether float64 may hold the centres and the radii. The exact values are the same; the interval is
             wider by what float64 may lose, 2⁻²⁷ of itself in an operation. Not in float64, whose radii are no larger.
+        interpolating: Whether a program may interpolate with any decay; see `Rounded`.
     """
     form = format_of(dtype)
     exact = Exact() if exact is None else exact
-    n = Rounded(form, Double(), scalars, exact) if quick and form.name != "float64" else Rounded(form, exact, scalars)
+    centre = Double() if quick and form.name != "float64" else exact
+    n = Rounded(form, centre, scalars, exact, interpolating=interpolating)
     if not gradients:
         return {}
     with exact.active(), np.errstate(all="ignore"):

@@ -25,109 +25,39 @@ from mlx_optimizers.conformance.vectors import derive, vectors_of
 from mlx_optimizers.conformance.verdict import judge_widening
 from tests.expected import EXPECTED, NAMES
 from tests.programs import Program
+from tests.wrong import (
+    Make,
+    Step,
+    after,
+    as_if_contiguous,
+    before,
+    decays,
+    few_axes_alone,
+    in_float32,
+    left_out,
+    right,
+    settings,
+    towards_zero,
+    until_step,
+)
 
 pytestmark = pytest.mark.usefixtures("remembered", "mpfr")
-
-Step = Callable[..., tuple[Any, ...]]
-"""``step(h, t, w, g, *slots) -> (w, *slots)``"""
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "cannot_see.md"
 ROWS = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", PAGE.read_text("utf-8"), re.MULTILINE)[1:]
 
 
-def right(optimizer: str) -> Step:
-    """The step that tests/expected.py states, in the parameter's dtype."""
-    return lambda h, t, w, g, *slots: EXPECTED[optimizer].step(
-        w.dtype.type, SimpleNamespace(**vars(h), step=t), w, g, *slots
-    )
-
-
-# Wrong programs, each made of a right step.
-
-
-def left_out(where: Callable[[int], Any]) -> Callable[[Step], Step]:
-    """Leave the elements that ``where`` chooses, by the size of the array, as they were."""
-
-    def make(step: Step) -> Step:
-        def wrong(h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
-            new = step(h, t, w, g, *slots)
-            chosen = np.reshape(where(w.size), w.shape)
-            return tuple(np.where(chosen, old, x) for old, x in zip((w, *slots), new, strict=True))
-
-        return wrong
-
-    return make
-
-
-def before(change: Callable[..., tuple[Any, Any]]) -> Callable[[Step], Step]:
-    """Change w and g before the step."""
-    return lambda step: lambda h, t, w, g, *slots: step(h, t, *change(w, g), *slots)
-
-
-def after(change: Callable[[Any], Any]) -> Callable[[Step], Step]:
-    """Change what comes out of the step."""
-    return lambda step: lambda *given: tuple(map(change, step(*given)))
-
-
-def settings(**changes: Callable[[Any], Any]) -> Callable[[Step], Step]:
-    """Change hyperparameters, those that the optimizer has."""
-
-    def make(step: Step) -> Step:
-        def wrong(h: Any, *rest: Any) -> tuple[Any, ...]:
-            new = {name: change(getattr(h, name)) for name, change in changes.items() if hasattr(h, name)}
-            return step(SimpleNamespace(**(vars(h) | new)), *rest)
-
-        return wrong
-
-    return make
-
-
-def decays(change: Callable[[float], float]) -> Callable[[Step], Step]:
-    """Change the decay of each running mean, and the momentum."""
-    return settings(alpha=change, rho=change, momentum=change, betas=lambda betas: tuple(map(change, betas)))
-
-
-def rates(change: Callable[[list[float]], float]) -> Callable[[Step], Step]:
-    """Take another learning rate than the last one, from those of all steps so far."""
-
-    def make(step: Step) -> Step:
-        seen: list[float] = []
-
-        def wrong(h: Any, t: int, *rest: Any) -> tuple[Any, ...]:
-            seen[t - 1 :] = [h.learning_rate]
-            return step(SimpleNamespace(**(vars(h) | {"learning_rate": change(seen)})), t, *rest)
-
-        return wrong
-
-    return make
-
-
-def until_step(last: int, step: Step) -> Step:
-    return lambda h, t, w, g, *slots: step(h, t, w, g, *slots) if t <= last else (w, *slots)
-
-
-def few_axes_alone(step: Step) -> Step:
-    return lambda h, t, w, g, *slots: step(h, t, w, g, *slots) if w.ndim < 5 else (w, *slots)
-
-
-def as_if_contiguous(w: Any, g: Any) -> tuple[Any, Any]:
-    return w, np.lib.stride_tricks.as_strided(g, strides=(g.itemsize,)) if g.ndim == 1 else g
-
-
-def skips_zeros(step: Step) -> Step:
-    return lambda h, t, w, g, *slots: step(h, t, w, g, *slots) if g.any() else (w, *slots)
-
-
-def in_float32(step: Step) -> Step:
-    return lambda h, t, *arrays: step(h, t, *map(np.float32, arrays))
-
-
-def towards_zero(x: float) -> float:
-    near = np.float32(x)
-    return float(np.nextafter(near, np.float32(0)) if float(near) > x else near)
-
-
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+
+
+def finite(step: Step) -> Step:
+    """Return the largest number instead of an infinity that comes of a finite gradient."""
+
+    def wrong(h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
+        new = step(h, t, w, g, *slots)
+        return tuple(np.where(np.isinf(x) & np.isfinite(g), np.float32(LARGEST), x) for x in new)
+
+    return wrong
 
 
 def flushed(x: Any) -> Any:
@@ -136,7 +66,6 @@ def flushed(x: Any) -> Any:
 
 # What shows that each is wrong.
 
-Make = Callable[[Step], Step]
 Shows = Callable[[Make, str], bool]
 """Tell whether the program that is made of the right step of an optimizer is seen to be wrong."""
 
@@ -267,11 +196,6 @@ def strided() -> tuple[Sequence[Any], Sequence[Any]]:
     return [drawn((24,))], [[row[::2]] for row in drawn((4, 48))]
 
 
-ZERO_STEP = drawn((8, 24)) * (np.arange(8) != 3)[:, None].astype(np.float32)
-FIRST_LARGE = np.abs(drawn((8, 24), 18, 19)) * np.float32([2.0**12, *[-1] * 7])[:, None]
-FALLING = [0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01]
-
-
 @dataclass(frozen=True)
 class Blind:
     """A row of the page.
@@ -299,27 +223,13 @@ BLIND = {
     "Another dtype than float32": Blind(in_float32, "`dtype`", own_settings(dtype="float64")),
     # steps
     "Step 3,005 and later": Blind(partial(until_step, 3004), "own data", late(3004)),
-    "A step in which every gradient is 0": Blind(skips_zeros, "own data", own_data(drawn((24,)), ZERO_STEP)),
     # gradients and parameters
-    "NaN and ±∞": Blind(before(lambda w, g: (w, np.nan_to_num(g))), "vectors", published("nan", "infinity")),
-    "Gradients above 2²⁰": Blind(
-        before(lambda w, g: (w, g * np.float32(min(1.0, 2.0**23 / np.linalg.norm(np.float64(g)))))),
-        "own data",
-        own_data(drawn((24,)), FIRST_LARGE),
+    "Numbers outside 2⁻⁴⁰ … 2⁴⁰": Blind(
+        before(lambda w, g: (w, np.where(np.abs(g) < 2.0**-41, np.float32(0), g))),
+        "nothing",
+        beside(one(np.zeros(1), [2.0**-50])),
     ),
-    "Gradients below 2⁻³⁰": Blind(
-        before(lambda w, g: (w, np.where(np.abs(g) < 2.0**-31, np.float32(0), g))),
-        "own data",
-        own_data(np.zeros(24, np.float32), drawn((8, 24), -38, -32)),
-    ),
-    "Parameters above 2²⁰": Blind(
-        before(lambda w, g: (np.clip(w, -(2.0**21), 2.0**21).astype(np.float32), g)),
-        "own data",
-        own_data(drawn((24,), 25, 30), drawn((8, 24))),
-    ),
-    "Overflow of g²": Blind(
-        after(lambda x: np.minimum(x, np.float32(LARGEST))), "nothing", beside(one([1.0], [2.0**100]))
-    ),
+    "Overflow of g²": Blind(finite, "nothing", beside(one([1.0], [2.0**100]))),
     "Subnormal numbers": Blind(
         before(lambda w, g: (flushed(w), flushed(g))), "nothing", beside(one([1e-40], [0.0], [1.0]))
     ),
@@ -330,35 +240,15 @@ BLIND = {
         settings(learning_rate=towards_zero), "nothing", beside(one(np.zeros(24), *drawn((8, 24))), learning_rate=0.1)
     ),
     # hyperparameters
-    "λ = 0": Blind(settings(learning_rate=lambda x: x or 0.01), "own settings", own_settings(learning_rate=0.0)),
-    "λ below 10⁻⁴": Blind(
-        settings(learning_rate=lambda x: round(x, 4)), "own settings", own_settings(learning_rate=3e-5)
-    ),
-    "λ above 1": Blind(settings(learning_rate=lambda x: min(x, 1.0)), "own settings", own_settings(learning_rate=2.0)),
-    "λ that rises": Blind(rates(min), "own settings", own_settings(learning_rate=FALLING[::-1])),
-    "λ that changes after an odd number of steps": Blind(
-        rates(lambda seen: seen[(len(seen) - 1) // 2 * 2]),
+    "λ above 2": Blind(settings(learning_rate=lambda x: min(x, 2.0)), "own settings", own_settings(learning_rate=3.0)),
+    "A decay above 0.9999": Blind(
+        decays(lambda beta: min(beta, 0.9999)),
         "own settings",
-        own_settings(learning_rate=[0.1, 0.05] * 4),
+        own_settings(alpha=0.99999, rho=0.99999, momentum=0.99999, betas=(0.99999, 0.99999)),
     ),
-    "A decay of 0": Blind(
-        decays(lambda beta: beta or 0.9), "own settings", own_settings(alpha=0.0, rho=0.0, betas=(0.0, 0.0))
-    ),
-    "A decay below ½": Blind(
-        decays(lambda beta: beta and max(beta, 0.5)),
-        "own settings",
-        own_settings(alpha=0.3, rho=0.3, momentum=0.3, betas=(0.3, 0.3)),
-    ),
-    "A decay above 0.999": Blind(
-        decays(lambda beta: min(beta, 0.999)),
-        "own settings",
-        own_settings(alpha=0.9999, rho=0.9999, momentum=0.9999, betas=(0.9999, 0.99)),
-    ),
-    "β₁ above β₂": Blind(settings(betas=sorted), "own settings", own_settings(betas=(0.9, 0.5))),
-    "ε below 10⁻⁸": Blind(settings(eps=lambda eps: max(eps, 1e-8)), "own settings", own_settings(eps=1e-10)),
-    "ε above 10⁻³": Blind(settings(eps=lambda eps: min(eps, 1e-3)), "own settings", own_settings(eps=0.1)),
-    "κ above 1": Blind(
-        settings(weight_decay=lambda kappa: min(kappa, 1.0)),
+    "ε above 1": Blind(settings(eps=lambda eps: min(eps, 1.0)), "own settings", own_settings(eps=10.0)),
+    "κ above 2": Blind(
+        settings(weight_decay=lambda kappa: min(kappa, 2.0)),
         "own settings",
         own_settings(learning_rate=0.01, weight_decay=4.0),
     ),
@@ -366,9 +256,9 @@ BLIND = {
 
 
 def first_seen(program: Program, optimizer: str) -> str | None:
-    """Name the first case in which a program does not conform; None where it does in all."""
+    """Name the first case in which a program deviates; None where it does in none."""
     for case in matching([optimizer]):
-        if not judge_widening(program.run(case), parse(optimizer), ("double", "float32")).conforms:
+        if judge_widening(program.run(case), parse(optimizer), ("double", "float32")).word == "deviates":
             return case.id
     return None
 

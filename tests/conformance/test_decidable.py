@@ -153,7 +153,8 @@ def test_what_computes_a_formula_without_a_value_is_given_no_name(name):
     optimizer = parse(name).optimizer.__name__
     runs = [Evaluated(name).run(case) for case in cases_of(optimizer)]
     found = diagnose(optimizer, runs, ("double", "float32"))
-    assert (found.formulas, found.agreeing) == ([], 0)
+    assert found.formulas == []
+    assert found.agreeing <= 1  # a learning rate of 0 leaves the parameter as it was, whatever the rest
 
 
 def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():

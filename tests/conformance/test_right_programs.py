@@ -16,6 +16,7 @@ import mlx_optimizers
 from mlx_optimizers.conformance import Case, cases_of, check, parse
 from mlx_optimizers.conformance.case import default_rate
 from mlx_optimizers.conformance.frame import frame_of
+from mlx_optimizers.conformance.special import special_of
 from mlx_optimizers.oracle import Double, Exact, Rounded, format_of
 from mlx_optimizers.oracle.trajectory import walk
 from tests.expected import LATER, NAMES
@@ -40,8 +41,13 @@ def test_every_published_order_has_a_program_and_every_program_one_order():
 def test_a_right_program_conforms(name):
     """In every case, parameter and state, with coefficients in double as these programs form them."""
     optimizer, program = RIGHT[name]
-    results = check(program, cases_of(optimizer), scalars="double").results
-    assert [(r.case.id, r.first) for r in results if r.word != "conforms"] == []
+    results = check(program, (*cases_of(optimizer), *special_of(optimizer)), scalars="double").results
+    others = {r.case.id.partition("/")[2]: r for r in results if r.word != "conforms"}
+    assert [(r.case.id, r.first) for r in others.values() if r.word != "unsupported"] == []
+    assert {r.case.level for r in others.values()} <= {"informative"}
+    small = {case for case in others if case.startswith("tiny")}
+    assert not small or "interpolation" in name
+    assert set(others) - small <= {"special/overflow"}
 
 
 @pytest.mark.usefixtures("mpfr")
