@@ -22,7 +22,7 @@ import mlx_optimizers
 from mlx_optimizers.apart import Ended, apart
 from mlx_optimizers.backends import BACKENDS, OWN, Unavailable, open_backend, require_known
 from mlx_optimizers.catalog import CATALOG, entry_of
-from mlx_optimizers.conformance import Report, check, matching, vectors
+from mlx_optimizers.conformance import Report, check, decisive, matching, vectors
 from mlx_optimizers.conformance.case import Case, default_rate, defaults_of
 from mlx_optimizers.conformance.formats import FORMATS
 from mlx_optimizers.conformance.formats.text import text
@@ -32,6 +32,7 @@ from mlx_optimizers.conformance.trace import trace
 from mlx_optimizers.conformance.verdict import decidable
 from mlx_optimizers.files import replacing
 from mlx_optimizers.interrupts import ENDING
+from mlx_optimizers.oracle import FORMATS as DTYPES
 from mlx_optimizers.oracle import Exact, Formula
 
 __all__ = ["main"]
@@ -253,6 +254,14 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("backend", metavar="BACKEND", nargs="?", help="what to check")
     parser.add_argument("--optimizer", action="append", metavar="NAME", help="only this optimizer (may be repeated)")
     parser.add_argument("--case", metavar="GLOB", help="only cases whose identifier matches; * crosses /")
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        choices=DTYPES,
+        metavar="NAME",
+        help=f"run the cases in this dtype: {', '.join(DTYPES)}; default float32 (may be repeated). Another than "
+        "float32 has the cases of the formulas alone, but those in which it lets nothing of the parameter be tested",
+    )
     parser.add_argument("--as", dest="formula", metavar="FORMULA", help="hold its optimizer to this formula")
     parser.add_argument("--scalars", choices=("double", "float32", "either"), default="either")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
@@ -294,10 +303,12 @@ def _check(arguments: argparse.Namespace) -> int:
             if others := sorted(name for name in optimizers or () if entry_of(name).family != alone):
                 raise ValueError(f"--optimizer {others[0]} has no part in --as {arguments.formula}, which runs {alone}")
             optimizers = optimizers or [alone]
-        cases = matching(optimizers, arguments.case)
         require_known(arguments.backend)
+        cases = matching(optimizers, arguments.case, arguments.dtype or ("float32",))
     except ValueError as error:
         raise _usage(arguments, error) from error
+    except ImportError as error:
+        raise _nothing(error) from error
     if arguments.list:
         _print("".join(f"{case.id}\n" for case in cases))
         return 0
@@ -375,6 +386,9 @@ def _report(
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             backend = open_backend(arguments.backend, arguments.device, arguments.timeout)
             stack.callback(getattr(backend, "close", lambda: None))  # an adapter is a running program
+            if not (cases := decisive(backend, cases, formula)):
+                dtypes = " or ".join(dict.fromkeys(arguments.dtype))
+                raise _nothing(f"no case that matches tests anything of the parameter in {dtypes}")
             progress = _progress(backend.name, len(cases))
             begin()
             report = check(

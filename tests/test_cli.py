@@ -19,6 +19,7 @@ from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import all_cases
 from mlx_optimizers.conformance.schemas import schema
 from tests.expected import NAMES, WHOLE
+from tests.programs import formula_cases
 from tests.support import require
 
 ONE = ("--case", "adam/plain/defaults")
@@ -92,6 +93,47 @@ def test_optimizers_and_patterns_choose_cases(capsys):
         assert main(["check", "reference", "--list", *arguments]) == 0
         listed = capsys.readouterr().out.split()
         assert listed == expected if isinstance(expected, list) else len(listed) == expected
+
+
+@pytest.mark.norm("check_your_port.dtypes")
+def test_dtypes_choose_cases(capsys):
+    ids, formula = [case.id for case in all_cases()], [case.id for case in formula_cases()]
+    for arguments, expected in (
+        (("--dtype", "float64"), [f"{name}/float64" for name in formula]),
+        (("--dtype", "float16", "--dtype", "float32"), [*(f"{name}/float16" for name in formula), *ids]),
+        (("--dtype", "float64", "--case", "*/sizes/*"), []),
+        (("--dtype", "float32", "--dtype", "float32"), ids),
+        (("--dtype", "float16", "--case", "sgd/plain/defaults"), []),
+        (("--dtype", "float16", "--case", "sgd/plain/defaults/*"), ["sgd/plain/defaults/float16"]),
+        (
+            ("--dtype", "float64", "--dtype", "float32", "--optimizer", "Lion", "--case", "*/edge/defaults*"),
+            ["lion/edge/defaults/float64", "lion/edge/defaults"],
+        ),
+    ):
+        assert main(["check", "reference", "--list", *arguments]) == 0
+        assert capsys.readouterr().out.split() == expected
+
+
+@pytest.mark.norm("check_your_port.dtypes")
+def test_a_dtype_runs_the_cases_that_it_can_decide(capsys):
+    require("ml_dtypes")
+    for dtype, count, digits in (("float16", 16, 4), ("bfloat16", 20, 4), ("float64", 20, 16)):
+        assert main(["check", "reference", "--dtype", dtype, "--optimizer", "Adam", "--format", "json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        jsonschema.validate(report, schema("report"))
+        assert report["summary"]["conforms"] == len(report["results"]) == count
+        assert {result["case"].rpartition("/")[2] for result in report["results"]} == {dtype}
+        assert {len(result["worst"]["got"]) for result in report["results"]} == {digits}
+
+
+def test_a_dtype_whose_package_is_missing_executes_nothing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    for more in ([], ["--list"], ["--dtype", "float32"]):
+        assert main(["check", "reference", "--dtype", "bfloat16", *more]) == 3
+        assert capsys.readouterr() == (
+            "",
+            "mlx-optimizers: nothing was executed: dtype bfloat16 needs the package ml_dtypes\n",
+        )
 
 
 @pytest.mark.norm("formulas.as")
@@ -184,6 +226,8 @@ def test_a_backend_without_its_library_executes_nothing(capsys, monkeypatch):
     [
         ("reference", "--case", "adam"),
         ("reference", "--optimizer", "Adam", "--case", "sgd/*"),
+        ("reference", "--dtype", "float16", "--case", "adam/tiny/defaults*"),
+        ("reference", "--dtype", "float16", "--case", "adam/plain/defaults"),
         ("reference", "--device", "gpu"),
         ("py:no_such_module_anywhere:f",),
         ("py:math:no_such_function",),
@@ -208,6 +252,7 @@ def test_where_nothing_is_executed_it_exits_with_3_and_a_line(capsys, arguments)
         (("check", "reference", "--as", "SGD[eps=inside_sqrt]"), "unknown axis 'eps' of SGD"),
         (("check", "py:math"), "'py:math' does not name a module and an attribute"),
         (("check", "reference", "--scalars", "half"), "argument --scalars: invalid choice: 'half'"),
+        (("check", "reference", "--dtype", "int8"), "argument --dtype: invalid choice: 'int8'"),
         (("check", "reference", "--format", "yaml"), "argument --format: invalid choice: 'yaml'"),
         (("check", "reference", "-j", "0"), "argument -j/--jobs: '0' is not a whole number above 0"),
         (("check", "reference", "-j", "two"), "argument -j/--jobs: 'two' is not a whole number above 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -42,15 +43,27 @@ class Keras(Claims):
 
     def run(self, case: Case) -> Run:
         """Compute a case."""
-        if case.dtype == "float64":
-            raise Unsupported("Keras keeps the learning rate in float32")
-        with keras.device(self._where):
+        with keras.device(self._where), _precise() if case.dtype == "float64" else contextlib.nullcontext():
             return Run.of_tree(case, _steps(case, self))
 
     def unclaimed(self, case: Case) -> str | None:
         """Say why a case with gradients of another dtype is not claimed on torch, for which Keras has other code."""
         mixed = case.gradient_dtype is not None and keras.backend.backend() == "torch"
         return "Keras on torch computes with a gradient in the gradient's own dtype" if mixed else None
+
+
+@contextlib.contextmanager
+def _precise() -> Iterator[None]:
+    """Let Keras keep the learning rate in float64, and jax compute it."""
+    before = keras.config.floatx()
+    with contextlib.ExitStack() as stack:
+        if keras.backend.backend() == "jax":
+            import jax
+
+            stack.enter_context(jax.enable_x64(True))
+        stack.callback(keras.config.set_floatx, before)
+        keras.config.set_floatx("float64")
+        yield
 
 
 def _made(case: Case) -> keras.optimizers.Optimizer:

@@ -10,7 +10,7 @@ import mlx.optimizers
 from mlx.utils import tree_map
 
 from mlx_optimizers.backends import CHECKED, Claims, Unavailable
-from mlx_optimizers.conformance import Case, Run
+from mlx_optimizers.conformance import Case, Run, Unsupported
 from mlx_optimizers.conformance.verdict import Computed
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.trees import from_mlx, to_mlx
@@ -33,6 +33,8 @@ class Mlx(Claims):
 
     def run(self, case: Case) -> Run:
         """Compute a case."""
+        if case.dtype == "float64" and self.device != "cpu":
+            raise Unsupported("MLX computes float64 on the CPU alone")
         with mx.stream(self._device):
             return Run.of_tree(case, _steps(case))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -48,9 +49,8 @@ class OptaxFunction(Claims):
 
     def run(self, case: Case) -> Run:
         """Compute a case."""
-        if case.dtype == "float64" and not jax.config.jax_enable_x64:
-            raise Unsupported("jax computes float64 only when it is started with jax_enable_x64")
-        with jax.default_device(self._device):
+        precise = jax.enable_x64(True) if case.dtype == "float64" else contextlib.nullcontext()
+        with precise, jax.default_device(self._device):
             return Run.of_tree(case, self._steps(case))
 
     def unclaimed(self, case: Case) -> str | None:
@@ -173,7 +173,7 @@ def _rate(case: Case) -> Any:
     rate = case.hyperparameters["learning_rate"]
     if not isinstance(rate, list):
         return rate
-    rates = jnp.asarray(rate, jnp.float32)
+    rates = jnp.asarray(rate, float)  # float32, or float64 where jax computes that
     return lambda count: rates[count]
 
 

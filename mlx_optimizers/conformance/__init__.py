@@ -2,7 +2,7 @@
 
 from mlx_optimizers.conformance.case import Case
 from mlx_optimizers.conformance.cases import all_cases, cases_of, matching
-from mlx_optimizers.conformance.check import Backend, Broken, Unsupported, check
+from mlx_optimizers.conformance.check import Backend, Broken, Unsupported, check, decisive
 from mlx_optimizers.conformance.report import Report
 from mlx_optimizers.conformance.verdict import Run, Verdict
 from mlx_optimizers.oracle.formulas import parse
@@ -18,6 +18,7 @@ __all__ = [
     "all_cases",
     "cases_of",
     "check",
+    "decisive",
     "matching",
     "parse",
 ]

@@ -198,14 +198,32 @@ def cases_of(optimizer: str) -> tuple[Case, ...]:
 @cache
 def all_cases() -> tuple[Case, ...]:
     """List every case: by optimizer, in the table's order, those of its formula, the special ones, and the frame's."""
-    return tuple(case for entry in CATALOG for made in (cases_of, special_of, frame_of) for case in made(entry.name))
+    return tuple(case for entry in CATALOG for case in _cases_in("float32", entry.name))
 
 
-def matching(optimizers: Iterable[str] | None = None, pattern: str | None = None) -> list[Case]:
-    """List the cases of optimizers (default: all) whose whole identifier matches a pattern (``*`` crosses ``/``)."""
+def matching(
+    optimizers: Iterable[str] | None = None, pattern: str | None = None, dtypes: Iterable[npt.DTypeLike] = ("float32",)
+) -> list[Case]:
+    """List the cases of optimizers (default: all) whose whole identifier matches a pattern (``*`` crosses ``/``).
+
+    Args:
+        optimizers: Their names.
+        pattern: The pattern; default any identifier.
+        dtypes: The dtypes, one after the other. Another than float32 has the cases of the formulas alone.
+
+    Raises:
+        TypeError: for an unknown dtype.
+        ImportError: for bfloat16 when ml_dtypes is not installed.
+    """
     wanted = None if optimizers is None else set(optimizers)
-    return [
-        case
-        for case in all_cases()
-        if (wanted is None or case.optimizer in wanted) and (pattern is None or fnmatch.fnmatchcase(case.id, pattern))
-    ]
+    chosen = [entry.name for entry in CATALOG if wanted is None or entry.name in wanted]
+    forms = dict.fromkeys(format_of(dtype).name for dtype in dtypes)
+    cases = (case for form in forms for name in chosen for case in _cases_in(form, name))
+    return [case for case in cases if pattern is None or fnmatch.fnmatchcase(case.id, pattern)]
+
+
+def _cases_in(form: str, optimizer: str) -> Iterable[Case]:
+    """List the cases of one optimizer in a dtype: the special ones and those of the frame are of float32."""
+    if form == "float32":
+        return (*cases_of(optimizer), *special_of(optimizer), *frame_of(optimizer))
+    return (recast(case, form) for case in cases_of(optimizer))

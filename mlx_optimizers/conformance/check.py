@@ -22,14 +22,14 @@ from mlx_optimizers.conformance.case import Case, Unsupported
 from mlx_optimizers.conformance.diagnosis import Diagnosis, diagnose
 from mlx_optimizers.conformance.report import Report, printable
 from mlx_optimizers.conformance.special import REGIME
-from mlx_optimizers.conformance.verdict import Run, Verdict, decidable, judge_widening
+from mlx_optimizers.conformance.verdict import Run, Verdict, can_decide, decidable, judge_widening
 from mlx_optimizers.interrupts import held
 from mlx_optimizers.oracle import Formula
 from mlx_optimizers.oracle.formulas import parse
 from mlx_optimizers.oracle.rounded import Scalars
 from mlx_optimizers.trees import refuse_masked
 
-__all__ = ["Backend", "Broken", "Profile", "Unsupported", "check"]
+__all__ = ["Backend", "Broken", "Profile", "Unsupported", "check", "decisive"]
 
 Profile = Literal["double", "float32", "either"]
 
@@ -122,6 +122,29 @@ def check(
             verdicts[index] = replace(verdict, diagnosis=diagnoses[verdict.case.optimizer].formulas)
     checked = getattr(backend, "checked", None)
     return Report(backend.name, backend.version, backend.device, verdicts, diagnoses, broken, checked)
+
+
+def decisive(backend: Backend, cases: Iterable[Case], formula: Formula | None = None) -> list[Case]:
+    """Leave out the cases whose dtype lets nothing of the parameter be tested.
+
+    That depends on the formula that the backend is held to. All of float32 stay, and those of an optimizer that is
+    measured where nothing is certain.
+
+    Args:
+        backend: What is to be checked.
+        cases: The cases.
+        formula: As for `check`.
+    """
+
+    def tells(case: Case) -> bool:
+        if case.dtype == "float32" or entry_of(case.optimizer).consistent:
+            return True
+        try:
+            return can_decide(case, formula or _claimed(backend, case.optimizer))
+        except ValueError:  # a claim that fails in `check`, case by case
+            return True
+
+    return [case for case in cases if tells(case)]
 
 
 Answer = tuple[Run, Formula] | Verdict

@@ -17,8 +17,7 @@ import mlx_optimizers
 from mlx_optimizers.backends import BACKENDS, Unavailable, open_backend
 from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import check, matching, parse
-from mlx_optimizers.conformance.cases import recast
-from tests.expected import EXPECTED, LATER, NAMES, WHOLE
+from tests.expected import EXPECTED, NAMES, WHOLE
 from tests.reports import COMPILING, LIBRARIES, each_backend, looked_at, opened, report_of
 from tests.support import require
 
@@ -156,58 +155,6 @@ def test_what_is_not_claimed_is_run_where_a_formula_is_asked_for(name):
     formula = claimed(name, "Adam")
     (result,) = check(opened(name), cases, formula=formula).results
     assert result.word == "deviates" and result.formula.name == formula
-
-
-LOW = ("float16", "bfloat16")
-
-
-def by_dtype(name, dtype, pattern):
-    if dtype == "bfloat16":
-        require("ml_dtypes")
-    return check(opened(name), [recast(case, dtype) for case in matching(NAMES, pattern)])
-
-
-@pytest.mark.parametrize("name", ["reference", "mlx", "torch", "torch-foreach", "torch-fused"])
-def test_float64(name):
-    counts = by_dtype(name, "float64", "*/tiny/*").counts()
-    expected = results_of(name)
-    assert counts["deviates"] == counts["failed"] == 0
-    assert counts["conforms"] == sum(r.word == "conforms" and "/tiny/" in r.case.id for r in expected)
-
-
-@pytest.mark.parametrize("name", ["optax", "keras"])
-def test_float64_is_unsupported_where_the_library_computes_in_float32(name):
-    result = by_dtype(name, "float64", "adam/plain/defaults").results[0]
-    assert result.word == "unsupported"
-    assert (
-        result.reason
-        == {
-            "optax": "jax computes float64 only when it is started with jax_enable_x64",
-            "keras": "Keras keeps the learning rate in float32",
-        }[name]
-    )
-
-
-@pytest.mark.parametrize("dtype", LOW)
-@pytest.mark.parametrize("name", ["reference", "mlx", "torch", "torch-foreach"])
-def test_low_precision(name, dtype):
-    counts = by_dtype(name, dtype, "*/plain/*").counts()
-    assert counts["deviates"] == counts["failed"] == 0
-    assert counts["conforms"] == sum("/plain/" in r.case.id and r.word == "conforms" for r in results_of(name))
-
-
-@pytest.mark.parametrize("dtype", LOW)
-def test_low_precision_in_optax(dtype):
-    counts = by_dtype("optax", dtype, "*/plain/learning_rate=changing").counts()
-    assert counts["conforms"] == len(matching(NAMES, "*/plain/learning_rate=changing"))
-
-
-@pytest.mark.parametrize("dtype", LOW)
-def test_fused_sgd_of_torch_leaves_full_vectors_of_low_precision_where_they_are(dtype):
-    """A bug of torch 2.13.0 on the CPU, pytorch issue 191763: the wrong ones deviate, the others conform."""
-    results = by_dtype("torch-fused", dtype, "*/plain/*").results
-    assert {r.case.optimizer for r in results if r.word == "deviates"} == {"SGD"}
-    assert {r.case.optimizer for r in results if r.word == "conforms"} == {"Adagrad", "Adam", "AdamW", *LATER}
 
 
 def test_keras_on_torch():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import mlx_optimizers
+from mlx_optimizers.backends import open_backend
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import Case, Run, cases_of, check, matching, parse
+from mlx_optimizers.conformance import Case, Run, cases_of, check, decisive, matching, parse
 from mlx_optimizers.conformance.cases import recast
 from mlx_optimizers.conformance.diagnosis import diagnose
 from mlx_optimizers.conformance.formats.summary import details, summaries
@@ -19,6 +20,7 @@ from mlx_optimizers.oracle.formulas import variants
 from mlx_optimizers.testing import assert_conforms
 from tests.expected import EIGHT, EXPECTED
 from tests.programs import Evaluated, Program, adam
+from tests.support import require
 
 pytestmark = pytest.mark.usefixtures("remembered")
 
@@ -132,6 +134,34 @@ class _Either(Program):
 
     def run(self, case):
         return self._outcome if case.label == "huge" else super().run(case)
+
+
+# Cases that a dtype cannot decide are left out of its run.
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_what_is_left_out_is_what_tests_nothing(dtype):
+    if dtype == "bfloat16":
+        require("ml_dtypes")
+    cases = matching(EIGHT, None, [dtype])
+    kept = decisive(open_backend("reference"), cases)
+    assert kept == [case for case in cases if can_decide(case, parse(case.optimizer))]
+    assert len(cases) - len(kept) == {"float16": 15}.get(dtype, 0)
+
+
+def test_the_formula_that_a_backend_is_held_to_says_what_is_left_out():
+    cases = matching(["Adagrad"], None, ["float16"])
+    claim = "Adagrad[eps=inside_sqrt,initial=0.1]"
+    claiming = Program(lambda h, t, w, g, v: (w, v), claim)
+    assert [len(decisive(backend, cases)) for backend in (open_backend("reference"), claiming)] == [13, 16]
+    assert len(decisive(claiming, cases, parse("Adagrad"))) == 13
+
+
+def test_what_is_measured_and_what_has_no_claim_stays():
+    cases = matching(["Adam", "Muon"], None, ["float16"])
+    nameless = Program(lambda h, t, w, g, *slots: (w, *slots), "Adan")
+    assert decisive(nameless, cases) == cases
+    assert {result.word for result in check(nameless, cases[:2]).results} == {"failed"}
 
 
 # A diagnosis needs one, too.

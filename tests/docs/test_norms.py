@@ -107,6 +107,7 @@ SENTENCES = {
     "check_your_port.no-defaults": 2,
     "check_your_port.float32": 3,
     "check_your_port.contracted": 2,
+    "check_your_port.dtypes": 2,
     "inputs.path": 2,
 }
 """How many sentences an id holds where they are several: one explains another, or the same tests hold all of them."""

@@ -16,6 +16,7 @@ import pytest
 
 from mlx_optimizers.backends.command import Command, Failed
 from mlx_optimizers.backends.reference import Reference
+from mlx_optimizers.cli import main
 from mlx_optimizers.conformance import Case, Unsupported, cases_of, check, matching
 from mlx_optimizers.conformance.frame import frame_of
 from mlx_optimizers.oracle import format_of
@@ -178,6 +179,14 @@ def test_what_a_port_has_not_is_unsupported(port):
         h = {"learning_rate": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}
         with pytest.raises(Unsupported):
             port.run(Case("x", name, "any", "any", dtype, h, array[0], array, gradient_dtype=given))
+
+
+@pytest.mark.norm("check_your_port.dtypes")
+def test_a_port_of_float32_conforms_there_and_says_so_of_other_dtypes(adapter, capsys):
+    dtypes = ["--dtype", "float64", "--dtype", "float32"]
+    assert main(["check", f"cmd:{adapter}", "--case", "adam/plain/defaults*", *dtypes, "--format", "json"]) == 0
+    words = {result["case"]: result["verdict"] for result in json.loads(capsys.readouterr().out)["results"]}
+    assert words == {"adam/plain/defaults/float64": "unsupported", "adam/plain/defaults": "conforms"}
 
 
 RUN = {
