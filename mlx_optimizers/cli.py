@@ -476,12 +476,22 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 def _add_vectors(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write the published vectors into a folder, or derive them again and compare with what it holds. "
+        "Write the published vectors into a folder, or derive them again and compare with what it holds. --verify "
+        "compares the files of other dtypes too where --dtype asks for them or the folder's manifest lists one. "
         "Exit status: 0 written, or every byte right; 1 something differs."
     )
     parser.set_defaults(run=_vectors, parser=parser)
     parser.add_argument("folder", metavar="DIR", nargs="?", help="where to write them")
     parser.add_argument("--verify", metavar="DIR", help="the folder to compare with")
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        choices=vectors.DTYPES,
+        default=[],
+        metavar="NAME",
+        help=f"every case in this dtype too, in files such as adam.NAME.json: {', '.join(vectors.DTYPES)} "
+        "(may be repeated)",
+    )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a file and stop")
 
 
@@ -493,10 +503,12 @@ def _vectors(arguments: argparse.Namespace) -> int:
         return 0
     if "" in (arguments.folder, arguments.verify):
         raise _usage(arguments, "DIR is empty")
-    progress = _progress("vectors", sum(len(vectors.vectors_of(name)) for name in _OPTIMIZERS))
+    dtypes = {*arguments.dtype, *([] if arguments.verify is None else vectors.listed_dtypes(arguments.verify))}
+    cases = [len(vectors.vectors_of(name, dtype)) for name in _OPTIMIZERS for dtype in ("float32", *dtypes)]
+    progress = _progress("vectors", sum(cases))
     if arguments.verify is None:
-        _print("".join(f"{path}\n" for path in vectors.write_vectors(arguments.folder, progress)))
+        _print("".join(f"{path}\n" for path in vectors.write_vectors(arguments.folder, progress, dtypes=dtypes)))
         return 0
-    problems = vectors.verify_vectors(arguments.verify, progress)
+    problems = vectors.verify_vectors(arguments.verify, progress, dtypes=dtypes)
     _print(printable("\n".join(problems) or f"{arguments.verify}: every byte is right", "\n") + "\n")
     return 1 if problems else 0

@@ -1,6 +1,7 @@
 """The published vectors: inputs, correctly rounded results and accepted intervals, as files for any language.
 
-One JSON file an optimizer, a manifest, and the list of changes. The text is laid out so that every array stands on
+One JSON file an optimizer, and one more for each further dtype that is asked for, a manifest, and the list of changes,
+which has the first files' cases. The text is laid out so that every array stands on
 one line, by itself or after its key: a language without JSON reads the files line by line, and `verify_vectors`
 names the element that a wrong line holds. Nothing here depends on the libraries' versions, on gmpy2 or on ml_dtypes:
 the same release writes the same bytes everywhere.
@@ -13,9 +14,10 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import numpy as np
 from mlx_optimizers.catalog import CATALOG, entry_of
 from mlx_optimizers.conformance.cases import Case, cases_of, recast
 from mlx_optimizers.conformance.special import REGIME, special_ball, special_of
+from mlx_optimizers.conformance.verdict import can_decide
 from mlx_optimizers.files import replacing
 from mlx_optimizers.oracle import Array, Ball, Exact, Format, Rounded
 from mlx_optimizers.oracle.exact import Library, Ranged
@@ -36,6 +39,7 @@ __all__ = [
     "changes",
     "derive",
     "last_changes",
+    "listed_dtypes",
     "vectors_of",
     "verify_vectors",
     "write_vectors",
@@ -44,7 +48,10 @@ __all__ = [
 FORMAT = "mlx-optimizers-vectors/1"
 MANIFEST = "mlx-optimizers-manifest/1"
 DTYPES = ("float16", "bfloat16", "float64")
-"""The dtypes in which the defaults are published, besides float32."""
+"""The dtypes in which the defaults are published, besides float32, and every case where it is asked for."""
+
+MANIFEST_SIZE = 2**20
+"""Bytes of a manifest that are read at most, to see which files it lists."""
 
 SHOWN = 50
 """Differences that `verify_vectors` names in one file; it counts the rest."""
@@ -53,12 +60,16 @@ Place = tuple[str | int, ...]
 """Keys and indices that lead to a line of a file."""
 
 
-def vectors_of(optimizer: str) -> list[Case]:
+def vectors_of(optimizer: str, dtype: str = "float32") -> list[Case]:
     """List the published cases of one optimizer: those of the suite, the defaults in `DTYPES`, the special ones.
 
-    The numbers of those in `DTYPES` are float64, which holds them without a package for bfloat16.
+    In one of `DTYPES` they are those of the suite in which it lets something of the parameter be tested. The numbers
+    of cases in `DTYPES` are float64, which holds them without a package for bfloat16.
     """
     suite, regimes = cases_of(optimizer), entry_of(optimizer).regimes
+    if dtype != "float32":
+        inside = (recast(case, dtype, wide=True) for case in suite)
+        return [case for case in inside if can_decide(case, parse(optimizer))]
     defaults = [case for case in suite if case.label == "defaults" and case.regime in regimes]
     others = [recast(case, dtype, wide=True) for dtype in DTYPES for case in defaults]
     return [*suite, *others, *special_of(optimizer)]
@@ -166,17 +177,21 @@ def _lines(value: Any, place: Place = (), end: str = "") -> Iterator[tuple[Place
     yield place, " " * len(place) + brackets[1] + end
 
 
-def _files(progress: Callable[[int], None] | None, library: Library | None) -> Iterator[tuple[str, Lines, list[str]]]:
+def _files(
+    progress: Callable[[int], None] | None, library: Library | None, dtypes: Iterable[str]
+) -> Iterator[tuple[str, Lines, list[str]]]:
     """Derive every file: its name, its lines, and the ids of its cases."""
-    entries, done = [], 0
-    for entry in CATALOG:
+    entries, done, asked = [], 0, set(dtypes)
+    if unknown := asked - {*DTYPES}:
+        raise ValueError(f"dtype {min(unknown)!r} is none of {', '.join(DTYPES)}")
+    for dtype, entry in product(("float32", *(dtype for dtype in DTYPES if dtype in asked)), CATALOG):
         cases = []
-        for case in vectors_of(entry.name):
+        for case in vectors_of(entry.name, dtype):
             cases.append(derive(case, library))
             done += 1
             if progress is not None:
                 progress(done)
-        name = f"{entry.name.lower()}.json"
+        name = f"{entry.name.lower()}.json" if dtype == "float32" else f"{entry.name.lower()}.{dtype}.json"
         lines = list(_lines({"format": FORMAT, "optimizer": entry.name, "cases": cases}))
         data = _text(lines).encode()
         entries.append(
@@ -192,7 +207,10 @@ def _text(lines: Lines) -> str:
 
 
 def write_vectors(
-    folder: str | Path, progress: Callable[[int], None] | None = None, library: Library | None = None
+    folder: str | Path,
+    progress: Callable[[int], None] | None = None,
+    library: Library | None = None,
+    dtypes: Iterable[str] = (),
 ) -> list[Path]:
     """Write the published vectors.
 
@@ -200,11 +218,12 @@ def write_vectors(
         folder: Where to; created if missing. Files of the same names are replaced.
         progress: Called with the number of cases derived so far.
         library: ``"mpmath"`` or ``"gmpy2"``; by default gmpy2 where installed. Both give the same bytes.
+        dtypes: Those of `DTYPES` in which every case is written too, ``adam.bfloat16.json`` and so on.
 
     Returns:
         The files written.
     """
-    target, texts = Path(folder), {name: _text(lines) for name, lines, _ in _files(progress, library)}
+    target, texts = Path(folder), {name: _text(lines) for name, lines, _ in _files(progress, library, dtypes)}
     target.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # which ends in the reverse order: the manifest takes its place last
         for name in sorted(texts, key="MANIFEST.json".__ne__):
@@ -214,8 +233,20 @@ def write_vectors(
     return [target / name for name in texts]
 
 
+def listed_dtypes(folder: str | Path) -> set[str]:
+    """Find the dtypes of which the manifest of a folder lists a file; what is right about it `verify_vectors` says."""
+    try:
+        manifest = _read(Path(folder) / "MANIFEST.json", MANIFEST_SIZE)
+    except OSError:
+        return set()
+    return {dtype for dtype in DTYPES if f'.{dtype}.json"'.encode() in manifest}
+
+
 def verify_vectors(
-    folder: str | Path, progress: Callable[[int], None] | None = None, library: Library | None = None
+    folder: str | Path,
+    progress: Callable[[int], None] | None = None,
+    library: Library | None = None,
+    dtypes: Iterable[str] | None = None,
 ) -> list[str]:
     """Derive every vector again and compare it with what a folder holds.
 
@@ -223,12 +254,13 @@ def verify_vectors(
         folder: Where the files are.
         progress: Called with the number of cases derived so far.
         library: As for `write_vectors`.
+        dtypes: As for `write_vectors`; by default those of which the manifest lists a file.
 
     Returns:
         What is wrong, a sentence each, naming file, case, step and element; empty if every byte is right.
     """
     source, known, problems = Path(folder), set(), []
-    for name, lines, ids in _files(progress, library):
+    for name, lines, ids in _files(progress, library, listed_dtypes(source) if dtypes is None else dtypes):
         known.add(name)
         right = _text(lines).encode()
         try:

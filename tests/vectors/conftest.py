@@ -8,11 +8,25 @@ from typing import Any
 
 import pytest
 
+from mlx_optimizers.conformance import vectors as module
+
 
 @pytest.fixture(scope="session")
 def folder(vectors: Path) -> Path:
     """Write the files as the command does; a test that changes one copies it first."""
     return vectors
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One case an optimizer and dtype, so that a test takes a moment."""
+    cases_of, vectors_of = module.cases_of, module.vectors_of
+
+    def first(name: str) -> list[Any]:  # in 16 bits Muon is decided where it is no matrix alone
+        return [case for case in cases_of(name) if case.regime == ("vector" if name == "Muon" else "plain")][:1]
+
+    monkeypatch.setattr(module, "cases_of", first)
+    monkeypatch.setattr(module, "vectors_of", lambda *given: vectors_of(*given)[:1])
 
 
 @pytest.fixture(scope="session")

@@ -9,16 +9,8 @@ import jsonschema
 import pytest
 
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import vectors
 from mlx_optimizers.conformance.schemas import schema
 from tests.expected import NAMES, WHOLE
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """One case an optimizer, so that a test takes a moment."""
-    all_of = vectors.vectors_of
-    monkeypatch.setattr(vectors, "vectors_of", lambda name: all_of(name)[:1])
 
 
 @pytest.mark.norm("vectors.verify")
