@@ -1,13 +1,16 @@
 """Build tables from the code and from the committed reports.
 
-Directives without arguments: ``backend-results``, ``backend-claims``, ``unsupported-cases``, ``formula-axes``.
+Directives without arguments: ``backend-results``, ``dtype-results``, ``dtype-deviations``, ``backend-claims``,
+``unsupported-cases``, ``formula-axes``.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from mlx_optimizers.conformance.formats.summary import number
 from mlx_optimizers.oracle import formulas
 
 REPORTS = Path(__file__).parents[1] / "reports"
+COUNTS = Path(__file__).parents[1] / "dtypes.json"
 NAMES = [entry.name for entry in CATALOG]
 
 Cell = str | Sequence[nodes.Node]
@@ -33,6 +37,12 @@ def reports() -> dict[str, Report]:
     loaded = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(REPORTS.glob("*.json"))]
     by_name = {report["backend"]["name"]: report for report in loaded}
     return {name: by_name[name] for name in BACKENDS if name in by_name}
+
+
+def counts() -> dict[str, dict[str, dict[str, dict[str, int]]]]:
+    """Read the committed counts of verdicts: by dtype, by backend, by optimizer, by word."""
+    loaded = json.loads(COUNTS.read_text(encoding="utf-8"))
+    return {dtype: {name: one["results"] for name, one in backends.items()} for dtype, backends in loaded.items()}
 
 
 def optimizer_of(result: Report) -> str:
@@ -91,7 +101,7 @@ class Table(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make the table's nodes."""
-        for source in (Path(__file__), Path(formulas.__file__), *sorted(REPORTS.glob("*.json"))):
+        for source in (Path(__file__), Path(formulas.__file__), COUNTS, *sorted(REPORTS.glob("*.json"))):
             self.env.note_dependency(str(source))  # a page is built again when what it shows has changed
         group = nodes.tgroup(cols=len(self.header))
         group += [nodes.colspec(colwidth=1) for _ in self.header]
@@ -135,6 +145,49 @@ class BackendResults(Table):
         word = nodes.inline(verdict, verdict, classes=[verdict.split(maxsplit=1)[0]])
         figures = f"{scalars} {excess}"
         return [word] if excess == "–" else [word, nodes.Text(" "), nodes.inline(figures, figures, classes=["figures"])]
+
+
+class DtypeResults(Table):
+    """Each other dtype by each backend: how many cases have each verdict."""
+
+    kind = "results"
+    words = ("deviates", "not consistent", "failed", "conforms", "consistent", "unsupported")
+
+    @property
+    def header(self) -> Sequence[Cell]:  # type: ignore[override]
+        """One column a backend."""
+        return ("", *(literal(name) for name in reports()))
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a dtype."""
+        for dtype, backends in counts().items():
+            yield [literal(dtype), *(self._cell(backends[name].values()) for name in reports())]
+
+    def _cell(self, optimizers: Iterable[dict[str, int]]) -> Cell:
+        total = Counter[str]()
+        for one in optimizers:
+            total.update(one)
+        cell: list[nodes.Node] = []
+        for word in self.words:
+            if total[word]:
+                text = f"{total[word]} {word}"
+                cell += [nodes.Text(", ")] * bool(cell) + [nodes.inline(text, text, classes=[word.split()[0]])]
+        return cell
+
+
+class DtypeDeviations(Table):
+    """What deviates in another dtype than float32."""
+
+    header = ("backend", "dtype", "deviates in")
+
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """One row a backend and dtype."""
+        found = counts()
+        for name, dtype in product(reports(), found):
+            deviating = {optimizer: one for optimizer, one in found[dtype][name].items() if "deviates" in one}
+            if deviating:
+                words = [f"{key} ({one['deviates']} of {sum(one.values())})" for key, one in deviating.items()]
+                yield [literal(name), literal(dtype), ", ".join(words)]
 
 
 class Claims(Table):
@@ -192,6 +245,8 @@ class FormulaAxes(Table):
 def setup(app: Sphinx) -> dict[str, object]:
     """Register with Sphinx."""
     app.add_directive("backend-results", BackendResults)
+    app.add_directive("dtype-results", DtypeResults)
+    app.add_directive("dtype-deviations", DtypeDeviations)
     app.add_directive("backend-claims", Claims)
     app.add_directive("unsupported-cases", UnsupportedCases)
     app.add_directive("formula-axes", FormulaAxes)

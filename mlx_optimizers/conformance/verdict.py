@@ -256,7 +256,7 @@ def _held(run: Run, formula: Formula, scalars: Scalars, *, interpolating: bool =
     if case.parameter.size == 0:
         return verdict  # there is nothing but the shape
     if not verdict.decided and first is None and entry_of(formula.optimizer.__name__).consistent:
-        return _measured(verdict, got["parameter"], expected["parameter"])
+        return _measured(verdict, got["parameter"], expected)
     if not verdict.decided:
         return replace(verdict, word="deviates", reason="no element of the parameter could be tested")
     return verdict if first is None else replace(verdict, word="deviates")
@@ -329,22 +329,31 @@ def _written(run: Run) -> Element | None:
     return None
 
 
-def _measured(verdict: Verdict, got: FloatArray, expected: Track) -> Verdict:
+def _measured(verdict: Verdict, got: FloatArray, expected: Mapping[str, Track]) -> Verdict:
     """Compare a program of which nothing is certain with the exact steps: it is consistent with the formula or not.
 
     What a step changes is compared with what the formula does, in the Frobenius norm, and beyond what a rounding of
-    the parameter explains. A step with a direction that Newton–Schulz has not brought near to 1 is left out.
+    the parameter explains. A step with a direction that Newton–Schulz has not brought near to 1 is left out. The
+    first step ends it whose squares overflow or underflow, or whose v depends on how those before were rounded, as it
+    does where a weight decay of w outweighs the gradient.
     """
     case, form = verdict.case, verdict.case.form
     narrow = Exact()
     narrow.narrow = FORMATS["bfloat16"] if case.dtype != "float16" else form
     with narrow.active(), np.errstate(all="ignore"):
-        second = [w.values.astype(np.float64) for w, *_ in walked(verdict.formula, narrow, case)]
-    first = [exact.astype(np.float64) for exact in expected.all.exact]
+        steps = [[x.values.astype(np.float64) for x in step] for step in walked(verdict.formula, narrow, case)]
+    second, momenta = zip(*steps, strict=True)
+    first, exact_momenta = (expected[name].all.exact.astype(np.float64) for name in ("parameter", "v"))
     start, rows = case.parameter.astype(np.float64), case.parameter.shape[0]
-    distances = []
+    distances, untold = [], "no step has a matrix of full rank"
     for step, now in enumerate(got.astype(np.float64)):
         before = got[step - 1].astype(np.float64) if step else start
+        v = exact_momenta[step]
+        squares = [float(np.square(x.astype(np.float64)).sum()) for x in (v, case.gradients[step])]
+        in_range = not squares[0] or (form.tiny < squares[0] and max(squares) < form.limit / 4)
+        if not in_range or np.linalg.norm(momenta[step] - v) > np.linalg.norm(v) / 100:
+            untold = "squares leave the range of the dtype, or rounding comes back by the weight decay"
+            break
         slack = 2 * form.roundoff * (np.abs(now) + np.abs(before))
         near = []
         for exact in (first, second):
@@ -357,8 +366,7 @@ def _measured(verdict: Verdict, got: FloatArray, expected: Track) -> Verdict:
         if near:
             distances.append(min(near) if np.isfinite(now).all() else math.inf)
     if not distances:
-        reason = "nothing can be told: no step has a matrix of full rank"
-        return replace(verdict, word="unsupported", reason=reason, worst=None)
+        return replace(verdict, word="unsupported", reason=f"nothing can be told: {untold}", worst=None)
     told = "consistent" if max(distances) <= CONSISTENT else "not consistent"
     reason = f"{told}: a step is {max(distances):.2g} of itself off, and {CONSISTENT} is what rounding explains"
     return replace(verdict, word="unsupported", reason=reason, distance=max(distances), worst=None)

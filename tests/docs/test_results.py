@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,41 @@ def test_the_page_shows_the_matrix(site):
             assert words[-1] == f"{max(result['worst']['excess'] for result in judged):.2f}"
 
 
+def counts() -> dict:
+    """The committed counts of other dtypes, which tests/backends/test_dtypes.py holds."""
+    loaded = json.loads((ROOT / "docs" / "dtypes.json").read_text("utf-8"))
+    return {dtype: {name: one["results"] for name, one in backends.items()} for dtype, backends in loaded.items()}
+
+
+def test_the_page_counts_the_verdicts_in_each_other_dtype(site):
+    shown = {row[0]: dict(zip(BACKENDS, row[1:], strict=True)) for row in rows_of(site, "results.html", 1)}
+    assert list(shown) == list(counts())
+    for dtype, backends in counts().items():
+        for name, optimizers in backends.items():
+            total = Counter()
+            for counted in optimizers.values():
+                total.update(counted)
+            cell = [part.partition(" ") for part in shown[dtype][name].split(", ")]
+            assert {word: int(number) for number, _, word in cell} == dict(total)
+
+
+def test_the_page_names_what_deviates_in_another_dtype(site):
+    shown = [(row[0], row[1], *row[2].split(", ")) for row in rows_of(site, "results.html", 2)]
+    expected = []
+    for name in BACKENDS:
+        for dtype, backends in counts().items():
+            words = [
+                f"{optimizer} ({counted['deviates']} of {sum(counted.values())})"
+                for optimizer, counted in backends[name].items()
+                if "deviates" in counted
+            ]
+            expected += [(name, dtype, *words)] if words else []
+    assert shown == expected and expected
+
+
 @pytest.mark.norm("formulas.results")
 def test_the_page_says_which_formula_a_backend_is_held_to(site):
-    shown = {row[0]: set(row[1].split()) for row in rows_of(site, "results.html", 1)}
+    shown = {row[0]: set(row[1].split()) for row in rows_of(site, "results.html", 3)}
     held = {
         backend: {
             result["formula"]
@@ -125,7 +158,7 @@ def test_the_page_says_which_formula_a_backend_is_held_to(site):
 
 
 def test_the_page_shows_every_unsupported_case_with_its_reason(site):
-    shown = {(row[0], row[1], row[3]): row[2] for row in rows_of(site, "results.html", 2)}
+    shown = {(row[0], row[1], row[3]): row[2] for row in rows_of(site, "results.html", 4)}
     expected = {}
     for backend in BACKENDS:
         results = load(backend)["results"]
