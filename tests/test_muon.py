@@ -414,12 +414,13 @@ def test_torch_and_keras_held_to_the_formula_of_the_page_deviate_and_are_named(n
 def test_in_16_bits_a_right_program_is_consistent(name, dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")
-    cases = [recast(case, dtype) for case in CASES if case.regime in ("plain", "tall", "stack", "vector")]
-    for r in check(opened(name), cases).results:
+    for r in check(opened(name), [recast(case, dtype) for case in CASES]).results:
         if r.case.regime == "vector":
             assert r.conforms
-        else:
-            assert r.word == "unsupported" and r.reason.startswith("consistent: "), (r.case.id, r.reason)
+            continue
+        untold = dtype == "float16" and r.case.regime in ("tiny", "wide")  # their squares are 0 or infinite
+        told = "nothing can be told: squares leave the range" if untold else "consistent: "
+        assert r.word == "unsupported" and r.reason.startswith(told), (r.case.id, r.reason)
 
 
 @pytest.mark.usefixtures("mpfr")

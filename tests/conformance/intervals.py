@@ -11,8 +11,13 @@ from mlx_optimizers.conformance import Case, parse
 from mlx_optimizers.oracle import Double, Exact, Rounded, format_of
 from mlx_optimizers.oracle.trajectory import walk
 
-_MODEL = Rounded(format_of("float32"), Double(), "float32", Exact())
-"""The wider profile, so that what lies apart here is told apart in both."""
+
+@cache
+def _model(dtype: str) -> Rounded:
+    """The wider profile, so that what lies apart here is told apart in both."""
+    exact = Exact()
+    return Rounded(format_of(dtype), exact if dtype == "float64" else Double(), "float32", exact)
+
 
 _SLACK = 1 + 2.0**-40  # for the float64 arithmetic of the comparison itself
 
@@ -20,9 +25,10 @@ _SLACK = 1 + 2.0**-40  # for the float64 arithmetic of the comparison itself
 @cache
 def intervals(name: str, case: Case) -> tuple[Any, Any]:
     """Compute centre and radius of the parameter after each step, each of shape (steps, n)."""
-    with _MODEL.active(), np.errstate(all="ignore"):
-        steps = walk(parse(name), _MODEL, case.parameter, list(case.gradients), case.hyperparameters)
-        balls = [np.broadcast_arrays(w.centre.values, w.radius) for w, *_ in steps]
+    model = _model(case.dtype)
+    with model.active(), np.errstate(all="ignore"):
+        steps = walk(parse(name), model, case.parameter, list(case.gradients), case.hyperparameters)
+        balls = [np.broadcast_arrays(w.centre.values.astype(np.float64), w.radius) for w, *_ in steps]
     centre, radius = zip(*balls, strict=True)
     return np.stack(centre), np.stack(radius)
 

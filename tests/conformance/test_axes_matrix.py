@@ -6,10 +6,12 @@ from itertools import combinations
 
 import pytest
 
-from mlx_optimizers.conformance import cases_of
-from mlx_optimizers.oracle.formulas import axes_of, name_of, parse, split
+from mlx_optimizers.conformance import cases_of, matching
+from mlx_optimizers.conformance.verdict import is_decidable
+from mlx_optimizers.oracle.formulas import axes_of, name_of, parse, split, variants
 from tests.conformance.intervals import apart, passes_as
-from tests.expected import EXPECTED, FORMULAS
+from tests.expected import EIGHT, EXPECTED, FORMULAS
+from tests.support import require
 
 BASES = [*FORMULAS, *(name for expected in EXPECTED.values() for name in expected.corrected)]
 """The axes are varied around these: the pages, the formulas that backends claim, and the other corrected ones."""
@@ -46,6 +48,38 @@ def test_no_program_passes_for_two_formulas_that_differ_in_one_axis(base):
     assert len(pairs) > 15
     left = {pair for pair in pairs if not any(apart(*pair, case) for case in cases_of(optimizer))}
     assert left == LOST_IN_ROUNDING.get(base, set())
+
+
+LOST_IN_DTYPE = {
+    "float16": (set(), set()),
+    "bfloat16": (
+        {"AdamW[weight_decay=after]"},
+        {"Adamax[eps=inside_max]", "Lion[weight_decay=after]", "SGD[weight_decay=momentum_only]"},
+    ),
+    "float64": (set(), set()),
+}
+"""What a dtype cannot tell from the page: the exact values of the first are accepted in every case, and some program of
+the second might be."""
+
+
+@pytest.mark.norm("interval.told-apart")
+@pytest.mark.parametrize("dtype", LOST_IN_DTYPE)
+def test_other_dtypes_tell_the_variations_of_one_axis_from_the_page_by_the_parameter_alone(dtype):
+    if dtype == "bfloat16":
+        require("ml_dtypes")
+    found, accepted, overlapping = 0, set(), set()
+    for optimizer in EIGHT:
+        cases = matching([optimizer], None, [dtype])
+        for formula in variants(optimizer, 1):
+            if "ignored" in formula.name or not is_decidable(formula):
+                continue
+            found += 1
+            if all(passes_as(formula.name, optimizer, case) for case in cases):
+                accepted.add(formula.name)
+            elif not any(apart(optimizer, formula.name, case) for case in cases):
+                overlapping.add(formula.name)
+    assert found == 35
+    assert (accepted, overlapping) == LOST_IN_DTYPE[dtype]
 
 
 def test_what_is_lost_in_rounding_is_lost_wherever_the_accumulator_starts_at_a_tenth():

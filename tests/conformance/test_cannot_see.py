@@ -114,13 +114,18 @@ def late(step: int) -> Shows:
     return shows
 
 
-def own_settings(dtype: str = "float32", **given: Any) -> Shows:
+def cases_in(dtype: str) -> Shows:
+    """Show by the cases of the suite in another dtype."""
+    return lambda make, optimizer: tells(make, matching([optimizer], "*/plain/*", [dtype]))
+
+
+def own_settings(**given: Any) -> Shows:
     """Show by the cases that `assert_conforms` makes of those of these hyperparameters that the optimizer has."""
 
     def shows(make: Make, optimizer: str) -> bool:
         entry = entry_of(optimizer)
         taken = {name: value for name, value in given.items() if name in hyperparameters(optimizer)}
-        return tells(make, [make_case(entry.optimizer, regime, taken, dtype) for regime in entry.regimes])
+        return tells(make, [make_case(entry.optimizer, regime, taken) for regime in entry.regimes])
 
     return shows
 
@@ -220,7 +225,7 @@ BLIND = {
         few_axes_alone, "own data", own_data(drawn((2, 1, 3, 2, 2)), drawn((4, 2, 1, 3, 2, 2)))
     ),
     "Arrays that are not contiguous": Blind(before(as_if_contiguous), "own test", beside(strided)),
-    "Another dtype than float32": Blind(in_float32, "`dtype`", own_settings(dtype="float64")),
+    "Another dtype than float32": Blind(in_float32, "`--dtype`", cases_in("float64")),
     # steps
     "Step 3,005 and later": Blind(partial(until_step, 3004), "own data", late(3004)),
     # gradients and parameters
