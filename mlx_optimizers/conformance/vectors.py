@@ -112,7 +112,7 @@ def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
         values = walk(formula, Ranged(case.form, library=n.library) if special else n, *data)
         for numbers, balls in zip(values, walk(formula, Rounded(case.form, n), *data), strict=True):
             parameter, *state = (
-                _quantity(n, case.form, x, _published(case, name, x, ball) if special else ball)
+                _quantity(n, case.form, x, _published(case, name, x, ball))
                 for name, x, ball in zip(("parameter", *case.slots), numbers, balls, strict=True)
             )
             steps.append({"parameter": parameter, "state": dict(zip(case.slots, state, strict=True))})
@@ -120,9 +120,10 @@ def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
 
 
 def _published(case: Case, name: str, x: Array, ball: Ball) -> Ball:
-    """Choose the ball of a special case; all numbers where nothing is required."""
-    chosen = special_ball(case, name, x, ball)
-    return Ball(ball.context, x, np.full_like(chosen.radius, np.inf)) if case.level == "informative" else chosen
+    """Choose the ball that is published: all numbers where nothing is required."""
+    if case.level == "informative":
+        return Ball(ball.context, x, np.full(x.values.shape, np.inf))
+    return special_ball(case, name, x, ball) if case.regime == REGIME else ball
 
 
 def _quantity(n: Exact, form: Format, x: Array, ball: Ball) -> dict[str, list[str]]:

@@ -249,7 +249,7 @@ BLIND = {
     "A decay above 0.9999": Blind(
         decays(lambda beta: min(beta, 0.9999)),
         "own settings",
-        own_settings(alpha=0.99999, rho=0.99999, momentum=0.99999, betas=(0.99999, 0.99999)),
+        own_settings(alpha=0.99999, rho=0.99999, momentum=0.99999, betas=(0.9, 0.99999)),
     ),
     "ε above 1": Blind(settings(eps=lambda eps: min(eps, 1.0)), "own settings", own_settings(eps=10.0)),
     "κ above 2": Blind(
