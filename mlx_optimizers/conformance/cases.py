@@ -139,6 +139,7 @@ VALUES = ("still", "small", "large")
 """The regimes of values that seldom occur, which every optimizer has with one setting."""
 
 INTERPOLATED = "rounding is not bounded for a program that interpolates with a decay of 1/2 or less"
+NARROW = "intermediate values of correct programs leave the range of float16"
 
 
 def make_case(
@@ -175,15 +176,23 @@ def make_case(
     values["learning_rate"] = list(rates) if isinstance(rates, tuple) else rates
     case = Case(identifier, name, regime, label, form.name, values, parameter, gradients)
     decays = (values[mean] for mean in entry_of(name).means)
-    if all(decay is None or min(np.atleast_1d(decay)) > 0.5 for decay in decays):
-        return case
-    return replace(case, level="informative", reason=INTERPOLATED)
+    if any(decay is not None and min(np.atleast_1d(decay)) <= 0.5 for decay in decays):
+        return replace(case, level="informative", reason=INTERPOLATED)
+    return _narrow(case) if regime in VALUES else case
 
 
 def recast(case: Case, dtype: npt.DTypeLike, *, wide: bool = False) -> Case:
     """Make the case of another dtype with the same regime and hyperparameters; it has its own data. See `make_case`."""
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in case.hyperparameters.items()}
-    return make_case(entry_of(case.optimizer).optimizer, case.regime, values, dtype, wide=wide)
+    entry = entry_of(case.optimizer)
+    made = make_case(entry.optimizer, case.regime, values, dtype, wide=wide)
+    rare = {labelled(entry.optimizer, completed(entry.optimizer, setting)) for _, setting in entry.rare}
+    return _narrow(made) if made.label in rare else made
+
+
+def _narrow(case: Case) -> Case:
+    """Let a case of rare values only inform in float16."""
+    return replace(case, level="informative", reason=NARROW) if case.dtype == "float16" else case
 
 
 @cache

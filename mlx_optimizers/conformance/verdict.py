@@ -16,7 +16,7 @@ import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import special
 from mlx_optimizers.conformance.case import Case
-from mlx_optimizers.conformance.cases import cases_of
+from mlx_optimizers.conformance.cases import INTERPOLATED, cases_of
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import FORMATS, Double, Exact, Formula, Rounded
 from mlx_optimizers.oracle.formulas import parse
@@ -30,6 +30,9 @@ Word = Literal["conforms", "deviates", "unsupported", "failed"]
 WORDS: tuple[Word, ...] = get_args(Word)
 """The verdicts in one word."""
 
+
+INFORMATIVE = "informative: "
+"""How the reason begins of a verdict from which nothing follows."""
 
 Computed = tuple[npt.ArrayLike, Mapping[str, npt.ArrayLike], npt.ArrayLike | None]
 """A parameter and its slots after a step, and its gradient as the program left it, or None."""
@@ -155,6 +158,11 @@ class Verdict:
         return self.distance is not None and self.distance <= CONSISTENT
 
     @property
+    def informative(self) -> bool:
+        """Whether a program lies outside, or nothing was tested, where a correct one may do the same."""
+        return self.word == "unsupported" and (self.reason or "").startswith(INFORMATIVE)
+
+    @property
     def conforms(self) -> bool:
         """Whether every tested element is accepted, and one of the parameter was tested."""
         return self.word == "conforms"
@@ -202,10 +210,10 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
     undecided = case.regime == special.REGIME and verdict.first is None
     if verdict.word != "deviates" or (case.level == "required" and not undecided):
         return verdict
-    if case.regime != special.REGIME and not _held(run, formula, scalars, interpolating=True).conforms:
+    if case.reason == INTERPOLATED and not _held(run, formula, scalars, interpolating=True).conforms:
         return verdict
     reason = case.reason or "a NaN may leave the parameter of a correct program"
-    return replace(verdict, word="unsupported", reason=f"informative: {reason}", worst=None, first=None)
+    return replace(verdict, word="unsupported", reason=INFORMATIVE + reason, worst=None, first=None)
 
 
 def _held(run: Run, formula: Formula, scalars: Scalars, *, interpolating: bool = False) -> Verdict:

@@ -143,18 +143,18 @@ class _Either(Program):
 def test_what_is_left_out_is_what_tests_nothing(dtype):
     if dtype == "bfloat16":
         require("ml_dtypes")
-    cases = matching(EIGHT, None, [dtype])
+    cases = [case for case in matching(EIGHT, None, [dtype]) if case.regime != "special"]
     kept = decisive(open_backend("reference"), cases)
     assert kept == [case for case in cases if can_decide(case, parse(case.optimizer))]
-    assert len(cases) - len(kept) == {"float16": 15}.get(dtype, 0)
+    assert len(cases) - len(kept) == {"float16": 44}.get(dtype, 0)
 
 
 def test_the_formula_that_a_backend_is_held_to_says_what_is_left_out():
     cases = matching(["Adagrad"], None, ["float16"])
     claim = "Adagrad[eps=inside_sqrt,initial=0.1]"
     claiming = Program(lambda h, t, w, g, v: (w, v), claim)
-    assert [len(decisive(backend, cases)) for backend in (open_backend("reference"), claiming)] == [13, 16]
-    assert len(decisive(claiming, cases, parse("Adagrad"))) == 13
+    assert [len(decisive(backend, cases)) for backend in (open_backend("reference"), claiming)] == [15, 22]
+    assert len(decisive(claiming, cases, parse("Adagrad"))) == 15
 
 
 def test_what_is_measured_and_what_has_no_claim_stays():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_optimizers.conformance.report import Report
-from mlx_optimizers.conformance.verdict import Element, Verdict, Word
+from mlx_optimizers.conformance.verdict import INFORMATIVE, Element, Verdict, Word
 from mlx_optimizers.oracle.formulas import in_words
 
 __all__ = ["HEADER", "RIGHT", "Summary", "counted", "details", "number", "padded", "place", "summaries", "title"]
@@ -131,9 +131,12 @@ def details(report: Report) -> list[str]:
         if verdicts := row.having("deviates"):
             out.append("\n  ".join([_headline(row, verdicts), *_explained(report, row, verdicts)]))
         for word in _NOT_JUDGED:
-            if verdicts := row.having(word):
+            if verdicts := [verdict for verdict in row.having(word) if not verdict.informative]:
                 reasons = dict.fromkeys(verdict.reason or "" for verdict in verdicts)
                 out.append("\n  ".join([_headline(row, verdicts), *reasons]))
+    if informative := [result.reason or "" for result in report.results if result.informative]:
+        words = f"Informative in {counted(len(informative))}, where a correct program may lie outside:"
+        out.append("\n  ".join([words, *(reason.removeprefix(INFORMATIVE) for reason in dict.fromkeys(informative))]))
     return out
 
 
