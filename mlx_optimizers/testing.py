@@ -46,9 +46,10 @@ def assert_conforms(
         scalars: The precision of coefficients such as 1−β: ``"double"``, ``"float32"``, or ``"either"`` (default).
         shape: A further shape, such as ``(6, 4)``, of which the function gets arrays in one case more.
         **hyperparameters: With any, all regimes of data run with these and the defaults of the others; with
-            none, every case of the suite runs. So do arrays of 1 to 4,097 elements, 300 steps, and a look at whether
-            the gradients are as they were. Cases in which the dtype lets nothing of the parameter be tested, as many
-            with small gradients in float16, are left out.
+            none, every case of the suite runs, in float32 also those with NaN and infinities. So do arrays of 1 to
+            4,097 elements, 300 steps, and a look at whether the gradients are as they were. Cases in which the dtype
+            lets nothing of the parameter be tested, as many with small gradients in float16, are left out. Where a
+            correct program may lie outside the interval, nothing follows: see `Case.reason`.
 
     Raises:
         AssertionError: when a case deviates or the function fails; the message is the diagnosis.
