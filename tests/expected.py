@@ -758,7 +758,7 @@ _EIGHT: Mapping[str, Expected] = {
             "keras": "Adamax[bias_correction=true]",
         },
         fused=False,
-        single=frozenset(),
+        single=frozenset({"optax", "keras"}),  # 1 − β₁ᵗ, with β₁ = 0.9999
         beyond={},
         starts=(
             ({"learning_rate": 0.5, "betas": (0.9, 0.99), "eps": 0.25}, (-4, 0, -3, 0)),
@@ -828,7 +828,7 @@ _EIGHT: Mapping[str, Expected] = {
         claims={"torch": None, "optax": "Lion", "keras": "Lion"},
         fused=False,
         single=frozenset({"keras"}),  # 1 − β
-        beyond={},
+        beyond={"keras": ("lion/tiny/betas=0.0,0.4", "keras.optimizers.Lion takes no β₁ of 0")},
         starts=tuple(
             ({"learning_rate": rate, "betas": betas, "weight_decay": kappa}, exponents)
             for rate, betas, kappa, exponents in (

@@ -13,7 +13,7 @@ from mlx_optimizers import LATER, OPTIMIZERS, catalog
 from mlx_optimizers.backends import BACKENDS, claim_of, counterpart
 from mlx_optimizers.catalog import CATALOG, Axis, Entry, entry_of
 from mlx_optimizers.conformance import Unsupported
-from mlx_optimizers.conformance.cases import ELEMENTS, REGIMES, cases_of
+from mlx_optimizers.conformance.cases import ELEMENTS, REGIMES, VALUES, cases_of
 from mlx_optimizers.elementwise import Elementwise
 from mlx_optimizers.oracle.formulas import AXES, axes_of, parse
 from tests.expected import CLASSES
@@ -46,7 +46,9 @@ def test_what_an_entry_says_fits_its_optimizer(entry):
     assert all(set(setting) <= known for setting in entry.settings)
     assert set(entry.regimes) <= set(REGIMES) and {"plain", "tiny", "wide", "zeros"} <= set(entry.regimes)
     assert entry.undecided <= {"parameter", *entry.optimizer.slots}
-    assert len(cases_of(entry.name)) == len(entry.regimes) * (1 + len(entry.settings))
+    assert all(set(setting) <= known and regime in entry.regimes for regime, setting in entry.rare)
+    assert set(entry.means) <= known
+    assert len(cases_of(entry.name)) == len(entry.regimes) * (1 + len(entry.settings)) + len(VALUES) + len(entry.rare)
     assert (entry.rate is None or entry.rate > 0) and (entry.plot.rate is None or entry.plot.rate > 0)
     assert entry.depth >= 2 and math.prod(entry.shape) == ELEMENTS
     low, high = entry.tiny((1e-8, 1e-3) if entry.name == "Adafactor" else 1e-8)

@@ -68,7 +68,9 @@ def test_every_case_of_the_reference_conforms_in_the_double_profile():
     assert (run.returncode, run.stderr) == (0, "")
     report = json.loads(run.stdout)
     jsonschema.validate(report, schema("report"))
-    unsupported = 0 if importlib.util.find_spec("ml_dtypes") else len(NAMES) + len(WHOLE)  # gradients in bfloat16
+    unsupported = len([result for result in report["results"] if (result["reason"] or "").startswith("informative: ")])
+    assert unsupported == 9  # g² overflows for eight optimizers, and a NaN in one step is one in the next of Adafactor
+    unsupported += 0 if importlib.util.find_spec("ml_dtypes") else len(NAMES) + len(WHOLE)  # gradients in bfloat16
     assert report["summary"] == {
         "cases": len(all_cases()),
         "conforms": len(all_cases()) - unsupported,
@@ -86,7 +88,7 @@ def test_optimizers_and_patterns_choose_cases(capsys):
         (("--optimizer", "Lion"), [case.id for case in all_cases() if case.optimizer == "Lion"]),
         (("--optimizer", "Lion", "--optimizer", "SGD", "--case", "*/plain/defaults"), 2),
         (("--case", "*/tiny/*eps=0.001*"), 11),
-        (("--as", "AdamW[bias_correction=true]", "--case", "*/defaults"), 7),
+        (("--as", "AdamW[bias_correction=true]", "--case", "*/defaults"), 10),
         (("--case", "*/sizes/n=8"), len(NAMES) + len(WHOLE)),
         ((), [case.id for case in all_cases()]),
     ):
@@ -117,7 +119,7 @@ def test_dtypes_choose_cases(capsys):
 @pytest.mark.norm("check_your_port.dtypes")
 def test_a_dtype_runs_the_cases_that_it_can_decide(capsys):
     require("ml_dtypes")
-    for dtype, count, digits in (("float16", 16, 4), ("bfloat16", 20, 4), ("float64", 20, 16)):
+    for dtype, count, digits in (("float16", 18, 4), ("bfloat16", 29, 4), ("float64", 29, 16)):
         assert main(["check", "reference", "--dtype", dtype, "--optimizer", "Adam", "--format", "json"]) == 0
         report = json.loads(capsys.readouterr().out)
         jsonschema.validate(report, schema("report"))
@@ -385,8 +387,8 @@ def test_no_line_is_wider_than_a_terminal_of_80_columns():
 def test_progress_is_shown_on_a_terminal_and_wiped():
     status, sent = _in_a_terminal(80, "check", "reference", "--case", "sgd/plain/*")
     assert status == 0
-    assert "\rreference: 1 of 20 cases" in sent
-    assert "\rreference: 20 of 20 cases\r\x1b[K" in sent
+    assert "\rreference: 1 of 21 cases" in sent
+    assert "\rreference: 21 of 21 cases\r\x1b[K" in sent
 
 
 def test_colours_are_for_a_terminal_and_no_color_is_honoured():

@@ -380,7 +380,8 @@ def test_every_case_conforms(name):
     assert [r.case.id for r in results if not r.conforms] == []
     assert all({*r.excesses} == {"parameter", "v"} for r in results)
     normwise = [r.norm for r in results if r.norm is not None]
-    assert len(normwise) == len([case for case in CASES if case.parameter.ndim > 1])
+    still = [case for case in CASES if case.hyperparameters["learning_rate"] == 0]  # the parameter stays as it is
+    assert len(normwise) == len([case for case in CASES if case.parameter.ndim > 1]) - len(still)
     assert all(0 <= norm["got"] < norm["bound"] for norm in normwise)
 
 
@@ -388,7 +389,9 @@ def test_every_case_conforms(name):
 def test_optax_and_keras_compute_what_they_claim(name):
     results = check(opened(name), CASES).results
     assert {r.formula.name for r in results} == {CLAIMS[name]}
-    assert {r.case.id for r in results if r.conforms} == {case.id for case in MATRICES}
+    told = {r.case.id for r in results if r.conforms or r.informative}  # Keras adds to its buffer what it takes off
+    assert told == {case.id for case in MATRICES}
+    assert {r.case.label for r in results if r.informative} <= {"momentum=0.0"}
     assert {r.word for r in results} == {"conforms", "unsupported"}
 
 
@@ -418,8 +421,11 @@ def test_in_16_bits_a_right_program_is_consistent(name, dtype):
         if r.case.regime == "vector":
             assert r.conforms
             continue
-        untold = dtype == "float16" and r.case.regime in ("tiny", "wide")  # their squares are 0 or infinite
+        outside = ("tiny", "wide", "small", "large")  # their squares are 0 or infinite
+        untold = dtype == "float16" and r.case.regime in outside
         told = "nothing can be told: squares leave the range" if untold else "consistent: "
+        if r.case.hyperparameters["learning_rate"] == 0 and not untold:
+            told = "nothing can be told: no step has a matrix of full rank"  # it does not move
         assert r.word == "unsupported" and r.reason.startswith(told), (r.case.id, r.reason)
 
 

@@ -9,7 +9,7 @@ everywhere is no evidence for a formula without a value.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,11 +41,13 @@ class Diagnosis:
         nearest: Where nothing agrees, the formula that agrees with most cases; among those the documented one, unless
             another's errors are clearly smaller.
         agreeing: With how many cases it does.
+        of: How many cases the diagnosis was made of.
     """
 
     formulas: list[str]
     nearest: str | None = None
     agreeing: int = 0
+    of: int = field(default=0, compare=False)
 
 
 def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -> Diagnosis:
@@ -74,7 +76,7 @@ def diagnose(optimizer: str, runs: Sequence[Run], profiles: Sequence[Scalars]) -
     if away[best][0] == away[entry.formula][0] and away[best][1] > away[entry.formula][1] - _CLEARLY:
         best = entry.formula
     strayed, _ = search.distance(near[best], search.radii(near[entry.formula]))
-    return Diagnosis([], best, len(runs) - strayed)
+    return Diagnosis([], best, len(runs) - strayed, len(runs))
 
 
 def _confirmed(formula: Formula, runs: Iterable[Run], profiles: Sequence[Scalars]) -> float | None:

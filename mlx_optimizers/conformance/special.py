@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,7 @@ SPECIAL: dict[str, tuple[str | None, tuple[npt.ArrayLike, npt.ArrayLike]]] = {
 """The kinds by label: why one only informs, and the data, a row of gradients a step. Every number is one of float32."""
 
 
+@cache
 def special_of(optimizer: str) -> tuple[Case, ...]:
     """List the special cases of an optimizer, which are of float32 and run with the defaults."""
     values = completed(entry_of(optimizer).optimizer, {})

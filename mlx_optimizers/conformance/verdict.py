@@ -210,7 +210,7 @@ def judge(run: Run, formula: Formula, scalars: Scalars) -> Verdict:
     undecided = case.regime == special.REGIME and verdict.first is None
     if verdict.word != "deviates" or (case.level == "required" and not undecided):
         return verdict
-    if case.reason == INTERPOLATED and not _held(run, formula, scalars, interpolating=True).conforms:
+    if case.reason == INTERPOLATED and _held(run, formula, scalars, interpolating=True).word == "deviates":
         return verdict
     reason = case.reason or "a NaN may leave the parameter of a correct program"
     return replace(verdict, word="unsupported", reason=INFORMATIVE + reason, worst=None, first=None)

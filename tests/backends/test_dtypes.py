@@ -37,7 +37,7 @@ DAILY = {
 
 DEVIATING = {
     ("keras", "float16"): {*OPTIMIZERS},
-    ("keras", "bfloat16"): {*OPTIMIZERS} - {"AdaDelta", "Adamax"},
+    ("keras", "bfloat16"): {*OPTIMIZERS} - {"AdaDelta"},
     ("torch", "bfloat16"): {"Muon"},
     ("torch-fused", "float16"): {"SGD"},
     ("torch-fused", "bfloat16"): {"SGD"},
@@ -178,6 +178,8 @@ def test_keras_computes_what_its_source_says_bit_for_bit(dtype, regime):
     require("ml_dtypes")
     backend = opened("keras")
     for case in matching(list(OPTIMIZERS), f"*/{regime}/*", [dtype]):
+        if case.level == "informative":
+            continue
         same = same_bits(backend.run(case), keras_program(case.optimizer).run(case))
         assert all(same.values()), (case.id, same)
 
@@ -194,7 +196,7 @@ def test_why_keras_deviates(optimizer, dtype):
             counts = check(program, decisive(program, matching([optimizer], None, [dtype]))).counts()
             words[mended, wide] = counts["deviates"]
             assert counts["failed"] == 0
-    products = optimizer in ("AdaDelta", "Adamax")
+    products = dtype == "float16" and optimizer in ("AdaDelta", "Adamax")
     found = committed()[dtype]["keras"]["results"][optimizer].get("deviates", 0)
     assert words[False, False] == found
     assert words[True, True] == 0

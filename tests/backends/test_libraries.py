@@ -83,7 +83,7 @@ def test_claims(name):
 def test_conforms_to_what_it_claims_in_every_case(name):
     results = results_of(name)
     assert [(r.case.id, r.word, r.first, r.reason) for r in results if r.word in ("deviates", "failed")] == []
-    assert [r.case.id for r in results if r.word == "conforms" and r.untested] == []
+    assert [r.case.id for r in results if r.word == "conforms" and r.untested and r.case.regime != "special"] == []
     assert {r.formula.name for r in results} == {parse(claimed(name, optimizer)).name for optimizer in NAMES}
 
 
@@ -96,7 +96,8 @@ def test_what_is_unsupported_is_what_is_documented(name):
         for case in matching(NAMES, pattern)
         if case.id in run
     }
-    assert {r.case.id: r.reason for r in results_of(name) if r.word == "unsupported"} == documented
+    missing = {r.case.id: r.reason for r in results_of(name) if r.word == "unsupported" and not r.informative}
+    assert missing == documented
 
 
 @each_backend
@@ -172,9 +173,9 @@ def test_keras_on_torch():
     assert found["backend"]["version"] == f"{version('keras')} on torch"
     assert found["summary"]["deviates"] == found["summary"]["failed"] == 0
     results = [r for r in found["results"] if r["optimizer"] not in WHOLE]
-    assert {r["case"] for r in results if r["verdict"] == "unsupported"} == {
-        case.id for case in (*matching(pattern="sgd/*dampening=*"), *matching(NAMES, "*/mixed/*"))
-    }
+    missing = [r for r in results if r["verdict"] == "unsupported" and not r["reason"].startswith("informative: ")]
+    patterns = ("sgd/*dampening=*", "*/mixed/*", "lion/tiny/betas=0.0,0.4")
+    assert {r["case"] for r in missing} == {case.id for pattern in patterns for case in matching(NAMES, pattern)}
 
 
 def test_opening_one_imports_its_library_alone():

@@ -190,7 +190,8 @@ def test_what_computes_a_formula_without_a_value_is_given_no_name(name):
 def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():
     """In float16 some cases of Adam decide nothing: they agree with no formula."""
     cases = [recast(case, "float16") for case in cases_of("Adam")]
-    undecided = sum(not can_decide(case, parse("Adam")) for case in cases)
+    required = [case for case in cases if case.level == "required"]
+    undecided = sum(not can_decide(case, parse("Adam")) for case in required)
     assert undecided > 0
 
     def step(h, t, w, g, m, v):
@@ -201,7 +202,9 @@ def test_no_message_says_that_a_formula_agrees_with_every_case_and_with_none():
 
     report = check(Program(step), cases)
     assert report.counts()["deviates"] == undecided
-    assert f"Nearest is Adam, in {len(cases) - undecided} of {len(cases)}." in " ".join(details(report)[0].split())
+    assert f"Nearest is Adam, in {len(required) - undecided} of {len(required)}." in " ".join(
+        details(report)[0].split()
+    )
 
 
 # A case of the suite can always decide, under the formula of the page.

@@ -168,10 +168,10 @@ def biased(factor):
 
 def test_where_no_formula_agrees_the_nearest_is_told_by_the_size_of_the_errors():
     report = check(biased(1.01), cases_of("Adam"))
-    assert report.diagnoses["Adam"] == Diagnosis([], "Adam[bias_correction=true]", 0)
+    assert report.diagnoses["Adam"] == Diagnosis([], "Adam[bias_correction=true]", 1)  # a rate of 0 shows nothing
     assert all(result.diagnosis == [] for result in report.results)
     text = " ".join(human(report).split())
-    assert "No formula known here agrees with every case. Nearest is Adam[bias_correction=true], in 0 of 20." in text
+    assert "No formula known here agrees with every case. Nearest is Adam[bias_correction=true], in 1 of 28." in text
     assert "First seen in adam/plain/defaults, step 1, parameter[" in text
 
 

@@ -13,6 +13,7 @@ import pytest
 from mlx_optimizers.conformance import Case, Run, all_cases, cases_of, check, matching, parse
 from mlx_optimizers.conformance.case import DOMAIN
 from mlx_optimizers.conformance.frame import FAMILIES, SIZES, family, frame_of
+from mlx_optimizers.conformance.special import special_of
 from mlx_optimizers.conformance.verdict import QUICK, can_decide, judge, judge_widening
 from mlx_optimizers.oracle import Exact
 from mlx_optimizers.oracle.trajectory import tracks
@@ -36,7 +37,7 @@ def of(name: str, *regimes: str) -> list[Case]:
 def test_every_optimizer_has_every_family(name):
     cases = frame_of(name)
     assert list(dict.fromkeys(case.regime for case in cases)) == list(FAMILIES)
-    assert [case for case in all_cases() if case.optimizer == name] == [*cases_of(name), *cases]
+    assert [case for case in all_cases() if case.optimizer == name] == [*cases_of(name), *special_of(name), *cases]
     assert [case.label for case in of(name, "sizes")] == [f"n={size}" for size in SIZES]
     assert [case.parameter.size for case in of(name, "sizes")] == list(SIZES)
     shapes = {case.label: case.parameter.shape for case in of(name, "shapes")}

@@ -100,7 +100,7 @@ def test_where_no_formula_agrees_the_nearest_is_named():
         return w - np.float32(1.1 * h.learning_rate) * (m / np.float32(1 - b1**t)) / d, m, v
 
     text = human(check(Program(wrong, "Adam", state=False), DEFAULTS["Adam"]))
-    assert "agrees with every case. Nearest is Adam[bias_correction=true], in 0 of 4" in " ".join(text.split())
+    assert "agrees with every case. Nearest is Adam[bias_correction=true], in 0 of 7" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("width", [80, 120])

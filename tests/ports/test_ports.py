@@ -65,6 +65,9 @@ def test_a_port_conforms_in_every_case(optimizer, port, judged_once, monkeypatch
     assert (port.protocol, report.broken, len(report.results)) == (2, None, len(cases))
     for result in report.results:
         never = result.case.id.partition("/")[2].startswith(NEVER)
+        if result.informative:
+            assert result.case.label == "overflow"
+            continue
         assert (result.word, result.scalars) == ("unsupported" if never else "conforms", "double"), result.case.id
 
 

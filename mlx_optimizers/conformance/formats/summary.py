@@ -154,7 +154,7 @@ def _explained(report: Report, row: Summary, verdicts: list[Verdict]) -> list[st
     if diagnosis and diagnosis.nearest:
         out.append(
             f"No formula known here agrees with every case. Nearest is {diagnosis.nearest}, "
-            f"in {diagnosis.agreeing} of {len(row.results)}."
+            f"in {diagnosis.agreeing} of {diagnosis.of}."
         )
     if (first := verdicts[0].first) is not None:
         out.append(f"First seen in {place(verdicts[0], first)}, {number(first.excess)} times the accepted distance")
