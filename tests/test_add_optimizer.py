@@ -248,7 +248,7 @@ def test_a_build_without_a_piece_names_the_file_and_what_it_lacks(project, built
     assert re.search(
         r"catalog/__init__\.py: CATALOG has .*AdamW, Adafactor, Muon, and OPTIMIZERS with LATER .*, Soft", said
     )
-    assert f"{LISTED}: soft/plain/defaults and 37 more are not listed" in refusal(LISTED, "added soft/", "added hard/")
+    assert f"{LISTED}: soft/plain/defaults and 43 more are not listed" in refusal(LISTED, "added soft/", "added hard/")
     said = refusal(entry, "    plot=Plot(1e-3, (4, -12)),\n", "")
     assert entry in said and "missing 1 required positional argument: 'plot'" in said
     (copy / page).unlink()

@@ -25,6 +25,7 @@ NOT_NORMATIVE: dict[str, tuple[str, ...]] = {
     "interval": (
         # what the page does
         "The first half is proved here",
+        "(interpolation)=",
         "Theorems 1 to 6 prove the claim for the model's own order",
         # assumptions and definitions
         "The theorems speak of a program",
@@ -65,6 +66,8 @@ NOT_NORMATIVE: dict[str, tuple[str, ...]] = {
 """How each piece of text begins that has no id, as it states nothing of what is computed, accepted or refused."""
 
 SENTENCES = {
+    "interval.interpolation": 5,
+    "interval.two-roundings": 2,
     "interval.operation": 2,
     "interval.hyperparameter": 3,
     "interval.sign": 2,
