@@ -173,6 +173,16 @@ def test_the_page_shows_every_unsupported_case_with_its_reason(site):
     assert shown == expected
 
 
+def test_an_error_of_one_is_a_subnormal_number_that_jax_takes_for_zero():
+    found = {
+        (backend, result["case"].partition("/")[2])
+        for backend in BACKENDS
+        for result in load(backend)["results"]
+        if result["verdict"] == "conforms" and result["worst"] and result["worst"]["excess"] > 0.995
+    }
+    assert found == {("optax", "special/subnormal"), ("keras", "special/subnormal")}
+
+
 def test_the_page_of_formulas_lists_every_value_of_every_axis(site):
     shown, axis = set(), ""
     for row in rows_of(site, "guides/formulas.html", 0):
