@@ -6,7 +6,7 @@ import inspect
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from mlx_optimizers.oracle import Format, format_of
 
 __all__ = [
     "DOMAIN",
+    "INTERPOLATED",
     "Case",
     "Draw",
     "Level",
@@ -29,12 +30,15 @@ __all__ = [
     "default_rate",
     "defaults_of",
     "labelled",
+    "leveled",
     "require_domain",
 ]
 
 DOMAIN = (2.0**-40, 2.0**40)
 """Where the interval is proved: every nonzero |g|, |w|, λ and ε of a case lies in it."""
 
+
+INTERPOLATED = "rounding is not bounded for a program that interpolates with a decay of 1/2 or less"
 
 Level = Literal["required", "informative"]
 """Whether every correct program lies in the interval of a case, or some need not."""
@@ -166,6 +170,14 @@ class Draw:
             1 + fraction / 2.0**digits, low + exponent.astype(np.int64)
         )
         return drawn
+
+
+def leveled(case: Case) -> Case:
+    """Set the level of a case by its decays: one of 1/2 or less is outside the proof where a program interpolates."""
+    decays = (case.hyperparameters[mean] for mean in entry_of(case.optimizer).means)
+    if all(decay is None or min(np.atleast_1d(decay)) > 0.5 for decay in decays):
+        return case
+    return replace(case, level="informative", reason=INTERPOLATED)
 
 
 def default_rate(optimizer: str) -> float | None:

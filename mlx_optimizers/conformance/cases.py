@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_optimizers.catalog import CATALOG, entry_of
-from mlx_optimizers.conformance.case import Case, Draw, completed, labelled, require_domain
+from mlx_optimizers.conformance.case import Case, Draw, completed, labelled, leveled, require_domain
 from mlx_optimizers.conformance.frame import frame_of
 from mlx_optimizers.conformance.special import special_of
 from mlx_optimizers.kinds import Shape
@@ -138,7 +138,6 @@ REGIMES: dict[str, Callable[[Draw, str, Mapping[str, Any]], Data]] = {
 VALUES = ("still", "small", "large")
 """The regimes of values that seldom occur, which every optimizer has with one setting."""
 
-INTERPOLATED = "rounding is not bounded for a program that interpolates with a decay of 1/2 or less"
 NARROW = "intermediate values of correct programs leave the range of float16"
 
 
@@ -174,10 +173,7 @@ def make_case(
     require_domain(identifier, values, parameter, gradients)
     rates = values["learning_rate"]
     values["learning_rate"] = list(rates) if isinstance(rates, tuple) else rates
-    case = Case(identifier, name, regime, label, form.name, values, parameter, gradients)
-    decays = (values[mean] for mean in entry_of(name).means)
-    if any(decay is not None and min(np.atleast_1d(decay)) <= 0.5 for decay in decays):
-        return replace(case, level="informative", reason=INTERPOLATED)
+    case = leveled(Case(identifier, name, regime, label, form.name, values, parameter, gradients))
     return _narrow(case) if regime in VALUES else case
 
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.catalog.entry import Entry
-from mlx_optimizers.conformance.case import Case, Draw, completed, labelled, require_domain
+from mlx_optimizers.conformance.case import Case, Draw, completed, labelled, leveled, require_domain
 from mlx_optimizers.kinds import Shape
 from mlx_optimizers.oracle import Exact, Format, format_of
 from mlx_optimizers.oracle.formulas import parse
@@ -73,7 +73,8 @@ class _Maker:
         numbers = _numbers(what + seed, self.form, (steps + 1, *shape), digits).astype(self.form.dtype)
         values = {**self._values, "learning_rate": _stretched(self._values["learning_rate"], steps)}
         require_domain(identifier, self._values, numbers)
-        return Case(identifier, self.entry.name, self.name, label, self.form.name, values, numbers[0, ...], numbers[1:])
+        arrays = numbers[0, ...], numbers[1:]
+        return leveled(Case(identifier, self.entry.name, self.name, label, self.form.name, values, *arrays))
 
     def tree(self, label: str, shapes: Sequence[Shape]) -> Case:
         """Draw a case of several parameters."""

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import mlx_optimizers
 from mlx_optimizers.catalog import entry_of
 from mlx_optimizers.conformance import special
-from mlx_optimizers.conformance.case import Case
-from mlx_optimizers.conformance.cases import INTERPOLATED, cases_of
+from mlx_optimizers.conformance.case import INTERPOLATED, Case
+from mlx_optimizers.conformance.cases import cases_of
 from mlx_optimizers.kinds import FloatArray
 from mlx_optimizers.oracle import FORMATS, Double, Exact, Formula, Rounded
 from mlx_optimizers.oracle.formulas import parse

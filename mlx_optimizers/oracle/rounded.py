@@ -138,7 +138,7 @@ class Ball(Arithmetic):
         a, b = n.ball(left), n.ball(right)
         if operation is operator.mul:
             out = n.product(a, b)
-            if isinstance(left, Coefficient) or isinstance(right, Coefficient):
+            if n.interpolating and (isinstance(left, Coefficient) or isinstance(right, Coefficient)):
                 ball = a if left is a else b
                 out.scaled = ball.size + ball.radius
             return out

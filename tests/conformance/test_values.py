@@ -186,6 +186,23 @@ def test_a_case_with_a_small_decay_informs_of_interpolation_and_rejects_what_tha
     assert word(wrong, case) == "deviates"
 
 
+def test_no_case_of_assert_conforms_holds_an_interpolation_with_a_small_decay_against_it():
+    """The sizes and the long run have the decays that are given, too."""
+
+    def step(parameter, gradients, *, learning_rate, betas, eps):
+        rate = np.broadcast_to(np.float32(learning_rate), len(gradients))
+        w, m, v, rows = parameter, np.zeros_like(parameter), np.zeros_like(parameter), []
+        for t, g in enumerate(gradients):
+            m, v = m + (1 - betas[0]) * (g - m), v + (1 - betas[1]) * (g * g - v)
+            w = w - rate[t] * m / (np.sqrt(v) + np.float32(eps))
+            rows.append(w)
+        return np.stack(rows)
+
+    assert_conforms(step, "Adam", betas=(0.01, 0.02))
+    with pytest.raises(AssertionError, match="deviates"):
+        assert_conforms(lambda *given, **h: step(*given, **(h | {"betas": (0.01, 0.021)})), "Adam", betas=(0.01, 0.02))
+
+
 # The regime ``special``.
 
 
