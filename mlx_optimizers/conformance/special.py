@@ -89,7 +89,7 @@ def special_tracks(formula: Formula, case: Case, scalars: Scalars) -> dict[str, 
     data = case.parameter, list(case.gradients), case.hyperparameters
     names = ("parameter", *case.slots)
     columns: dict[str, list[tuple[Array, Ball]]] = {name: [] for name in names}
-    with exact.active(), np.errstate(all="ignore"):
+    with exact.active():
         numbers = walk(formula, Ranged(form, library=exact.library), *data)
         balls = walk(formula, Rounded(form, exact, scalars), *data)
         for row in zip(numbers, balls, strict=True):

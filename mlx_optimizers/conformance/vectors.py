@@ -108,7 +108,7 @@ def _expected(case: Case, library: Library | None) -> list[dict[str, Any]]:
     n, formula, special = Exact(library=library), parse(case.optimizer), case.regime == REGIME
     data = case.parameter, list(case.gradients), case.hyperparameters
     steps = []
-    with n.active(), np.errstate(all="ignore"):
+    with n.active():
         values = walk(formula, Ranged(case.form, library=n.library) if special else n, *data)
         for numbers, balls in zip(values, walk(formula, Rounded(case.form, n), *data), strict=True):
             parameter, *state = (

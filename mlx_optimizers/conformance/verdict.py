@@ -348,7 +348,7 @@ def _measured(verdict: Verdict, got: FloatArray, expected: Mapping[str, Track]) 
     case, form = verdict.case, verdict.case.form
     narrow = Exact()
     narrow.narrow = FORMATS["bfloat16"] if case.dtype != "float16" else form
-    with narrow.active(), np.errstate(all="ignore"):
+    with narrow.active():
         steps = [[x.values.astype(np.float64) for x in step] for step in walked(verdict.formula, narrow, case)]
     second, momenta = zip(*steps, strict=True)
     first, exact_momenta = (expected[name].all.exact.astype(np.float64) for name in ("parameter", "v"))
@@ -404,7 +404,7 @@ def can_decide(case: Case, formula: Formula) -> bool:
         return True  # the shape
     exact = Exact()
     n = Rounded(case.form, exact if case.dtype == "float64" else Double(), "double", exact)
-    with n.active(), np.errstate(all="ignore"):
+    with n.active():
         try:
             return any(bool(np.isfinite(w.radius).any()) for w, *_ in walked(formula, n, case))
         except ValueError:  # the root of a negative number

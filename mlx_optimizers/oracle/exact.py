@@ -12,7 +12,7 @@ import decimal
 import importlib.util
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -121,8 +121,8 @@ class Context:
     _maximum: Callable[..., Values]
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
-        """Return what a computation enters: MPFR's precision belongs to the thread, the others need nothing."""
-        return contextlib.nullcontext()
+        """Return what a computation enters: NumPy is silent about NaN and infinities, which are values here."""
+        return np.errstate(all="ignore")
 
     def wrap(self, values: Values) -> Array:
         """Wrap the result of an operation."""
@@ -272,13 +272,22 @@ class Exact(Context):
 
     def number(self, x: Scalar | str | Fraction) -> Scalar:
         """Convert a float or an integer exactly; round the decimal or ratio that a string or Fraction spells."""
-        with self.active():
+        with self._precision():
             if isinstance(x, str | Fraction):
                 return self._ratio(Fraction(x))
             return self._number(x if isinstance(x, int) else float(x))
 
-    def active(self) -> contextlib.AbstractContextManager[Any]:
-        """Return what a computation enters: MPFR's precision belongs to the thread and is 53 bits at first."""
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Return what a computation enters: it sets MPFR's precision, and mpmath's NaN and infinities raise no flags.
+
+        They are made by arithmetic that NumPy would warn of.
+        """
+        with super().active(), self._precision():
+            yield
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of the precision, which in MPFR belongs to the thread and is 53 bits at first."""
         if self.library == "gmpy2":
             return self._gmpy2.context(precision=self.bits)  # type: ignore[no-any-return]
         return contextlib.nullcontext()
@@ -286,7 +295,7 @@ class Exact(Context):
     def array(self, values: npt.ArrayLike) -> Array:
         """Convert an array of floats exactly, one number to one axis; ±inf and NaN stay what they are."""
         floats = np.atleast_1d(values).astype(np.float64).astype(object)
-        with self.active(), np.errstate(all="ignore"):  # the libraries raise flags at the ends of float64's range
+        with self.active():
             return self.wrap(floats * self._one)  # exactly; to convert each takes MPFR seven times as long
 
     @cached_property
@@ -308,8 +317,7 @@ class Exact(Context):
 
     def magnitude(self, values: Values) -> Radius:
         """Take ``|values|`` in float64, within one rounding."""
-        with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
-            return abs(values.astype(np.float64))
+        return abs(values.astype(np.float64))
 
     def round(self, x: Scalar, form: Format, direction: Direction = "nearest") -> float:
         """Round a number once into a float format; see `Format.round`."""

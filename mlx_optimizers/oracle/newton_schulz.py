@@ -106,7 +106,7 @@ def certified(
         turned = certified(n, form, d.T, radius.T, steps, scalars, **varied)  # type: ignore[arg-type]
         return Orthogonalized(turned.centre.T, turned.radius)
     program = Arithmetic(form.roundoff, form.underflow, _coefficient(form, scalars))
-    with n.active(), np.errstate(all="ignore"):
+    with n.active():
         unknown = Orthogonalized(np.full(d.shape, n.number(math.nan)), math.inf)
         size, off = n.magnitude(d), norm(radius) + beyond
         if not np.isfinite(size).all():

@@ -51,12 +51,14 @@ class Coefficient(Arithmetic):
     In double precision the radius is far below what float32 can show; in float32 it is not.
     """
 
-    __slots__ = ("context", "radius", "value")
+    __slots__ = ("ball", "context", "radius", "value")
 
     def __init__(self, context: Rounded, value: Scalar, radius: float) -> None:
         self.context = context
         self.value = value
         self.radius = radius
+        self.ball: Ball | None = None
+        """This number where it has met an array; None as long as it has not."""
 
     def __int__(self) -> int:
         return int(self.value)
@@ -74,7 +76,7 @@ class Coefficient(Arithmetic):
         if not (isinstance(left, Coefficient | int) and isinstance(right, Coefficient | int)):
             return NotImplemented
         exact = self.context.exact
-        a, b = (Coefficient(self.context, exact.number(x), 0.0) if isinstance(x, int) else x for x in (left, right))
+        a, b = (Coefficient(self.context, x, 0.0) if isinstance(x, int) else x for x in (left, right))
         x, y = abs(float(a.value)), abs(float(b.value))
         if operation is operator.truediv:
             operation = exact.quotient_or_nan
@@ -104,7 +106,7 @@ class Ball(Arithmetic):
         norm: How far off all of them together may be besides, in the Frobenius norm.
     """
 
-    __slots__ = ("_size", "centre", "context", "inner", "norm", "scaled")
+    __slots__ = ("_nothing", "_size", "centre", "context", "inner", "norm", "scaled")
     called = "a ball"
 
     def __init__(
@@ -115,6 +117,7 @@ class Ball(Arithmetic):
         self.inner = inner
         self.norm = norm
         self._size = size
+        self._nothing: npt.NDArray[np.bool_] | None = None
         self.scaled: Radius | None = None
         """Where this is a coefficient times a ball, how large the ball may be; None otherwise."""
 
@@ -129,6 +132,13 @@ class Ball(Arithmetic):
         if self._size is None:
             self._size = self.context.centre.magnitude(self.centre.values)
         return self._size
+
+    @property
+    def nothing(self) -> npt.NDArray[np.bool_]:
+        """Where the value is an exact zero."""
+        if self._nothing is None:
+            self._nothing = (self.size == 0) & (self.radius == 0)
+        return self._nothing
 
     def __neg__(self) -> Ball:
         return Ball(self.context, -self.centre, self.inner, self._size, self.norm)
@@ -192,6 +202,7 @@ class Rounded:
         self.interpolating = interpolating
         self.exact = exact or (centre if isinstance(centre, Exact) else Exact())
         self._own_centre = _OWN if isinstance(centre, Double) else 0.0
+        self._unit = form.roundoff + self._own_centre
         scalar_form = FORMATS["float64" if scalars == "double" else "float32"]
         self._number_roundoff = scalar_form.roundoff if scalars == "float32" else 0.0  # a double is exact
         self.scalar_roundoff = scalar_form.roundoff
@@ -201,7 +212,7 @@ class Rounded:
         """Whether a sign was uncertain; the centres of its ball, and of what follows from it, are no exact values."""
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context manager of a computation."""
+        """Return the context manager of a computation, as `Exact` does."""
         return self.exact.active()
 
     def array(self, values: npt.ArrayLike) -> Ball:
@@ -241,6 +252,12 @@ class Rounded:
             return x
         if not isinstance(x, Coefficient):
             return Ball(self, self._single(self.exact.number(x)), np.zeros(1))
+        if x.ball is None:
+            x.ball = self._met(x)
+        return x.ball
+
+    def _met(self, x: Coefficient) -> Ball:
+        """Round a coefficient into the format of the arrays."""
         size, radius = abs(float(x.value)), x.radius
         if size != 0 or radius != 0:
             if not self._same_format:
@@ -256,33 +273,31 @@ class Rounded:
 
     def sum(self, a: Ball, b: Ball, sign: int) -> Ball:
         """a + b, or a − b for the sign −1."""
-        with np.errstate(all="ignore"):
-            centre = a.centre + b.centre if sign > 0 else a.centre - b.centre
-            radius, nothing = a.inner + b.inner, self._zero(a) | self._zero(b)
-            if self.interpolating and not (a.scaled is None and b.scaled is None):
-                x, y = (ball.size + ball.radius if ball.scaled is None else ball.scaled for ball in (a, b))
-                # The difference and the product round once each, 1−β twice; the products of the errors are below u.
-                radius = radius + 5 * self.form.roundoff * (x + y) + 4 * self.form.underflow
-                nothing = nothing & (x == 0) & (y == 0)
-            return self._rounded(centre, radius, nothing, a.norm + b.norm)
+        centre = a.centre + b.centre if sign > 0 else a.centre - b.centre
+        radius, nothing = a.inner + b.inner, a.nothing | b.nothing
+        if self.interpolating and not (a.scaled is None and b.scaled is None):
+            x, y = (ball.size + ball.radius if ball.scaled is None else ball.scaled for ball in (a, b))
+            # The difference and the product round once each, 1−β twice; the products of the errors are below u.
+            radius = radius + 5 * self.form.roundoff * (x + y) + 4 * self.form.underflow
+            nothing = nothing & (x == 0) & (y == 0)
+        return self._rounded(centre, radius, nothing, a.norm + b.norm)
 
     def product(self, a: Ball, b: Ball) -> Ball:
         """a · b."""
-        with np.errstate(all="ignore"):
-            radius = a.size * b.inner + b.size * a.inner + a.inner * b.inner
-            norm = a.norm * b.norm
-            for x, y in ((a, b), (b, a)):
-                if x.norm:
-                    norm += x.norm * float(np.max(y.size + y.inner)) * (1 + _OWN)
-            return self._rounded(a.centre * b.centre, radius, self._zero(a) | self._zero(b), norm)
+        radius = a.size * b.inner + b.size * a.inner + a.inner * b.inner
+        norm = a.norm * b.norm
+        for x, y in ((a, b), (b, a)):
+            if x.norm:
+                norm += x.norm * float(np.max(y.size + y.inner)) * (1 + _OWN)
+        return self._rounded(a.centre * b.centre, radius, a.nothing | b.nothing, norm)
 
     def quotient(self, a: Ball, b: Ball) -> Ball:
         """a ÷ b; the radius is infinite where b may be zero."""
-        with np.errstate(all="ignore"):
-            least = self._least(b)
-            radius = np.where(least > 0, (a.size * (b.radius / b.size) + a.radius) / least, np.inf)
-            centre = Array(self.centre, self.centre.quotient_or_nan(a.centre.values, b.centre.values))
-            return self._rounded(centre, radius, self._zero(a) & (least > 0))
+        least = self._least(b)
+        known = least > 0
+        radius = np.where(known, (a.size * (b.radius / b.size) + a.radius) / least, np.inf)
+        centre = Array(self.centre, self.centre.quotient_or_nan(a.centre.values, b.centre.values))
+        return self._rounded(centre, radius, a.nothing & known)
 
     def sqrt(self, x: Any) -> Any:
         """√x of a ball or a coefficient; ValueError where the centre is negative."""
@@ -290,14 +305,13 @@ class Rounded:
             root = self.exact.sqrt(x.value)
             low = math.sqrt(max(float(x.value) - x.radius, 0.0))
             return x._result(root, x.radius / (float(root) + low) if x.radius else 0.0)
-        size = x.size
-        with np.errstate(all="ignore"):
-            below = np.minimum(x.radius, size) / (np.sqrt(size) + np.sqrt(np.maximum(self._least(x), 0.0)))
-            end = np.sqrt(size + x.radius)
-            above = x.radius / (end + np.sqrt(size)) + np.where(self._least(x) > 0, 0.0, _ROOT * end)
-            radius = np.where(x.radius == 0, 0.0, np.fmax(below, above))  # 0/0 below when the centre is zero
-            radius = np.where(np.isfinite(x.radius), radius, np.inf)
-            return self._rounded(self.centre.sqrt(x.centre), radius, self._zero(x))
+        size, off, least = x.size, x.radius, self._least(x)
+        root, end = np.sqrt(size), np.sqrt(size + off)
+        below = np.minimum(off, size) / (root + np.sqrt(np.maximum(least, 0.0)))
+        above = off / (end + root) + np.where(least > 0, 0.0, _ROOT * end)
+        radius = np.where(off == 0, 0.0, np.fmax(below, above))  # 0/0 below when the centre is zero
+        radius = np.where(np.isfinite(off), radius, np.inf)
+        return self._rounded(self.centre.sqrt(x.centre), radius, x.nothing)
 
     def abs(self, x: Ball) -> Ball:
         """Take ``|x|``."""
@@ -310,8 +324,7 @@ class Rounded:
 
     def sign(self, x: Ball) -> Ball:
         """Take the sign; the ball [−1, 1] where x may be of either sign."""
-        with np.errstate(all="ignore"):
-            unsure = ~(self._least(x) > 0) & ~self._zero(x)
+        unsure = ~(self._least(x) > 0) & ~x.nothing
         self.unsure |= bool(unsure.any())
         centre = np.where(unsure, self._single(self.exact.number(0)).values, self.centre.sign(x.centre).values)
         radius = np.where(np.isfinite(x.radius), np.where(unsure, 1.0, 0.0), np.inf)
@@ -321,12 +334,11 @@ class Rounded:
         """Add the elements of a ball along an axis, or all of them, in any order."""
         size, radius = np.broadcast_arrays(x.size, x.radius)
         own = 1 + terms(size, axis) * _OWN  # what the sums of radii may lose
-        with np.errstate(all="ignore"):
-            count = reduced(np.where((size == 0) & (radius == 0), 0.0, 1.0), axis, keep)
-            carried, reach = reduced(radius, axis, keep) * own, reduced(size + radius, axis, keep) * own
-            loss = count * (self.form.roundoff + self._own_centre)
-            grown = (carried + (loss * reach + count * self.form.underflow) / (1 - loss)) * (1 + _OWN)
-            known = (loss < 1) & (reach < self.form.limit)  # False for NaN too
+        count = reduced(np.where((size == 0) & (radius == 0), 0.0, 1.0), axis, keep)
+        carried, reach = reduced(radius, axis, keep) * own, reduced(size + radius, axis, keep) * own
+        loss = count * (self._unit)
+        grown = (carried + (loss * reach + count * self.form.underflow) / (1 - loss)) * (1 + _OWN)
+        known = (loss < 1) & (reach < self.form.limit)  # False for NaN too
         radius = np.where(count > 1, np.where(known, grown, np.inf), carried)  # one term alone is not rounded
         return Ball(self, self.centre.total(x.centre, axis, keep=keep), radius)
 
@@ -344,20 +356,16 @@ class Rounded:
         """Bound ``|x|`` from below over the ball, not positive where the ball may hold zero."""
         return x.size * (1 - _OWN) - x.radius
 
-    @staticmethod
-    def _zero(x: Ball) -> npt.NDArray[np.bool_]:
-        out: npt.NDArray[np.bool_] = (x.size == 0) & (x.radius == 0)
-        return out
-
     def _rounded(self, centre: Array, radius: Radius, nothing: npt.NDArray[np.bool_], norm: float = 0.0) -> Ball:
         """Round the ball once in the format; leave it where there is nothing to round.
 
         A radius that is infinite stays so, also where zero times infinity has made it NaN.
         """
-        size, unit = self.centre.magnitude(centre.values), self.form.roundoff + self._own_centre
-        grown = radius * (1 + _OWN) + unit * (size + radius + norm) + self.form.underflow
+        size = self.centre.magnitude(centre.values)
+        reach = size + norm if norm else size
+        grown = radius * (1 + _OWN) + self._unit * (reach + radius) + self.form.underflow
         radius = np.where(nothing, radius, grown)
-        inside = size + radius + norm < self.form.limit  # False for NaN too
+        inside = reach + radius < self.form.limit  # False for NaN too
         known = norm * (1 + _OWN) if math.isfinite(norm) else 0.0  # nothing is inside then
         return Ball(self, centre, np.where(inside, radius, np.inf), size, known)
 

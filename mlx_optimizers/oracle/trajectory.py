@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], values: Mapping[str, Any
         TypeError, ValueError: as the class raises them, for text that spells no number, a learning rate sequence of
             another length, or a schedule.
     """
-    names = inspect.signature(optimizer).parameters
+    names = _names(optimizer)  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(names)):
         raise TypeError(f"{optimizer.__name__} has no hyperparameter {', '.join(unknown)}")
     rates: Any = values.get("learning_rate")
@@ -87,6 +88,12 @@ def settings(optimizer: type[mlx_optimizers.Optimizer], values: Mapping[str, Any
         return {name: wanted[name] if name in wanted else getattr(instance, name, None) for name in names}
 
     return [completed({**values, "learning_rate": rate}) for rate in rates] if changing else [completed(values)] * steps
+
+
+@cache
+def _names(optimizer: type[mlx_optimizers.Optimizer]) -> tuple[str, ...]:
+    """List the hyperparameters of a class."""
+    return tuple(inspect.signature(optimizer).parameters)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -286,7 +293,7 @@ def tracks(
     n = Rounded(form, centre, scalars, exact, interpolating=interpolating)
     if not gradients:
         return {}
-    with exact.active(), np.errstate(all="ignore"):
+    with exact.active():
         balls = list(walk(formula, n, parameter, gradients, given, step=step, state=state))
         centres: list[tuple[Array, ...]] = [tuple(ball.centre for ball in row) for row in balls]
         if n.unsure or n.centre is not exact:
@@ -303,24 +310,33 @@ def _track(n: Rounded, exact: Exact, values: Sequence[Array], balls: Sequence[Ba
     flat = shape or (1,)  # a number has one axis
 
     def stacked(rows: Iterable[Any]) -> Any:
-        return np.stack([np.broadcast_to(row, flat) for row in rows]).reshape(whole)
+        return np.stack([row if row.shape == flat else np.broadcast_to(row, flat) for row in rows]).reshape(whole)
 
     numbers, radius = stacked(value.values for value in values), stacked(ball.radius for ball in balls)
-    centres = numbers if n.centre is exact and not n.unsure else stacked(ball.centre.values for ball in balls)
-    if n.centre is not exact:
-        centres = exact.array(centres).values.reshape(whole)
-    nearest = exact.rounded(numbers, form)
-    low, high = ends(exact, form, centres, radius)
-    apart = 0.0 if centres is numbers else exact.magnitude(numbers - centres)
+    nearest, apart = exact.rounded(numbers, form), 0.0
+    if n.centre is exact and not n.unsure:
+        low, high = ends(exact, form, numbers, radius)
+    else:
+        centres = stacked(ball.centre.values for ball in balls)
+        low, high = ends(n.centre, form, centres, radius)
+        apart = abs((numbers if n.centre is exact else numbers.astype(np.float64)) - centres).astype(np.float64)
     reach = np.where(np.isfinite(radius), radius + apart, np.inf)
     near, least, most = (x.astype(form.dtype) for x in (nearest, low, high))
     return Track(Quantity(numbers, near, least, most, reach), [ball.norm for ball in balls])
 
 
-def ends(exact: Exact, form: Format, centre: Values, radius: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Find the lowest and the highest float of a format within the radius of each centre; infinite where that is."""
+def ends(n: Exact | Double, form: Format, centre: Values, radius: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Find the lowest and the highest float of a format within the radius of each centre; infinite where that is.
+
+    With the centres of `Double`, the floats next to where float64 puts the ends are within as well.
+    """
     known = np.isfinite(radius)
-    off = exact.array(np.where(known, radius, 0.0)).values
-    with np.errstate(all="ignore"):  # mpmath makes its NaN and its infinities by arithmetic that raises flags
-        low, high = exact.rounded(centre - off, form, "up"), exact.rounded(centre + off, form, "down")
+    off = np.where(known, radius, 0.0)
+    if isinstance(n, Double):
+        low, high = np.nextafter(centre - off, -np.inf), np.nextafter(centre + off, np.inf)
+        known = known & (np.maximum(-low, high) < form.limit)  # False for NaN too
+        low, high = form.by_double(low, "up")[0], form.by_double(high, "down")[0]
+    else:
+        off = n.array(off).values
+        low, high = n.rounded(centre - off, form, "up"), n.rounded(centre + off, form, "down")
     return np.where(known, low, -np.inf), np.where(known, high, np.inf)

@@ -126,7 +126,9 @@ def _one(n, x, radius=0.0):
 
 @pytest.fixture(params=["double centres", "exact centres"])
 def n(request):
-    return _model("float32", request.param)
+    n = _model("float32", request.param)
+    with n.active():
+        yield n
 
 
 @pytest.mark.norm("interval.operation", "interval.slack")

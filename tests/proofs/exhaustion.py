@@ -159,7 +159,8 @@ def operations(form: Format = E4M3, model: type[Rounded] = Rounded) -> dict[str,
     """
     out = {}
     for name in (*BINARY, *UNARY):
-        exact, every = operation(name, model(form, Double()))
+        with (n := model(form, Double())).active():
+            exact, every = operation(name, n)
         out[name] = {
             "format": E4M3.name,
             "cases": every.cases,
