@@ -41,6 +41,12 @@ EXECUTED_NOTHING = 3
 USAGE = 2
 DEVIATES = 1
 
+MANY = 300
+"""From so many cases on it pays to start processes for the oracle."""
+
+MOST_JOBS = 4
+"""Each takes half a second to start."""
+
 _OPTIMIZERS = {entry.name: entry.optimizer for entry in CATALOG}
 
 
@@ -270,7 +276,14 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each reply of an adapter; default 60"
     )
-    parser.add_argument("-j", "--jobs", type=_count, default=1, metavar="N", help="processes for the oracle")
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help=f"processes for the oracle; default 1, and from {MANY} cases of a backend with a name on, or of an "
+        f"adapter, one a processor, at most {MOST_JOBS}",
+    )
     parser.add_argument("--list", action="store_true", help="print the cases' identifiers and stop")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the report and stop")
 
@@ -279,6 +292,25 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _jobs(arguments: argparse.Namespace, cases: int) -> int:
+    """Choose how many processes hold the cases to the oracle.
+
+    A process that is not ours may have a main module that must not be imported again, as each of them does; the user's
+    own code may end the process that started them.
+    """
+    if arguments.jobs is not None:
+        return int(arguments.jobs)
+    if cases < MANY or not arguments.ours or _is_own(arguments.backend):
+        return 1
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(processors or 1, MOST_JOBS)
+
+
+def _is_own(backend: str) -> bool:
+    """Tell whether the backend is code of the user's own, which runs in this process."""
+    return backend.partition(":")[0] in OWN
 
 
 def _seconds(text: str) -> float:
@@ -318,7 +350,7 @@ def _check(arguments: argparse.Namespace) -> int:
         # Opened first, so that a place that cannot be written to is known before anything runs.
         file = output.enter_context(replacing(arguments.output)) if arguments.output is not None else None
         # The user's own code may end its process; it must not write the report.
-        foreign = arguments.ours and arguments.backend.partition(":")[0] in OWN and hasattr(os, "fork")
+        foreign = arguments.ours and _is_own(arguments.backend) and hasattr(os, "fork")
         done = functools.partial(_done, arguments, cases, formula)
         text, broken, status = _apart(arguments, done) if foreign else done(lambda: None)
         if file is not None:
@@ -391,9 +423,8 @@ def _report(
                 raise _nothing(f"no case that matches tests anything of the parameter in {dtypes}")
             progress = _progress(backend.name, len(cases))
             begin()
-            report = check(
-                backend, cases, formula=formula, scalars=arguments.scalars, jobs=arguments.jobs, progress=progress
-            )
+            jobs = _jobs(arguments, len(cases))
+            report = check(backend, cases, formula=formula, scalars=arguments.scalars, jobs=jobs, progress=progress)
     finally:
         sys.path[:] = path
     if report.broken is None and getattr(backend, "error", None) is not None:

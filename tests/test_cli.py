@@ -15,8 +15,9 @@ import jsonschema
 import pytest
 
 import mlx_optimizers
+from mlx_optimizers import cli
 from mlx_optimizers.cli import main
-from mlx_optimizers.conformance import all_cases
+from mlx_optimizers.conformance import all_cases, check
 from mlx_optimizers.conformance.schemas import schema
 from tests.expected import NAMES, WHOLE
 from tests.programs import formula_cases
@@ -168,6 +169,23 @@ def test_several_processes_print_the_same(capsys):
         assert main(["check", "reference", "--case", "sgd/plain/*", "--format", "json", *jobs]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] == texts[2]
+
+
+def test_many_cases_are_judged_on_all_processors_where_the_process_is_ours(monkeypatch):
+    seen = []
+
+    def first(backend, cases, *, jobs, **options):
+        seen.append((len(cases), jobs))
+        return check(backend, cases[:1], **options)
+
+    monkeypatch.setattr(cli, "check", first)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)), raising=False)
+    for ours in (True, False):
+        for more in ((), ("-j", "2"), ("--case", "*/plain/*")):
+            assert cli._run(["check", "reference", *more], ours=ours) == 0
+    several = [cases >= cli.MANY for cases, _ in seen]
+    assert several == [True, True, False] * 2
+    assert [jobs for _, jobs in seen] == [3, 2, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize("scalars", ["double", "float32", "either"])

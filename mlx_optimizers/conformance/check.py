@@ -7,8 +7,9 @@ import copy
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -223,11 +224,14 @@ def _judged(answers: Iterable[Answer], profiles: Sequence[Scalars], jobs: int, a
     # A new interpreter for each process: a forked one would inherit the threads of the backend's library.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
-            futures = []
+            futures: deque[Future[Verdict]] = deque()
             for answer in answers:
                 with _blocked_interrupts():  # starts a process where none is idle; an exception meanwhile would lose it
                     futures.append(held(partial(pool.submit, _verdict, answer, profiles, asked)))
-            yield from [future.result() for future in futures]
+                while futures and futures[0].done():
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
