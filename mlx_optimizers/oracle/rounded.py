@@ -336,7 +336,7 @@ class Rounded:
         own = 1 + terms(size, axis) * _OWN  # what the sums of radii may lose
         count = reduced(np.where((size == 0) & (radius == 0), 0.0, 1.0), axis, keep)
         carried, reach = reduced(radius, axis, keep) * own, reduced(size + radius, axis, keep) * own
-        loss = count * (self._unit)
+        loss = count * self._unit
         grown = (carried + (loss * reach + count * self.form.underflow) / (1 - loss)) * (1 + _OWN)
         known = (loss < 1) & (reach < self.form.limit)  # False for NaN too
         radius = np.where(count > 1, np.where(known, grown, np.inf), carried)  # one term alone is not rounded

@@ -328,7 +328,7 @@ def _track(n: Rounded, exact: Exact, values: Sequence[Array], balls: Sequence[Ba
 def ends(n: Exact | Double, form: Format, centre: Values, radius: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Find the lowest and the highest float of a format within the radius of each centre; infinite where that is.
 
-    With the centres of `Double`, the floats next to where float64 puts the ends are within as well.
+    With centres in float64 each end may be one float64 farther out, so that none is too near.
     """
     known = np.isfinite(radius)
     off = np.where(known, radius, 0.0)

@@ -12,8 +12,9 @@ import pytest
 import mlx_optimizers
 from mlx_optimizers.backends import open_backend
 from mlx_optimizers.conformance import cases_of, matching
-from mlx_optimizers.oracle import Exact, format_of, trajectory
+from mlx_optimizers.oracle import Double, Exact, format_of, trajectory
 from mlx_optimizers.oracle.formats import FORMATS, SLACK
+from mlx_optimizers.oracle.trajectory import ends
 from tests.expected import EXPECTED, NAMES, WHOLE, each_name
 from tests.programs import formula_cases
 from tests.support import require
@@ -317,3 +318,21 @@ def test_a_refusal_names_the_argument_and_the_value(given, error, words):
     given = {"formula": "Adam", "parameter": [1.0], "gradients": [[1.0], [1.0]], "learning_rate": 0.1, **given}
     with pytest.raises(error, match=words):
         trajectory(**given)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_ends_in_float64_are_those_of_the_oracle_or_the_floats_next_to_them(dtype):
+    form, rng = format_of(dtype), np.random.default_rng(0)
+    centre = np.ldexp(rng.normal(size=600), rng.integers(form.emin - 4, form.emax - 1, 600))
+    radius = abs(centre) * np.repeat([0.0, form.roundoff, 0.25], 200)
+    centre[::3] = centre[::3].astype(dtype)  # of the format, so that the end is one where the radius is 0
+    radius[5], centre[6], radius[7] = np.inf, 0.0, form.limit - abs(centre[7])
+    exact, double = Exact(), Double()
+    with exact.active():
+        narrow = ends(exact, form, exact.array(centre).values, radius)
+        wide = ends(double, form, centre, radius)
+    for (near, far), outwards in zip(zip(narrow, wide, strict=True), (-np.inf, np.inf), strict=True):
+        far, near = far.astype(dtype), near.astype(dtype)
+        next_to = np.where(np.isfinite(far), np.nextafter(near, near.dtype.type(outwards)), outwards)
+        assert ((far == near) | (far == next_to)).all()
+        assert (far != near).sum() < 200
