@@ -126,9 +126,13 @@ def test_a_file_for_each_optimizer_a_manifest_and_the_list_of_changes(folder, ca
 
 
 @pytest.mark.norm("vectors.published")
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])  # all of them take a minute
 @pytest.mark.parametrize("name", [*(name.lower() for name in (*NAMES, *WHOLE)), "MANIFEST"])
-def test_a_file_is_what_the_schema_says(name, folder):
-    Draft202012Validator(schema("vectors")).validate(json.loads((folder / f"{name}.json").read_text("utf-8")))
+def test_a_file_is_what_the_schema_says(name, every, folder):
+    file = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    if name != "MANIFEST":
+        file["cases"] = file["cases"][len(name) % every :: every]
+    Draft202012Validator(schema("vectors")).validate(file)
 
 
 @pytest.mark.norm("vectors.keys")
