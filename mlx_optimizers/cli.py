@@ -281,8 +281,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=_count,
         metavar="N",
-        help=f"processes for the oracle; default 1, and from {MANY} cases of a backend with a name on, or of an "
-        f"adapter, one a processor, at most {MOST_JOBS}",
+        help=f"processes for the oracle; default one a processor, at most {MOST_JOBS}, and 1 for fewer than {MANY} "
+        "cases or MODULE:NAME",
     )
     parser.add_argument("--list", action="store_true", help="print the cases' identifiers and stop")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the report and stop")
