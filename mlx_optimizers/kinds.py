@@ -81,6 +81,9 @@ class Numbers(Protocol):
     def number(self, value: Any, /) -> Any:
         """Make a number of a hyperparameter: a float, or the decimal or ratio that a string or Fraction spells."""
 
+    def is_zero(self, x: Number, /) -> bool:
+        """Say whether a coefficient is 0."""
+
     def lift(self, x: Number, /) -> Number:
         """Make a coefficient a number of the arrays' own format."""
 
@@ -98,6 +101,12 @@ class Numbers(Protocol):
 
     def abs(self, x: Number, /) -> Number:
         """Take the absolute value."""
+
+    def where_zero(self, x: Number, zero: Operand, other: Operand, /) -> Number:
+        """Take ``zero`` where an array is exactly zero, and ``other`` elsewhere."""
+
+    def clip(self, x: Number, bound: Number, /) -> Number:
+        """Clip an array to ±bound."""
 
     def max(self, x: Operand, y: Operand, /) -> Number:
         """Take the larger of two, one of which is an array."""

@@ -67,7 +67,20 @@ class _Numpy:
     max = staticmethod(np.maximum)
     sign = staticmethod(np.sign)
     lift = staticmethod(np.float32)
+
+    @staticmethod
+    def where_zero(x: Any, zero: Any, other: Any) -> Any:
+        return np.where(x == 0, np.float32(zero), np.float32(other))
+
     number = staticmethod(float)
+
+    @staticmethod
+    def clip(x: Any, bound: Any) -> Any:
+        return np.clip(x, -bound, bound)
+
+    @staticmethod
+    def is_zero(x: Any) -> bool:
+        return bool(x == 0)
 
 
 class Evaluated(Program):
@@ -79,10 +92,16 @@ class Evaluated(Program):
         self.name = formula
 
     def _evaluate(self, h: Any, t: int, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
+        if t == 1:
+            self._more = [np.zeros_like(w) for _ in range(self._formula.more)]
+            self._rates = [h.learning_rate]
+        h.first_rate, h.previous_rate = self._rates[0], self._rates[-1]
+        self._rates.append(h.learning_rate)
         if t == 1 and self._formula.initial is not None:
             slots = self._formula.initial(_Numpy, h, g, *slots)
-        out: tuple[Any, ...] = self._formula.exact(_Numpy, h, t, w, g, *(np.float32(x) for x in slots))
-        return tuple(np.float32(x) for x in out)
+        out: tuple[Any, ...] = self._formula.exact(_Numpy, h, t, w, g, *(np.float32(x) for x in (*slots, *self._more)))
+        self._more = list(out[1 + len(slots) :])
+        return tuple(np.float32(x) for x in out[: 1 + len(slots)])
 
 
 class Stepped:

@@ -6,7 +6,7 @@ import math
 
 from mlx_optimizers.adadelta import AdaDelta
 from mlx_optimizers.catalog import axes
-from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
+from mlx_optimizers.catalog.entry import Choice, Elsewhere, Entry, Event, Plot
 from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
 
@@ -17,12 +17,19 @@ def around_the_root(eps: float) -> tuple[float, float]:
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number, u: Number) -> Step:
     """Take one step under a choice of the axes."""
-    v = h.rho * v + (1 - h.rho) * g**2
-    above = u + h.eps if a["eps"] == "outside_sqrt" else u
-    d = n.sqrt(above) / n.sqrt(v + h.eps) * g
-    if a["u"] == "updated":
-        u = h.rho * u + (1 - h.rho) * d**2
-    return w - h.learning_rate * d, v, u
+    keep, rest = (1 - h.rho, h.rho) if a["rho"] == "complement" else (h.rho, 1 - h.rho)
+    before, v = (v, u), keep * v + rest * g**2
+    if a["eps"] == "outside_both":
+        d = (n.sqrt(u) + h.eps) / (n.sqrt(v) + h.eps) * g
+    else:
+        above, below = u + h.eps if a["eps"] == "outside_sqrt" else u, v + h.eps
+        above = above if a["root"] == "ignored_above" else n.sqrt(above)
+        d = above / (below if a["root"] == "ignored_below" else n.sqrt(below)) * g
+    moved = h.rate * d
+    w = w - moved
+    if a["u"] != "frozen":
+        u = keep * u + rest * {"scaled": moved, "gradient": g, "parameter": w}.get(a["u"], d) ** 2
+    return w, axes.kept(a, "v", before[0], v), axes.kept(a, "u", before[1], u)
 
 
 ENTRY = Entry(
@@ -47,14 +54,21 @@ ENTRY = Entry(
     regimes=axes.REGIMES,
     tiny=around_the_root,
     axes=(
-        axes.axis("eps", "outside_sqrt", "denominator_only"),
-        axes.ignored("rho:0.9", "rho:0.95", *axes.IGNORED_EPSILONS),
-        Axis(
-            "u",
-            ("updated", "frozen"),
-            {"frozen": Value("u left at zero", "MLX before 0.1.0, which read one slot and wrote another")},
+        axes.axis("eps", "outside_sqrt", "denominator_only", "outside_both"),
+        axes.axis("gradients", "all", "nonzero"),
+        *axes.constants(
+            ("rho:0.9", "rho:0.95", *axes.IGNORED_EPSILONS),
+            ("eps:100", "gradient:0.5", "learning_rate:0.1"),
+            (axes.SQUARED_RATE, *axes.EPSILONS),
         ),
+        axes.axis("learning_rate", "given", "first", "previous"),
+        axes.axis("rho", "given", "complement"),
+        axes.axis("root", "taken", "ignored_above", "ignored_below"),
+        axes.axis("state", "kept", "dropped"),
+        axes.axis("u", "updated", "frozen", "scaled", "gradient", "parameter"),
     ),
+    constants=("learning_rate", "rho", "eps", "initial", "gradient", "clip"),
+    branches=(),
     step=step,
     depth=2,
     undecided=frozenset(),

@@ -19,7 +19,7 @@ def around_the_root(eps: tuple[float, float]) -> tuple[float, float]:
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, *slots: Number) -> Step:
     """Take one step under a choice of the axes."""
-    t += axes.SHIFT[a["step"]]
+    t = axes.COUNTED[a["step"]](t)
     first, second = h.eps
     most = n.number(1e-6) * t if h.warmup_init else n.number(1e-2)
     rate = most = most if h.relative_step else h.learning_rate
@@ -114,7 +114,15 @@ ENTRY = Entry(
             ("scaled", "direction"),
             {"direction": Value("the step size after the running mean", "ports that scale at the end")},
         ),
-        axes.ignored("clip_threshold:1", "decay_rate:-0.8", "weight_decay:0"),
+        *axes.constants(
+            (
+                "clip_threshold:1",
+                "decay_rate:-0.8",
+                "weight_decay:0",
+            ),
+            (),
+            (),
+        ),
         Axis(
             "learning_rate",
             ("given", "capped"),
@@ -136,6 +144,8 @@ ENTRY = Entry(
         replace(axes.axis("step", "t", "t+1"), needs=lambda choice: None),
         axes.axis("weight_decay", "scaled", "learning_rate", "first", "unscaled", "ignored"),
     ),
+    constants=(),
+    branches=(),
     step=step,
     depth=2,
     undecided=frozenset({"parameter", "exp_avg"}),  # max(1, NaN) is 1 in Python

@@ -10,8 +10,8 @@ from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
     """Take one step under a choice of the axes."""
-    v = v + g**2
-    return w - h.learning_rate * g / axes.root(a, n, h, v), v
+    old, v = v, v + axes.squared(a, n, g)
+    return w - axes.divided(a, n, h, h.rate * g, v), axes.kept(a, "v", old, v)
 
 
 ENTRY = Entry(
@@ -29,10 +29,20 @@ ENTRY = Entry(
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(
-        axes.axis("eps", "outside_sqrt", "inside_sqrt"),
-        axes.ignored(*axes.IGNORED_EPSILONS),
-        axes.axis("initial", "zero", "0.1"),
+        axes.axis("eps", "outside_sqrt", "inside_sqrt", "ignored", "reciprocal"),
+        *axes.constants(
+            axes.IGNORED_EPSILONS,
+            ("eps:100", "gradient:0.5", "learning_rate:0.1"),
+            (axes.SQUARED_RATE, *axes.EPSILONS),
+        ),
+        axes.axis("initial", "zero", "0.1", "eps"),
+        axes.axis("learning_rate", "given", "first", "previous"),
+        axes.axis("root", "taken", "ignored"),
+        axes.axis("state", "kept", "dropped"),
+        axes.axis("v", "gradient", "absolute"),
     ),
+    constants=("learning_rate", "eps", "initial", "gradient", "clip"),
+    branches=(),
     step=step,
     depth=2,
     undecided=frozenset(),

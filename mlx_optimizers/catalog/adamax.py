@@ -12,11 +12,18 @@ from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number, v: Number) -> Step:
     """Take one step under a choice of the axes."""
     b1, b2 = h.betas
-    m = b1 * m + (1 - b1) * g
-    inside = a["eps"] == "inside_max"
-    v = n.max(b2 * v, n.abs(g) + h.eps if inside else n.abs(g))
-    first = m / (1 - b1 ** (t + axes.SHIFT[a["step"]])) if a["bias_correction"] in axes.FIRST else m
-    return w - h.learning_rate * first / (v if inside else v + h.eps), m, v
+    keep1, rest1, keep2, _ = axes.weights(a, h)
+    before, m = (m, v), keep1 * m + rest1 * g
+    x, old = g if a["v"] == "plain" else n.abs(g), v if a["v"] == "undecayed" else keep2 * v
+    x = x + h.eps if a["eps"] == "inside_max" else x
+    v = n.max(old, x)
+    v = v + h.eps if a["eps"] == "stored" else v
+    steps, rate = axes.COUNTED[a["step"]](t), h.rate
+    first = m if a["bias_correction"] == "false" else m / (1 - b1**steps)
+    rate = rate * n.sqrt(1 - b2**steps) if a["bias_correction"] == "adam" else rate
+    below = v + h.eps if a["eps"] == "outside_sqrt" else v
+    below = n.where_zero(first, 1, v) if a["eps"] == "ignored" else below
+    return w - rate * first / below, axes.kept(a, "m", before[0], m), axes.kept(a, "v", before[1], v)
 
 
 ENTRY = Entry(
@@ -30,12 +37,23 @@ ENTRY = Entry(
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(
-        axes.axis("betas", "given", "swapped"),
-        axes.axis("bias_correction", "false", "true"),
-        axes.axis("eps", "outside_sqrt", "inside_max"),
-        axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS),
-        axes.axis("step", "t", "t-1", "t+1"),
+        axes.axis("betas", "given", "swapped", "complement"),
+        axes.axis("bias_correction", "false", "true", "adam"),
+        axes.axis("eps", "outside_sqrt", "inside_max", "ignored", "stored"),
+        axes.axis("gradients", "all", "nonzero"),
+        *axes.constants(
+            (*axes.IGNORED_BETAS, *axes.IGNORED_EPSILONS),
+            ("eps:100", "learning_rate:0.1"),
+            (axes.SQUARED_RATE, *axes.EPSILONS, *axes.TWO_BETAS),
+        ),
+        axes.axis("initial", "zero", "gradient"),
+        axes.axis("learning_rate", "given", "first", "previous"),
+        axes.axis("state", "kept", "dropped"),
+        axes.axis("step", "t", "t-1", "t+1", "2t", "1"),
+        axes.axis("v", "max", "undecayed", "plain"),
     ),
+    constants=("learning_rate", "beta_1", "beta_2", "eps", "gradient", "clip"),
+    branches=(),
     step=step,
     depth=3,
     undecided=frozenset({"v"}),  # max(x, NaN) is x in C

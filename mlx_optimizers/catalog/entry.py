@@ -10,7 +10,7 @@ from mlx_optimizers.kinds import Shape, Step
 from mlx_optimizers.optimizer import Optimizer
 
 Choice = Mapping[str, str]
-"""The value of each axis by its name."""
+"""The value of each axis by its name; several of the axes ``ignored``, ``scaled`` and ``replaced``, by blanks."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,18 @@ class Axis:
 
     Args:
         name: The key in brackets of a formula's name.
-        values: The values, the default first. The axis ``ignored`` takes any ``NAME:VALUE`` too; those listed are the
-            ones that a diagnosis tries.
+        values: The values, the default first. The axes ``ignored``, ``scaled`` and ``replaced`` take others too, and
+            more than one at once; those listed are usual ones.
         meaning: What each value but the default means.
         needs: Gets all choices, and says what is missing for this one to mean anything; None where nothing is.
+        remembering: The values under which the step keeps one array more, which is zero at first, behind the slots.
     """
 
     name: str
     values: tuple[str, ...]
     meaning: Mapping[str, Value]
     needs: Callable[[Choice], str | None] = lambda choice: None
+    remembering: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,12 @@ class Entry:
         regimes: The regimes of data of its cases, by name.
         tiny: The least and the greatest gradient of the regime ``tiny``, where ε decides, for an ε.
         axes: Where implementations differ.
+        constants: What a diagnosis solves for: hyperparameters, of a pair ``beta_1`` and ``beta_2``; ``gradient`` and
+            ``step``, by a factor; ``clip``, to which gradients are clipped; ``initial``, from which v starts.
+        branches: The hyperparameters whose being 0 makes another step, or that of what stands in their place.
         step: One step over the numbers of an oracle, under a choice of the axes: ``step(a, n, h, t, w, g, *slots)``.
+            ``h.rate`` is the learning rate of the update, ``h.learning_rate`` that of a decay, ``h.first_rate`` the
+            first one.
         depth: In how many axes a diagnosis lets a formula differ.
         undecided: The quantities of the regime ``special`` in which a NaN may vanish in a correct program.
         elsewhere: What torch, optax and Keras have, by the library's name; a library that has none is left out.
@@ -123,6 +130,8 @@ class Entry:
     regimes: tuple[str, ...]
     tiny: Callable[[Any], tuple[float, float]]
     axes: tuple[Axis, ...]
+    constants: tuple[str, ...]
+    branches: tuple[str, ...]
     step: Callable[..., Step]
     depth: int
     undecided: frozenset[str]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from mlx_optimizers.catalog import axes
-from mlx_optimizers.catalog.entry import Axis, Choice, Elsewhere, Entry, Event, Plot, Value
+from mlx_optimizers.catalog.entry import Choice, Elsewhere, Entry, Event, Plot
 from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 from mlx_optimizers.lion import Lion
 
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, m: Number) -> Step:
     """Take one step under a choice of the axes."""
-    b1, b2 = h.betas
     if a["weight_decay"] == "coupled":
         g = g + h.weight_decay * w
-    c = b1 * m + (1 - b1) * g
-    m = b2 * m + (1 - b2) * g
+    keep1, rest1, keep2, rest2 = axes.weights(a, h)
+    old, c = m, keep1 * m + rest1 * g
+    m = keep2 * m + rest2 * g
+    if a["weight_decay"] == "direction_only":
+        c = c + h.weight_decay * w
+    c = {"momentum": m, "gradient": g}.get(a["sign"], c)
     w = axes.decayed_before(a, n, h, w)
-    w = w - h.learning_rate * n.sign(c if a["sign"] == "direction" else m)
-    return axes.decayed_after(a, n, h, w), m
+    w = w - h.rate * (c if a["sign"] == "ignored" else n.sign(c))
+    return axes.decayed_after(a, n, h, w), axes.kept(a, "m", old, m)
 
 
 ENTRY = Entry(
@@ -37,16 +40,30 @@ ENTRY = Entry(
     regimes=(*axes.REGIMES, "edge"),
     tiny=axes.up_to_a_millionth,
     axes=(
-        axes.axis("betas", "given", "swapped"),
-        axes.ignored(*axes.IGNORED_BETAS, *axes.IGNORED_DECAYS),
-        axes.axis("initial", "zero", "gradient"),
-        Axis(
-            "sign",
-            ("direction", "momentum"),
-            {"momentum": Value("the sign of the updated momentum", "ports that mix Lion up with Signum")},
+        axes.axis("betas", "given", "swapped", "complement"),
+        axes.axis("gradients", "all", "nonzero"),
+        *axes.constants(
+            (*axes.IGNORED_BETAS, *axes.IGNORED_DECAYS),
+            ("learning_rate:0.1", "step:0.5", "weight_decay:2"),
+            (axes.SQUARED_RATE, *axes.TWO_BETAS, "weight_decay:weight_decay^2"),
         ),
-        axes.axis("weight_decay", "decoupled", "coupled", "after", "unscaled", "ignored"),
+        axes.axis("initial", "zero", "gradient"),
+        axes.axis("learning_rate", "given", "first", "previous"),
+        axes.axis("sign", "direction", "momentum", "gradient", "ignored"),
+        axes.axis("state", "kept", "dropped"),
+        axes.axis(
+            "weight_decay",
+            "decoupled",
+            "coupled",
+            "after",
+            "unscaled",
+            "ignored",
+            "direction_only",
+            "schedule",
+        ),
     ),
+    constants=("learning_rate", "step", "beta_1", "beta_2", "weight_decay", "gradient", "clip"),
+    branches=(),
     step=step,
     depth=2,
     undecided=frozenset({"parameter"}),  # MLX's sign(NaN) is 0

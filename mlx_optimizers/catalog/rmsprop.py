@@ -8,10 +8,14 @@ from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 from mlx_optimizers.rmsprop import RMSprop
 
 
-def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
+def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number, *mean: Number) -> Step:
     """Take one step under a choice of the axes."""
-    v = h.alpha * v + (1 - h.alpha) * g**2
-    return w - h.learning_rate * g / axes.root(a, n, h, v), v
+    old, x = v, axes.squared(a, n, g)
+    keep, rest = (1 - h.alpha, h.alpha) if a["alpha"] == "complement" else (h.alpha, 1 - h.alpha)
+    v = (v if a["alpha"] == "undecayed" else keep * v) + (x if a["alpha"] == "unweighted" else rest * x)
+    mean = tuple(keep * m + rest * g for m in mean)
+    spread = v - mean[0] ** 2 if mean else v
+    return w - axes.divided(a, n, h, h.rate * g, spread), axes.kept(a, "v", old, v), *mean
 
 
 ENTRY = Entry(
@@ -36,9 +40,23 @@ ENTRY = Entry(
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(
-        axes.axis("eps", "outside_sqrt", "inside_sqrt"),
-        axes.ignored("alpha:0.99", "alpha:0.9", *axes.IGNORED_EPSILONS),
+        axes.axis("alpha", "given", "complement", "undecayed", "unweighted"),
+        axes.axis("centred", "false", "true"),
+        axes.axis("eps", "outside_sqrt", "inside_sqrt", "ignored", "reciprocal"),
+        axes.axis("gradients", "all", "nonzero"),
+        *axes.constants(
+            ("alpha:0.99", "alpha:0.9", *axes.IGNORED_EPSILONS),
+            ("eps:100", "gradient:0.5", "learning_rate:0.1"),
+            (axes.SQUARED_RATE, *axes.EPSILONS),
+        ),
+        axes.axis("initial", "zero", "gradient"),
+        axes.axis("learning_rate", "given", "first", "previous"),
+        axes.axis("root", "taken", "ignored"),
+        axes.axis("state", "kept", "dropped"),
+        axes.axis("v", "gradient", "absolute"),
     ),
+    constants=("learning_rate", "alpha", "eps", "initial", "gradient", "clip"),
+    branches=(),
     step=step,
     depth=2,
     undecided=frozenset(),

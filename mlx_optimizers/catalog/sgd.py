@@ -10,21 +10,29 @@ from mlx_optimizers.sgd import SGD
 
 def step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, v: Number) -> Step:
     """Take one step under a choice of the axes."""
-    coupled = a["weight_decay"] == "coupled" or (a["weight_decay"] == "momentum_only" and h.momentum != 0)
+    coupled = a["weight_decay"] == "coupled" or (a["weight_decay"] == "momentum_only" and not n.is_zero(h.momentum))
     if coupled:
         g = g + h.weight_decay * w
     w = axes.decayed_before(a, n, h, w)
-    rate = h.learning_rate
     if a["buffer"] == "scaled":
-        g, rate = rate * g, 1
-    if h.momentum == 0:
-        d = g
-    else:
+        g = h.rate * g
+    d, new = g, v
+    if not n.is_zero(h.momentum):
+        ahead = a["nesterov"] == "always" or (h.nesterov and a["nesterov"] != "ignored")
+        if ahead and a["nesterov"] == "before":
+            g = g + h.momentum * v
         damped = a["dampening"] == "always" or (a["dampening"] == "not_first" and t > 1)
-        v = h.momentum * v + ((1 - h.dampening) * g if damped else g)
-        d = g + h.momentum * v if h.nesterov and a["nesterov"] == "given" else v
-    w = w - (d if a["buffer"] == "scaled" else rate * d)
-    return axes.decayed_after(a, n, h, w), v
+        new = (v if a["momentum"] == "undecayed" else h.momentum * v) + ((1 - h.dampening) * g if damped else g)
+        d = new
+        if ahead and a["nesterov"] == "previous":
+            d = new + h.momentum * v
+        elif ahead and a["nesterov"] == "opposite":
+            d = g - h.momentum * new
+        elif ahead and a["nesterov"] != "before":
+            d = g + h.momentum * new
+        new = d if ahead and a["nesterov"] == "stored" else new
+    w = w - (d if a["buffer"] == "scaled" else h.rate * d)
+    return axes.decayed_after(a, n, h, w), axes.kept(a, "v", v, new)
 
 
 ENTRY = Entry(
@@ -72,10 +80,20 @@ ENTRY = Entry(
                 "ignored": Value("no dampening", "optax and Keras, which have none"),
             },
         ),
-        axes.ignored("momentum:0.9", "momentum:0", *axes.IGNORED_DECAYS),
-        axes.axis("nesterov", "given", "ignored"),
-        axes.axis("weight_decay", "coupled", "decoupled", "after", "unscaled", "ignored", "momentum_only"),
+        axes.axis("gradients", "all", "nonzero"),
+        *axes.constants(
+            ("momentum:0.9", "momentum:0", *axes.IGNORED_DECAYS),
+            ("gradient:0.5", "learning_rate:0.1", "weight_decay:2"),
+            (axes.SQUARED_RATE, "dampening:1-dampening", "dampening:momentum", "momentum:1-momentum"),
+        ),
+        axes.axis("learning_rate", "given", "first", "previous"),
+        axes.axis("momentum", "given", "undecayed"),
+        axes.axis("nesterov", "given", "ignored", "always", "previous", "opposite", "stored", "before"),
+        axes.axis("state", "kept", "dropped"),
+        axes.axis("weight_decay", "coupled", "decoupled", "after", "unscaled", "ignored", "momentum_only", "constant"),
     ),
+    constants=("learning_rate", "momentum", "weight_decay", "dampening", "gradient", "clip"),
+    branches=("momentum", "weight_decay", "dampening"),  # each may stand in the place of momentum
     step=step,
     depth=2,
     undecided=frozenset(),

@@ -145,6 +145,21 @@ class Context:
         left, right = (self.number(z) if isinstance(z, int) else _values(z) for z in (x, y))
         return self.wrap(self._maximum(left, right))
 
+    def clip(self, x: Array, bound: Scalar) -> Array:
+        """Clip an array to ±bound, elementwise."""
+        least = self._maximum(x.values, -bound)
+        return self.wrap(-self._maximum(-least, -bound))
+
+    @staticmethod
+    def is_zero(x: Scalar) -> bool:
+        """Say whether a coefficient is 0."""
+        return bool(x == 0)
+
+    def where_zero(self, x: Array, zero: Scalar, other: Scalar) -> Array:
+        """Take ``zero`` where an array is exactly zero, and ``other`` elsewhere."""
+        left, right = (self.number(z) if isinstance(z, int) else _values(z) for z in (zero, other))
+        return self.wrap(np.where(x.values == 0, left, right))
+
     def min(self, x: Scalar, y: Scalar) -> Scalar:
         """Take the smaller of two coefficients."""
         return min(x, y)

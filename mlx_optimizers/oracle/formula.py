@@ -22,12 +22,14 @@ class Formula:
         optimizer: The class whose hyperparameters it takes.
         exact: One step, ``exact(n, h, t, w, g, *slots) -> (w, *slots)``.
         initial: The slots before the first step from the first gradient; by default zeros.
+        more: The number of arrays that a step keeps besides the slots, zeros at first; they come behind them.
     """
 
     name: str
     optimizer: type[mlx_optimizers.Optimizer]
     exact: Callable[..., Step]
     initial: Callable[..., Step] | None = None
+    more: int = 0
 
     @property
     def slots(self) -> tuple[str, ...]:

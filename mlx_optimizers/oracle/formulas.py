@@ -8,20 +8,19 @@ A name is the optimizer's, with what differs in brackets: ``Adam[bias_correction
 
 from __future__ import annotations
 
-import inspect
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import combinations, product
+from itertools import combinations, product, zip_longest
 from typing import NamedTuple
 
 from mlx_optimizers.catalog import CATALOG, Choice, Value, entry_of
 from mlx_optimizers.kinds import Hyperparameters, Number, Numbers, Step
 from mlx_optimizers.optimizer import Optimizer
+from mlx_optimizers.oracle.constants import KINDS, Constant, constants_of, is_constant, number_of, used
 from mlx_optimizers.oracle.formula import Formula
 
-__all__ = ["AXES", "AxisOfAll", "axes_of", "in_words", "name_of", "parse", "split", "variants", "varied"]
+__all__ = ["AXES", "AxisOfAll", "axes_of", "in_words", "missing_of", "name_of", "parse", "split", "variants", "varied"]
 
 
 class AxisOfAll(NamedTuple):
@@ -59,30 +58,47 @@ def axes_of(optimizer: str) -> dict[str, tuple[str, ...]]:
     return {axis.name: axis.values[optimizer] for axis in AXES if optimizer in axis.values}
 
 
-def _step(a: Choice, n: Numbers, h: Hyperparameters, t: int, w: Number, g: Number, *slots: Number) -> Step:
-    """Take one step under the axes that every optimizer has, then under the optimizer's own."""
-    if a["ignored"] != "none":
-        h = _ignoring(a["ignored"], n, h)
+def _step(
+    a: Choice,
+    constants: Sequence[Constant],
+    n: Numbers,
+    h: Hyperparameters,
+    t: int,
+    w: Number,
+    g: Number,
+    *slots: Number,
+) -> Step:
+    """Take one step under the axes that every optimizer may have, then under the optimizer's own."""
+    before = (w, *slots)
+    h, x = _given(a, constants, n, h, g)
+    after = entry_of(a["optimizer"]).step(a, n, h, t, w, x, *slots)
+    if a.get("gradients") != "nonzero":
+        return after
+    return tuple(n.where_zero(g, old, new) for old, new in zip(before, after, strict=True))
+
+
+def _given(
+    a: Choice, constants: Sequence[Constant], n: Numbers, h: Hyperparameters, g: Number
+) -> tuple[Hyperparameters, Number]:
+    """Compute the hyperparameters and the gradient that a program takes for those that it is given."""
+    rate = {"first": "first_rate", "previous": "previous_rate"}.get(a.get("learning_rate", ""), "learning_rate")
+    changed = {"learning_rate": vars(h)[rate]}
     if a.get("betas") == "swapped":
-        h = _replaced(h, "betas", h.betas[::-1])
-    return entry_of(a["optimizer"]).step(a, n, h, t, w, g, *slots)
+        changed["betas"] = h.betas[::-1]
+    return used(constants, n, Hyperparameters(**{**vars(h), **changed}), g)
 
 
-def _ignoring(text: str, n: Numbers, h: Hyperparameters) -> Hyperparameters:
-    name, value = text.split(":")
-    numbers = tuple(n.number(float(item)) for item in value.split(","))
-    return _replaced(h, name, numbers if len(numbers) > 1 else numbers[0])
-
-
-def _replaced(h: Hyperparameters, name: str, value: Number | tuple[Number, ...]) -> Hyperparameters:
-    return Hyperparameters(**{**vars(h), name: value})
-
-
-def _initial(a: Choice, n: Numbers, h: Hyperparameters, g: Number, *slots: Number) -> Step:
+def _initial(
+    a: Choice, constants: Sequence[Constant], n: Numbers, h: Hyperparameters, g: Number, *slots: Number
+) -> Step:
     """Initialize the state before the first step."""
-    if a["initial"] == "gradient":
-        return (g, g**2)[: len(slots)]
-    return tuple(slot + n.number(0.1) for slot in slots)
+    h, g = _given(a, constants, n, h, g)
+    names = entry_of(a["optimizer"]).optimizer.slots
+    if a.get("initial") == "gradient":
+        return *({"m": g, "v": g**2}[name] for name in names), *slots[len(names) :]
+    start = [n.number(0.1)] if a.get("initial") == "0.1" else [h.eps] if a.get("initial") == "eps" else []
+    start += [number_of(n, item) for item in constants if item.name == "initial"]
+    return tuple(slot + start[-1] if name == "v" else slot for name, slot in zip_longest(names, slots))
 
 
 def split(name: str) -> tuple[str, dict[str, str]]:
@@ -101,46 +117,39 @@ def split(name: str) -> tuple[str, dict[str, str]]:
     known = [entry.name for entry in _FAMILIES]
     if match is None or match[1] not in known:
         raise ValueError(f"unknown formula {name!r}; optimizers are {', '.join(known)}")
-    optimizer, choice = match[1], {}
+    optimizer, choice = match[1], dict[str, str]()
     for item in re.split(r",(?=\w+=)", match[2]) if match[2] else ():
         key, _, value = item.partition("=")
         allowed = axes_of(optimizer)
         if key not in allowed:
             raise ValueError(f"unknown axis {key!r} of {optimizer} in {name!r}; it has {', '.join(allowed)}")
-        if key in choice:
+        if key in choice and key not in KINDS:
             raise ValueError(f"axis {key!r} stands twice in {name!r}")
-        if value not in allowed[key] and not (key == "ignored" and _is_ignorable(optimizer, value)):
+        if value not in allowed[key] and not (key in KINDS and is_constant(entry_of(optimizer), key, value)):
             raise ValueError(f"unknown value {value!r} of axis {key!r} in {name!r}; it has {', '.join(allowed[key])}")
         if value != allowed[key][0]:
-            choice[key] = value
-    if missing := _missing(optimizer, choice):
+            choice[key] = " ".join(sorted([*choice.get(key, "").split(), value]))
+    if missing := missing_of(optimizer, choice):
         raise ValueError(f"{name_of(optimizer, choice)!r}: {missing}")
     return optimizer, choice
 
 
-def _is_ignorable(optimizer: str, text: str) -> bool:
-    name, _, value = text.partition(":")
-    known = inspect.signature(entry_of(optimizer).optimizer).parameters
-    default = known[name].default if name in known else True
-    if isinstance(default, bool) or name == "beta_1":  # without which there is no slot for it
-        return False
-    sign = "-" if isinstance(default, float) and default < 0 else ""
-    number = sign + r"\d+(\.\d+)?(e[+-]?\d+)?"
-    pattern = f"{number},{number}" if isinstance(known[name].default, tuple) else number
-    return re.fullmatch(pattern, value, re.ASCII) is not None and all(
-        math.isfinite(float(item)) for item in value.split(",")
-    )
-
-
-def _missing(optimizer: str, choice: Choice) -> str | None:
+def missing_of(optimizer: str, choice: Choice) -> str | None:
     """Say what axes need to mean anything together; None where nothing is missing."""
     axes = sorted(entry_of(optimizer).axes, key=lambda axis: axis.name == "eps")
-    return next(filter(None, (axis.needs(choice) for axis in axes if axis.name in choice)), None)
+    missing = next(filter(None, (axis.needs(choice) for axis in axes if axis.name in choice)), None)
+    names = [item.name for item in constants_of(choice)]
+    for name in names:
+        if missing is None and names.count(name) > 1:
+            missing = f"{name} has two values"
+        if missing is None and choice.get(name) == "ignored":
+            missing = f"no {name} is used"
+    return missing
 
 
 def name_of(optimizer: str, choice: Choice) -> str:
     """Write the name of a formula: keys sorted, defaults left out."""
-    text = ",".join(f"{key}={choice[key]}" for key in sorted(choice))
+    text = ",".join(f"{key}={value}" for key in sorted(choice) for value in choice[key].split())
     return f"{optimizer}[{text}]" if text else optimizer
 
 
@@ -154,12 +163,26 @@ def in_words(name: str) -> str:
     """
     optimizer, choice = split(name)
     words = []
-    for key, value in choice.items():
-        if key == "ignored":
-            words.append(" left at ".join(value.split(":")))
+    for key in sorted(choice):
+        if key in KINDS:
+            words += [_words(key, *item.split(":")) for item in choice[key].split()]
         else:
-            words.append(_KEYED[key].meaning[value].words)
+            words.append(_KEYED[key].meaning[choice[key]].words)
     return f"{optimizer} with {' and '.join(words)}" if words else f"{optimizer} as documented"
+
+
+_PLACES = {"gradient": "the gradient", "step": "the step, without the decay,"}
+
+
+def _words(kind: str, name: str, value: str) -> str:
+    """Describe what stands in the place of a hyperparameter."""
+    if kind == "replaced":
+        return f"{value} in the place of {name}"
+    if kind == "scaled":
+        return f"{_PLACES.get(name, name)} times {value}"
+    if name == "clip":
+        return f"gradients clipped to ±{value}"
+    return f"a v that starts from {value}" if name == "initial" else f"{name} left at {value}"
 
 
 def parse(formula: str | type[Optimizer] | Formula) -> Formula:
@@ -192,19 +215,23 @@ def parse(formula: str | type[Optimizer] | Formula) -> Formula:
     return varied(*meant)
 
 
-def varied(optimizer: str, choice: Choice) -> Formula:
+def varied(optimizer: str, choice: Choice, unknown: Sequence[Constant] = ()) -> Formula:
     """Build a variation of an optimizer's formula by the catalog's step.
 
     Args:
         optimizer: Name of the optimizer.
         choice: The axes that are not at their default.
+        unknown: Constants with numbers of a context, which are not in the name.
     """
     full = {"optimizer": optimizer, **{key: values[0] for key, values in axes_of(optimizer).items()}, **choice}
+    entry, constants = entry_of(optimizer), (*constants_of(choice), *unknown)
+    started = choice.get("initial") or any(item.name == "initial" for item in constants)
     return Formula(
         name_of(optimizer, choice),
-        entry_of(optimizer).optimizer,
-        partial(_step, full),
-        partial(_initial, full) if choice.get("initial") else None,
+        entry.optimizer,
+        partial(_step, full, constants),
+        partial(_initial, full, constants) if started else None,
+        sum(choice.get(axis.name) in axis.remembering for axis in entry.axes),
     )
 
 
@@ -219,5 +246,5 @@ def variants(optimizer: str, count: int) -> Iterator[Formula]:
     for keys in combinations(axes, count):
         for values in product(*(axes[key][1:] for key in keys)):
             choice = dict(zip(keys, values, strict=True))
-            if _missing(optimizer, choice) is None:
+            if missing_of(optimizer, choice) is None:
                 yield varied(optimizer, choice)

@@ -322,6 +322,25 @@ class Rounded:
         a, b = self.ball(x), self.ball(y)
         return Ball(self, self.centre.max(a.centre, b.centre), np.maximum(a.radius, b.radius))
 
+    def clip(self, x: Ball, bound: Operand) -> Ball:
+        """Clip a ball to ±bound; what may be on either side of it has the larger radius."""
+        b, least = self.ball(bound), self._least(x)
+        inside, outside = x.size + x.radius < b.size - b.radius, least > b.size + b.radius
+        radius = np.where(inside, x.radius, np.where(outside, b.radius, np.maximum(x.radius, b.radius)))
+        return Ball(self, self.centre.clip(x.centre, b.centre.values), radius)
+
+    @staticmethod
+    def is_zero(x: Coefficient) -> bool:
+        """Say whether a coefficient is 0."""
+        return bool(x.value == 0)
+
+    def where_zero(self, x: Ball, zero: Operand, other: Operand) -> Ball:
+        """Take ``zero`` where a ball is exactly zero, and ``other`` elsewhere."""
+        a, b, nothing = self.ball(zero), self.ball(other), x.nothing
+        centre = Array(self.centre, np.where(nothing, a.centre.values, b.centre.values))
+        unsure = ~nothing & ~(self._least(x) > 0)
+        return Ball(self, centre, np.where(nothing, a.radius, np.where(unsure, np.inf, b.radius)))
+
     def sign(self, x: Ball) -> Ball:
         """Take the sign; the ball [−1, 1] where x may be of either sign."""
         unsure = ~(self._least(x) > 0) & ~x.nothing

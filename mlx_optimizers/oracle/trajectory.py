@@ -146,15 +146,18 @@ def walk(
     shapes = formula.slot_shapes(chosen[0], np.shape(parameter)) if chosen else {}
     before = {} if state is None else state
     slots = [n.array(before[name] if name in before else np.zeros(shape)) for name, shape in shapes.items()]
-    last = None
+    slots += [n.array(np.zeros(np.shape(parameter))) for _ in range(formula.more)]
+    last = first = previous = None
     for t, (gradient, values) in enumerate(zip(gradients, chosen, strict=True), start=step + 1):
         if values is not last:
             last, h = values, _coefficients(n, values)
-        g = n.array(gradient)
+        first = h.learning_rate if first is None else first
+        h.first_rate, h.previous_rate = first, h.learning_rate if previous is None else previous
+        previous, g = h.learning_rate, n.array(gradient)
         if t == 1 and formula.initial is not None:
             slots = [*formula.initial(n, h, g, *slots)]
         w, *slots = formula.exact(n, h, t, w, g, *slots)
-        yield (w, *slots)
+        yield (w, *slots[: len(shapes)])
 
 
 def trajectory(

@@ -26,9 +26,11 @@ ENTRY = Entry(
     regimes=axes.REGIMES,
     tiny=axes.up_to_a_millionth,
     axes=(
-        axes.ignored("decay:0.9", "softness:0"),
+        *axes.constants(("decay:0.9", "softness:0"), ("learning_rate:0.1",), (axes.SQUARED_RATE,)),
         Axis("size", ("sum", "gradient"), {"gradient": Value("the size of the gradient", "the tests")}),
     ),
+    constants=("learning_rate", "decay", "softness"),
+    branches=(),
     step=step,
     depth=2,
     undecided=frozenset(),
