@@ -236,7 +236,11 @@ class FormulaAxes(Table):
             defaults = dict.fromkeys(values[0] for values in axis.values.values())
             name: Cell = [*literal(axis.name), nodes.Text(" default "), *_listed(defaults)]
             for value, meaning in axis.meaning.items():
-                having = [one for one, values in axis.values.items() if value in values[1:] or value == "NAME:VALUE"]
+                having = [
+                    one
+                    for one, values in axis.values.items()
+                    if value in values[1:] or (value.startswith("NAME:") and len(values) > 1)
+                ]
                 everyone = len(having) == len({entry.family for entry in CATALOG})
                 yield [name, literal(value), "all" if everyone else ", ".join(having), meaning.words, meaning.seen_in]
                 name = ""

@@ -259,8 +259,10 @@ def _diagnosed(
 ) -> dict[str, Diagnosis]:
     """Diagnose every optimizer that deviates, by all of its cases together but some, if another than these does."""
     judged: dict[str, list[tuple[bool, Run]]] = {}
+    held: dict[str, Formula] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):
         if not isinstance(answer, Verdict) and verdict.word != "failed":
+            held[verdict.case.optimizer] = answer[1]
             run = replace(answer[0], gradients=verdict.case.gradients)  # what it wrote to is no matter of a formula
             judged.setdefault(verdict.case.optimizer, []).append((verdict.word != "deviates", run))
     diagnoses = {}
@@ -269,7 +271,7 @@ def _diagnosed(
         rows = rows if all(agrees for agrees, _ in telling) else telling
         rows.sort(key=lambda row: (row[0], row[1].parameters.size))  # what deviates refutes other formulas first
         if not rows[0][0]:
-            diagnoses[optimizer] = diagnose(optimizer, [run for _, run in rows], profiles)
+            diagnoses[optimizer] = diagnose(optimizer, [run for _, run in rows], profiles, held[optimizer])
     return diagnoses
 
 

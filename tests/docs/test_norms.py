@@ -50,7 +50,12 @@ NOT_NORMATIVE: dict[str, tuple[str, ...]] = {
         *(f"{name} |" for name in SIZES),
     ),
     "vectors": ("Put your own step in the place of",),
-    "formulas": (),
+    "formulas": (
+        # a reason
+        "An Adam whose gradients",
+        # the table
+        *(f"`{kind}=NAME" for kind in ("ignored", "scaled", "replaced")),
+    ),
     "check_your_port": (
         # a warning, a reason, advice
         "What passes may still be wrong",
@@ -92,6 +97,7 @@ SENTENCES = {
     "interval.eight-steps": 2,
     "formulas.axes": 2,
     "formulas.as": 2,
+    "formulas.ignored": 2,
     "vectors.bits": 2,
     "vectors.layout": 2,
     "vectors.lines": 2,

@@ -367,6 +367,7 @@ PROGRAMS = [
         "Lion",
         lion_new_momentum,
         "m takes beta_2 of g, the direction is (beta_1 - beta_2) g + (1 - beta_1) m with the new m; no decay.",
+        formula="Lion[betas=complement,weight_decay=ignored]",
         told="m has beta_2 and 1 - beta_2 exchanged, the direction is another one of g and the new m; no decay.",
     ),
     Reported(
@@ -431,6 +432,7 @@ PROGRAMS = [
         "Adam",
         adabelief_in_place,
         "AdaBelief, and in each step epsilon is added in place to the mean of (g - m)^2 that is kept.",
+        formula="Adam[bias_correction=true,eps=stored,v=surprise]",
         told="v is the mean of (g - m)^2 (AdaBelief), to which epsilon is added in every step.",
         claim="Adam[bias_correction=true]",
     ),
@@ -459,6 +461,7 @@ PROGRAMS = [
         "Adam",
         amsgrad_uncorrected,
         "AMSGrad that corrects the greatest second moment, where its page takes the greatest corrected one.",
+        formula="Adam[amsgrad=uncorrected,bias_correction=true]",
         told="Only elements whose v has ever fallen: there the greatest v so far is used.",
         claim="Adam[bias_correction=true]",
         make=True,

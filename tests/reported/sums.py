@@ -305,6 +305,7 @@ PROGRAMS = [
         "SGD",
         nesterov_without_parentheses,
         "With nesterov the step is minus rate times gradient plus rate times momentum times velocity.",
+        formula="SGD[nesterov=opposite]",
         told="Only cases with nesterov: the momentum term of the step has the other sign.",
     ),
     Reported(
@@ -345,6 +346,7 @@ PROGRAMS = [
         "SGD",
         nesterov_before_the_buffer,
         "With nesterov momentum times the old buffer goes into the gradient, which enters times 1 - momentum.",
+        formula="SGD[nesterov=before,replaced=dampening:momentum]",
         told="The gradient enters times 1 - momentum; with nesterov the old buffer is added to it before, not after.",
     ),
     Reported(
@@ -353,6 +355,7 @@ PROGRAMS = [
         "SGD",
         nesterov_in_place,
         "The direction of nesterov is formed in place, so that the momentum buffer is lost.",
+        formula="SGD[nesterov=stored]",
         told="Only cases with nesterov, from the second step on: the buffer has taken each gradient in twice.",
     ),
     Reported(
@@ -411,6 +414,7 @@ PROGRAMS = [
         "RMSprop",
         square_not_weighted,
         "The square of the gradient is added without the factor 1 - alpha.",
+        formula="RMSprop[alpha=unweighted]",
         told="The squared gradient enters v without the factor 1 - alpha, at every step.",
     ),
     Reported(

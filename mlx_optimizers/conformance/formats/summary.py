@@ -151,11 +151,11 @@ def _explained(report: Report, row: Summary, verdicts: list[Verdict]) -> list[st
     names = diagnosis.formulas if diagnosis else verdicts[0].diagnosis
     out = [f"It computes {in_words(name)}: {name}" for name in names[:1]]
     out += [f"or, by these cases: {name}" for name in names[1:]]
-    if diagnosis and diagnosis.nearest:
-        out.append(
-            f"No formula known here agrees with every case. Nearest is {diagnosis.nearest}, "
-            f"in {diagnosis.agreeing} of {diagnosis.of}."
+    if diagnosis and not names:
+        near = (
+            f" Nearest is {diagnosis.nearest}, in {diagnosis.agreeing} of {diagnosis.of}." if diagnosis.nearest else ""
         )
+        out.append(f"No formula known here agrees with every case.{near}")
     if (first := verdicts[0].first) is not None:
         out.append(f"First seen in {place(verdicts[0], first)}, {number(first.excess)} times the accepted distance")
     elif verdicts[0].reason:
