@@ -229,6 +229,20 @@ _MOMENTS_IN_MLX = tuple(
 )
 _HALF = {"learning_rate": 0.5, "betas": (0.5, 0.75), "eps": 0.25}
 _DECAY = {"learning_rate": 0.5, "weight_decay": 0.25}
+_ADAM_AXES = {
+    "amsgrad": "false true uncorrected",
+    "betas": "given swapped complement m_complement v_complement beside",
+    "bias_correction": "false true first second multiplied complement",
+    "eps": "outside_sqrt inside_sqrt before_correction ignored stored",
+    "gradients": "all nonzero",
+    "initial": "zero gradient",
+    "learning_rate": "given first previous",
+    "nesterov": "false true",
+    "root": "taken ignored",
+    "state": "kept dropped m_dropped v_dropped corrected",
+    "step": "t t-1 t+1 2t 1",
+    "v": "gradient absolute m surprise",
+}
 _MOMENTUM = {"learning_rate": 0.5, "momentum": 0.5}
 _QUARTER = {"learning_rate": 0.5, "alpha": 0.75, "eps": 0.25}
 _WIDE = {"learning_rate": 0.5, "rho": 0.75, "eps": 0.25}
@@ -662,20 +676,7 @@ _EIGHT: Mapping[str, Expected] = {
             ({"betas": (0.25, 0.0), "eps": 2.0}, ((0.8125, 1.5, 4.0), (0.8125 + 2.625 / 12, -2.625, 16.0))),
         ),
         rational=None,
-        axes={
-            "amsgrad": "false true uncorrected",
-            "betas": "given swapped complement m_complement v_complement beside",
-            "bias_correction": "false true first second multiplied complement",
-            "eps": "outside_sqrt inside_sqrt before_correction ignored stored",
-            "gradients": "all nonzero",
-            "initial": "zero gradient",
-            "learning_rate": "given first previous",
-            "nesterov": "false true",
-            "root": "taken ignored",
-            "state": "kept dropped m_dropped v_dropped corrected",
-            "step": "t t-1 t+1 2t 1",
-            "v": "gradient absolute m surprise",
-        },
+        axes=_ADAM_AXES,
         by_hand=(
             # m = g/2, v = g²/4: for g = 2, m = 1, √v = 1
             ("", 0.0, 2.0, _HALF, -0.5 / 1.25),
@@ -798,18 +799,7 @@ _EIGHT: Mapping[str, Expected] = {
         decays=(({"betas": (0.0, 0.0), "eps": 2.0, "weight_decay": 0.5}, ((0.5, 2.0, 4.0), None)),),
         rational=None,
         axes={
-            "amsgrad": "false true uncorrected",
-            "betas": "given swapped complement m_complement v_complement beside",
-            "bias_correction": "false true first second multiplied complement",
-            "eps": "outside_sqrt inside_sqrt before_correction ignored stored",
-            "gradients": "all nonzero",
-            "initial": "zero gradient",
-            "learning_rate": "given first previous",
-            "nesterov": "false true",
-            "root": "taken ignored",
-            "state": "kept dropped m_dropped v_dropped corrected",
-            "step": "t t-1 t+1 2t 1",
-            "v": "gradient absolute m surprise",
+            **_ADAM_AXES,
             "weight_decay": "decoupled coupled after unscaled ignored corrected constant schedule first_rate",
         },
         by_hand=(

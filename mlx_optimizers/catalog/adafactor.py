@@ -114,15 +114,7 @@ ENTRY = Entry(
             ("scaled", "direction"),
             {"direction": Value("the step size after the running mean", "ports that scale at the end")},
         ),
-        *axes.constants(
-            (
-                "clip_threshold:1",
-                "decay_rate:-0.8",
-                "weight_decay:0",
-            ),
-            (),
-            (),
-        ),
+        *axes.constants(("clip_threshold:1", "decay_rate:-0.8", "weight_decay:0"), (), ()),
         Axis(
             "learning_rate",
             ("given", "capped"),

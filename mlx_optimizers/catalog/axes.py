@@ -114,7 +114,7 @@ _MEANING: dict[str, dict[str, Value]] = {
         "clamped": Value("ε₁ as the least mean square", "torch, Adafactor"),
         "least": Value("ε as the least norm", "torch, Muon"),
         "1e-08": Value("an ε of 1e-8", "optax, Muon"),
-        "ignored": Value("no ε, and 0 where it would be 0/0", "ports without it"),
+        "ignored": Value("no ε", "ports without it; of the elementwise ones those that take 0/0 for 0"),
     },
     "gradients": {
         "nonzero": Value(
@@ -230,7 +230,7 @@ def _decay_needs(choice: Choice) -> str | None:
 
 def _root_needs(choice: Choice) -> str | None:
     inside = choice["root"] == "ignored" and choice.get("eps", "ignored") != "ignored"
-    return "ε has its place inside the root" if inside else None
+    return f"axis 'root' means nothing with eps={choice['eps']}" if inside else None
 
 
 def _amsgrad_needs(choice: Choice) -> str | None:
@@ -278,6 +278,9 @@ IGNORED_RATES = tuple(f"learning_rate:{value}" for value in ("1", "0.001", "0.01
 IGNORED_EPSILONS = tuple(f"eps:{value}" for value in ("1e-10", "1e-08", "1e-07", "1e-06", "0.001"))
 IGNORED_BETAS = tuple(f"betas:{value}" for value in ("0.9,0.999", "0.9,0.99", "0.95,0.98"))
 IGNORED_DECAYS = tuple(f"weight_decay:{value}" for value in ("0.0001", "0.001", "0.004", "0.01"))
+DECOUPLED = ("decoupled", "coupled", "after", "unscaled", "ignored")
+"""The places of a weight decay that is decoupled by default."""
+
 SQUARED_RATE = "learning_rate:learning_rate^2"
 EPSILONS = ("eps:eps^2", "eps:sqrt(eps)")
 TWO_BETAS = ("beta_1:1-beta_1", "beta_1:beta_2", "beta_2:1-beta_2", "beta_2:beta_1")

@@ -89,17 +89,7 @@ ENTRY = Entry(
             {"classical": Value("the coefficients 15/8, −10/8, 3/8", "Newton–Schulz in textbooks")},
         ),
         axes.axis("eps", "added", "least", "1e-08"),
-        *axes.constants(
-            (
-                "momentum:0.95",
-                "momentum:0.9",
-                "ns_steps:5",
-                "weight_decay:0",
-                "weight_decay:0.01",
-            ),
-            (),
-            (),
-        ),
+        *axes.constants(("momentum:0.95", "momentum:0.9", "ns_steps:5", "weight_decay:0", "weight_decay:0.01"), (), ()),
         axes.axis("nesterov", "given", "ignored"),
         Axis("precision", ("own", "bfloat16"), {"bfloat16": Value("Newton–Schulz in bfloat16", "torch")}),
         Axis(

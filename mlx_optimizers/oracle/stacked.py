@@ -46,9 +46,6 @@ class Many(Arithmetic):
     def __neg__(self) -> Many:
         return self.context.once("neg", self)
 
-    def __int__(self) -> int:
-        return int(self.centre.reshape(-1)[0])
-
     def __pow__(self, power: int) -> Many:
         return self.context.once("pow", self, self.context.of(power)) if self.scalar else self * self
 

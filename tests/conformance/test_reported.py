@@ -12,16 +12,14 @@ pytestmark = pytest.mark.usefixtures("remembered", "mpfr")
 
 
 class Made(Program):
-    """A program whose step is made anew for each case."""
+    """A program that makes its step anew for each case."""
 
     def run(self, case):
-        self.step = self.made()
-        return super().run(case)
+        return Program(self.step(), state=False).run(case)
 
 
 def found(reported):
     program = (Made if reported.make else Program)(reported.step, reported.claim or reported.optimizer, state=False)
-    program.made = reported.step
     report = check(program, cases_of(reported.optimizer))
     assert report.counts()["deviates"] > 0
     return report.diagnoses[reported.optimizer].formulas
